@@ -1,0 +1,294 @@
+"""U-Net++ and the plain U-Net, built of the same blocks; raw 0–255 RGB in, logits out."""
+
+import json
+
+import keras
+from keras import layers, ops
+
+from seglib.classes import ClassTable
+from seglib.images import check_image_size
+
+
+@keras.saving.register_keras_serializable(package="seglib")
+class PadToMultiple(layers.Layer):
+    """Pad height and width with zeros, at the bottom and right, to multiples of an int."""
+
+    def __init__(self, multiple, **kwargs):
+        super().__init__(**kwargs)
+        self.multiple = multiple
+
+    def call(self, x):
+        padding = [-size % self.multiple for size in ops.shape(x)[1:3]]
+        return ops.pad(x, [[0, 0], [0, padding[0]], [0, padding[1]], [0, 0]])
+
+    def compute_output_shape(self, input_shape):
+        batch, *size, channels = input_shape
+        padded = [None if side is None else side + -side % self.multiple for side in size]
+        return (batch, *padded, channels)
+
+    def get_config(self):
+        return {**super().get_config(), "multiple": self.multiple}
+
+
+@keras.saving.register_keras_serializable(package="seglib")
+class ClassLogits(layers.Layer):
+    """Scores as float32, cropped to the picture's size; it also keeps whose scores they are.
+
+    Args:
+        classes: ClassTable, its dict, or None while the classes are not known.
+    """
+
+    def __init__(self, classes=None, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes
+
+    def call(self, scores, image):
+        height, width = ops.shape(image)[1:3]
+        return ops.cast(scores, "float32")[:, :height, :width]
+
+    def compute_output_shape(self, scores_shape, image_shape):
+        return (*image_shape[:3], scores_shape[-1])
+
+    def get_config(self):
+        classes = self.classes.to_dict() if self.classes else None
+        return {**super().get_config(), "classes": classes}
+
+
+def create_unetpp_model(
+    input_shape,
+    *,
+    num_classes,
+    filters=(32, 64, 128, 256, 512),
+    deep_supervision=True,
+    dropout=0.3,
+    seed=0,
+):
+    """Create U-Net++: a U-Net whose skip connections are nested, densely connected blocks.
+
+    Node X(i, j) sees all earlier nodes of its row and the enlarged node below it, so
+    that each X(0, j) is the end of a complete smaller U-Net. Under deep supervision
+    each has a head; `prune` cuts the model at one of them.
+
+    Args:
+        input_shape: `(height, width, 3)`, None for sizes that vary. Sizes that do not
+            divide by 2 to the power of the depth are padded and cropped inside.
+        num_classes: int, an ignored class of the table included.
+        filters: 2 to 6 ints, channels of each level from full resolution down.
+        deep_supervision: bool. True gives a head to each of X(0, 1)…X(0, J), J being
+            `len(filters) - 1`; the last output is the final head. False: that one only.
+        dropout: float in [0, 1), in the two deepest encoder blocks.
+        seed: int, from which all weights are drawn.
+
+    Returns:
+        keras.Model in float32, images (batch, height, width, 3) in [0, 255] to float32
+        logits (batch, height, width, num_classes), one output a head.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Source: Zhou et al. 2018, "UNet++: A Nested U-Net Architecture for Medical Image
+    Segmentation", section 3; Zhou et al. 2020, section III (pruning, section III-C).
+    """
+    blocks = _Blocks(input_shape, num_classes, filters, dropout, seed)
+    image, x = blocks.create_input()
+    nodes = {}
+    for i in range(len(filters)):
+        x = nodes[i, 0] = blocks.encode(x if i == 0 else blocks.pool(x, i), i)
+        for j in range(1, i + 1):  # the diagonal that this level completes
+            row = i - j
+            up = blocks.enlarge(nodes[row + 1, j - 1], row, j)
+            skips = [nodes[row, k] for k in range(j)]
+            nodes[row, j] = blocks.decode([*skips, up], row, j)
+    first = 1 if deep_supervision else len(filters) - 1
+    heads = [blocks.create_head(nodes[0, j], image, j) for j in range(first, len(filters))]
+    return keras.Model(image, heads if len(heads) > 1 else heads[0], name="unetpp")
+
+
+def create_unet_model(
+    input_shape, *, num_classes, filters=(32, 64, 128, 256, 512), dropout=0.3, seed=0
+):
+    """Create the plain U-Net of the same blocks, for comparison.
+
+    Args: as `create_unetpp_model`.
+
+    Returns:
+        keras.Model with one output.
+
+    Source: Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical
+    Image Segmentation", section 2; with padded convolutions and batch normalization.
+    """
+    blocks = _Blocks(input_shape, num_classes, filters, dropout, seed)
+    image, x = blocks.create_input()
+    skips = []
+    for i in range(len(filters)):
+        x = blocks.encode(x if i == 0 else blocks.pool(x, i), i)
+        skips.append(x)
+    for i in reversed(range(len(filters) - 1)):
+        j = len(filters) - 1 - i
+        x = blocks.decode([skips[i], blocks.enlarge(x, i, j)], i, j)
+    head = blocks.create_head(x, image, len(filters) - 1)
+    return keras.Model(image, head, name="unet")
+
+
+def prune(model, level):
+    """Cut a U-Net++ at one of its heads: the smaller model that ends there.
+
+    Args:
+        model: keras.Model with deep supervision.
+        level: int, 1 for X(0, 1) up to the number of heads.
+
+    Returns:
+        keras.Model with weights of its own and one output, equal to that head's.
+
+    Raises:
+        ValueError: the model has no such head.
+
+    Source: Zhou et al. 2020, section III-C.
+    """
+    if len(model.outputs) == 1 and level == 1:
+        return _copy_model(model)
+    if not 1 <= level <= len(model.outputs):
+        raise ValueError(
+            f"expected a level from 1 to {len(model.outputs)}, the heads of this model, received "
+            f"{level}; heads below the last need create_unetpp_model(deep_supervision=True)"
+        )
+    return _copy_model(keras.Model(model.inputs, model.outputs[level - 1], name=model.name))
+
+
+def copy_weights(source, target):
+    """Give `target` the weights of the layers of `source` that have its names and shapes.
+
+    Heads are left alone unless both models know the same classes.
+
+    Returns:
+        list of the names of the layers with weights that were left as they were.
+    """
+    known = {layer.name: layer for layer in source.layers}
+    same_classes = model_classes(source) == model_classes(target)
+    skipped = []
+    for layer in target.layers:
+        weights = [weight.shape for weight in layer.weights]
+        other = known.get(layer.name)
+        is_class_head = layer.name.endswith("_classes")
+        if other is None or weights != [weight.shape for weight in other.weights]:
+            skipped += [layer.name] * bool(weights)
+        elif is_class_head and not same_classes:
+            skipped.append(layer.name)
+        else:
+            layer.set_weights(other.get_weights())
+    return skipped
+
+
+def set_model_classes(model, classes):
+    """Tell a model which classes its scores are of; it is saved with the model.
+
+    Raises:
+        ValueError: the model has another number of classes.
+    """
+    if model.outputs[-1].shape[-1] != classes.num_classes:
+        raise ValueError(
+            f"the model has {model.outputs[-1].shape[-1]} classes but the class table "
+            f"{classes.num_classes}: create it with num_classes={classes.num_classes}"
+        )
+    for layer in model.layers:
+        if isinstance(layer, ClassLogits):
+            layer.classes = classes
+
+
+def model_classes(model):
+    """Return the ClassTable that a model was trained for, or None if it knows none."""
+    for layer in model.layers:
+        if isinstance(layer, ClassLogits) and layer.classes is not None:
+            return layer.classes
+    return None
+
+
+def set_precision(model, policy):
+    """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32."""
+    for layer in model.layers:
+        if not isinstance(layer, ClassLogits):
+            layer.dtype_policy = policy
+    model.dtype_policy = policy
+
+
+def _copy_model(model):
+    copy = keras.Model.from_config(json.loads(json.dumps(model.get_config())))
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+class _Blocks:
+    """The pieces that both models are made of, named by their place X(i, j)."""
+
+    def __init__(self, input_shape, num_classes, filters, dropout, seed):
+        self.filters = tuple(filters)
+        if not 2 <= len(self.filters) <= 6 or min(self.filters) < 1:
+            raise ValueError(f"expected 2 to 6 filter counts, received {filters}")
+        if len(input_shape) != 3 or input_shape[2] != 3:
+            raise ValueError(f"expected an input shape (height, width, 3), received {input_shape}")
+        check_image_size([side or 32 for side in input_shape[:2]])
+        if num_classes < 2:
+            raise ValueError(f"expected at least 2 classes, received {num_classes}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"expected a dropout in [0, 1), received {dropout}")
+        self.input_shape, self.num_classes = tuple(input_shape), num_classes
+        self.dropout, self.seed, self.drawn = dropout, seed, 0
+
+    def create_input(self):
+        image = keras.Input(self.input_shape, name="image")
+        x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(image)  # to [-1, 1]
+        return image, PadToMultiple(2 ** (len(self.filters) - 1), name="pad")(x)
+
+    def encode(self, x, level):
+        x = self.convolve_twice(x, level, f"x_{level}_0")
+        if self.dropout and level >= max(1, len(self.filters) - 2):
+            x = layers.Dropout(self.dropout, seed=self.next_seed(), name=f"x_{level}_0_drop")(x)
+        return x
+
+    def pool(self, x, level):
+        return layers.MaxPooling2D(2, name=f"x_{level}_0_pool")(x)
+
+    def enlarge(self, x, level, column):
+        return layers.Conv2DTranspose(
+            self.filters[level],
+            2,
+            strides=2,
+            kernel_initializer=self.draw_weights(),
+            name=f"x_{level}_{column}_up",
+        )(x)
+
+    def decode(self, inputs, level, column):
+        x = layers.Concatenate(name=f"x_{level}_{column}_join")(inputs)
+        return self.convolve_twice(x, level, f"x_{level}_{column}")
+
+    def convolve_twice(self, x, level, name):
+        x = self.convolve(x, self.filters[level], f"{name}_a")
+        return self.convolve(x, self.filters[level], f"{name}_b")
+
+    def convolve(self, x, filters, name):
+        x = layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=self.draw_weights(),
+            name=f"{name}_conv",
+        )(x)
+        # Keras' default of 0.99 needs 500 steps to forget the start; short runs have 200.
+        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+        return layers.ReLU(name=f"{name}_relu")(x)
+
+    def create_head(self, x, image, column):
+        name = f"head_{column}"
+        x = self.convolve(x, self.filters[0], name)
+        x = layers.Conv2D(
+            self.num_classes, 1, kernel_initializer=self.draw_weights(), name=f"{name}_classes"
+        )(x)
+        return ClassLogits(name=name)(x, image)
+
+    def draw_weights(self):
+        return keras.initializers.HeNormal(seed=self.next_seed())
+
+    def next_seed(self):
+        self.drawn += 1
+        return self.seed * 10_000 + self.drawn
