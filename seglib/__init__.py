@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "augment": ("augment_pair",),
     "balance": ("class_weights", "weight_table"),
+    "baselines": ("score_colors",),
     "caching": ("PreparedDataset", "PreparedSplit", "prepare_dataset"),
     "classes": ("ClassTable", "read_class_table", "write_class_table"),
     "datasets": ("Dataset", "Split", "open_dataset"),
@@ -24,6 +25,7 @@ _NAMES = {
     "losses": ("CrossEntropy", "CrossEntropyDice", "Dice"),
     "masks": (
         "closest_labels",
+        "find_invented",
         "find_unknown_colors",
         "label_colors",
         "resize_labels",
@@ -47,10 +49,10 @@ _NAMES = {
     "scenes": ("STREET_CLASSES", "draw_scene", "write_scenes"),
     "statistics": ("count_pixels", "measure_split"),
     "submission": ("decode_rle", "encode_rle", "read_submission", "write_submission"),
-    "training": ("Run", "load_model", "train"),
+    "training": ("Run", "describe_run", "load_model", "train"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
-__all__ = sorted(_MODULES)  # noqa: PLE0605
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name):

@@ -24,7 +24,7 @@ def augment_pair(image, labels, *, seed, epoch, index, flip=True, jitter=0.2):
         >>> image, labels = np.full((1, 2, 3), 9, np.uint8), np.array([[0, 1]])
         >>> augment_pair(image, labels, seed=0, epoch=0, index=0, jitter=0)[1]
         array([[0, 1]])
-        >>> augment_pair(image, labels, seed=0, epoch=0, index=3, jitter=0)[1]
+        >>> augment_pair(image, labels, seed=0, epoch=0, index=1, jitter=0)[1]
         array([[1, 0]])
     """
     random = np.random.default_rng([seed, epoch, index])

@@ -173,7 +173,8 @@ def _write_arrays(dataset, image_size, folder, workers):
 
 
 def _write_split(name, split, image_size, folder, pool, bar):
-    dtype = np.uint8 if split.classes.num_classes <= 256 else np.uint16
+    highest = max(split.classes.num_classes - 1, split.classes.ignore_label or 0)
+    dtype = np.uint8 if highest < 256 else np.uint16
     images = np.lib.format.open_memmap(
         folder / f"{name}_images.npy", "w+", np.uint8, (len(split), *image_size, 3)
     )
@@ -215,7 +216,10 @@ def _fingerprint(dataset, image_size, cache_dir):
 
 
 def _content_digests(dataset, cache_dir):
-    """`{path: [size, modified, digest]}`; a file is only read when size or time changed."""
+    """`{path: [size, times, digest]}`; a file is only read when size or a time changed.
+
+    The time of the change of status shows also a change that kept the time of modification.
+    """
     index = cache_dir / "digests.json"
     try:
         known = json.loads(index.read_text())
@@ -226,12 +230,13 @@ def _content_digests(dataset, cache_dir):
         for file in (file.resolve() for pair in split.pairs for file in pair):
             status = file.stat()
             entry = known.get(str(file), [None, None, None])
-            if entry[:2] != [status.st_size, status.st_mtime_ns]:
+            seen = [status.st_size, [status.st_mtime_ns, status.st_ctime_ns]]
+            if entry[:2] != seen:
                 digest = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
-                entry = [status.st_size, status.st_mtime_ns, digest]
+                entry = [*seen, digest]
             current[str(file)] = entry
     if any(known.get(name) != entry for name, entry in current.items()):
-        temporary = index.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(known | current))
-        os.replace(temporary, index)
+        with tempfile.NamedTemporaryFile("w", dir=cache_dir, delete=False) as file:
+            json.dump(known | current, file)
+        os.replace(file.name, index)
     return current

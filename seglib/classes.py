@@ -28,8 +28,8 @@ class ClassTable:
         ignore_label: int or None. Pixels with this id count nowhere.
 
     Raises:
-        ValueError: the table is empty, a name or colour occurs twice, or a
-            colour is no RGB triple in [0, 255].
+        ValueError: the table is empty, a name or colour occurs twice, a colour
+            is no RGB triple in [0, 255], or the ignored label is negative.
 
     Example:
         >>> table = ClassTable(["road", "void"], [(128, 64, 128), (0, 0, 0)],
@@ -53,6 +53,11 @@ class ClassTable:
         if colors.min() < 0 or colors.max() > 255:
             raise ValueError(
                 f"class colours must be in [0, 255], received {colors.min()} to {colors.max()}"
+            )
+        if self.ignore_label is not None and self.ignore_label < 0:
+            raise ValueError(
+                f"expected an ignore label of 0 or more, or None, received {self.ignore_label}: "
+                "255 is the customary one outside a table"
             )
         _check_unique(names, "name")
         _check_unique([tuple(color) for color in colors.tolist()], "colour")
@@ -118,9 +123,10 @@ def read_class_table(path):
             f"no class table at {path}: expected a CSV file with the columns name, r, g, b"
         )
     with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    rows = [row for row in rows if any(row)]
-    header = [cell.lower() for cell in rows[0]] if rows else []
+        reader = csv.reader(file)
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    lines = [(number, row) for number, row in lines if any(row)]
+    header = [cell.lower() for cell in lines[0][1]] if lines else []
     missing = [column for column in ("name", "r", "g", "b") if column not in header]
     if missing:
         raise ValueError(
@@ -128,8 +134,7 @@ def read_class_table(path):
             f"received {header}; missing: {', '.join(missing)}"
         )
     records = [
-        _parse_row(path, line, dict(zip(header, row, strict=False)))
-        for line, row in enumerate(rows[1:], start=2)
+        _parse_row(path, line, dict(zip(header, row, strict=False))) for line, row in lines[1:]
     ]
     ignored = [i for i, (_, _, ignore) in enumerate(records) if ignore]
     try:
@@ -146,7 +151,10 @@ def read_class_table(path):
 
 
 def write_class_table(path, classes):
-    """Write a class table as CSV, so that `read_class_table` gives it back."""
+    """Write a class table as CSV, so that `read_class_table` gives it back.
+
+    An ignored label outside the table, such as 255, has no row and is not kept.
+    """
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "r", "g", "b", "ignore"])
@@ -156,13 +164,12 @@ def write_class_table(path, classes):
 
 def _parse_row(path, line, row):
     try:
-        color = tuple(int(row[channel]) for channel in "rgb")
+        name, color = row["name"], tuple(int(row[channel]) for channel in "rgb")
     except (KeyError, ValueError):
         raise ValueError(
             f"{path}, line {line}: expected name, r, g, b with colours in 0..255, "
             f"received {list(row.values())}"
         ) from None
-    name = row["name"]
     plain = re.sub(r"[^a-z]", "", name.lower())
     ignore = plain in IGNORED_NAMES or row.get("ignore", "").lower() in YES
     return name, color, ignore

@@ -1,8 +1,8 @@
 """Finding pairs of image and mask in a folder, and splitting them."""
 
+import collections
 import dataclasses
 import pathlib
-import re
 
 import numpy as np
 
@@ -194,7 +194,15 @@ def _pictures_by_stem(folder):
         for file in folder.iterdir()
         if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
     )
-    return {file.stem: file for file in files}
+    by_stem = {}
+    for file in files:
+        first = by_stem.setdefault(file.stem, file)
+        if first is not file:
+            raise DatasetError(
+                f"{first.name} and {file.name} in {folder} differ in their extension only: "
+                "expected one picture of each name; remove or rename one"
+            )
+    return by_stem
 
 
 def _split_pairs(pairs, fractions, seed):
@@ -227,16 +235,23 @@ def _find_classes(path, classes, pairs):
 
 
 def _propose_class_lines(mask_paths, *, max_masks=50, max_classes=64):
-    """Lines of a class table, from the values that a sample of the masks holds."""
-    totals = {}
-    for mask in mask_paths[:: max(1, len(mask_paths) // max_masks)]:
+    """Lines of a class table, from the values that a sample of the masks holds.
+
+    Colours come by their share of the pixels; ids keep their order, as rows are ids.
+    """
+    totals = collections.Counter()
+    for mask in mask_paths[:: -(-len(mask_paths) // max_masks)]:
         values, counts = count_colors(mask)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            color = tuple(value) if isinstance(value, list) else (value,) * 3
-            totals[color] = totals.get(color, 0) + count
-    ranked = sorted(totals, key=totals.get, reverse=True)[:max_classes]
+        keys = values.tolist() if values.ndim == 1 else map(tuple, values.tolist())
+        totals.update(dict(zip(keys, counts.tolist(), strict=True)))
+    colors = [value for value, _ in totals.most_common() if isinstance(value, tuple)]
+    rows = [(color, color) for color in colors[:max_classes]]
+    if not colors:
+        highest = max(value for value in (0, *totals) if value in range(max_classes))
+        rows = [(i, (255 * i // max(highest, 1),) * 3) for i in range(highest + 1)]
+    share = 100 / totals.total()
     lines = [
-        f"class_{i},{r},{g},{b}".ljust(24) + f"{100 * totals[r, g, b] / sum(totals.values()):6.2f} %"
-        for i, (r, g, b) in enumerate(ranked)
+        f"class_{i},{r},{g},{b},{share * totals[value]:.2f} %"
+        for i, (value, (r, g, b)) in enumerate(rows)
     ]
-    return "\n".join(["name,r,g,b", *(re.sub(r"\s+(\S+ %)$", r"    # \1", line) for line in lines)])
+    return "\n".join(["name,r,g,b,share", *lines])

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 MAX_CHUNK = 1 << 16  # colours compared with every class at once: 32 classes take 25 MB
-MAX_PIECES = 1 << 21  # pieces of pixels counted at once, 8 bytes each and thrice
+MAX_PIECES = 1 << 21  # pieces of pixels, or areas, counted at once: 8 bytes each and thrice
 
 
 def closest_labels(pixels, mapping):
@@ -74,7 +74,7 @@ def check_labels(labels, classes, *, source="labels"):
         )
 
 
-def sharpen_boundaries(pixels, labels, classes):
+def sharpen_boundaries(pixels, labels, classes, *, tolerance=0):
     """Correct labels where colours were blended, as along antialiased boundaries.
 
     The blend of two class colours often lies nearest to a third class. So a pixel
@@ -83,10 +83,15 @@ def sharpen_boundaries(pixels, labels, classes):
     Neighbours of an exact colour count first; wider seams are filled from both
     sides, a ring at a time. What touches no exact colour keeps its label.
 
+    In a mask from a lossy format whole regions are a little off their colour. Give
+    those a `tolerance`, or they are taken for seams and overgrown by their neighbours.
+
     Args:
         pixels: uint8 array `(height, width, 3)`, the mask as RGB.
         labels: int array `(height, width)`, its nearest classes (`closest_labels`).
         classes: ClassTable.
+        tolerance: number, Euclidean in RGB. Colours as near as this to a class's
+            own count as exact.
 
     Returns:
         array like `labels`, a new one.
@@ -101,6 +106,10 @@ def sharpen_boundaries(pixels, labels, classes):
             f"received {pixels.shape} and {labels.shape}"
         )
     settled = exact_colors(pixels, classes)
+    if tolerance > 0 and not settled.all():
+        palette = np.array(list(classes.mapping), np.int32)
+        nearest = _squared_distance_to_nearest(pixels[~settled].astype(np.int32), palette)
+        settled[~settled] = nearest <= tolerance**2
     open_pixels = np.argwhere(~settled)
     while len(open_pixels):
         best = _best_neighbors(pixels, labels, settled, open_pixels, classes)
@@ -181,7 +190,8 @@ def resize_labels(labels, size):
     compact = np.zeros(ids[-1] + 1, np.int64)
     compact[ids] = np.arange(len(ids))
     row_pieces, column_pieces = _pieces(labels.shape[0], size[0]), _pieces(labels.shape[1], size[1])
-    step = max(1, MAX_PIECES * size[0] // (len(row_pieces[0]) * len(column_pieces[0])))
+    pieces_a_row = len(row_pieces[0]) * len(column_pieces[0]) // size[0]
+    step = max(1, MAX_PIECES // max(pieces_a_row, size[1] * len(ids)))
     result = np.empty(size, labels.dtype)
     for start in range(0, size[0], step):
         stop = min(start + step, size[0])
@@ -191,6 +201,30 @@ def resize_labels(labels, size):
         area = area.reshape(stop - start, size[1], len(ids))
         result[start:stop] = ids[area.argmax(axis=-1)]
     return result
+
+
+def find_invented(resized, labels):
+    """Find pixels of a resized label map whose class was not there.
+
+    Args:
+        resized: int array `(new_height, new_width)`.
+        labels: int array `(height, width)` that it was made from.
+
+    Returns:
+        bool array like `resized`: True where no pixel of the class lies in the area that
+        the pixel or one of its eight neighbours covers.
+    """
+    from scipy import ndimage
+
+    invented = np.zeros(resized.shape, bool)
+    rows, columns = (_pieces(*sides) for sides in zip(labels.shape, resized.shape, strict=True))
+    for label in np.unique(resized):
+        there = np.zeros(resized.shape, bool)
+        down, right = np.nonzero((labels == label)[rows[1]][:, columns[1]])
+        there[rows[2][down], columns[2][right]] = True
+        there = ndimage.binary_dilation(there, np.ones((3, 3), bool))
+        invented |= (resized == label) & ~there
+    return invented
 
 
 @functools.lru_cache(maxsize=64)

@@ -65,7 +65,7 @@ def train(
     loss=None,
     class_weights=None,
     augment=True,
-    ema=True,
+    ema=False,
     precision="auto",
     init_from=None,
     seed=0,
@@ -81,15 +81,16 @@ def train(
         run_dir: str or path of the run's folder, created if missing.
         epochs: int, how often each training pair is seen, all calls together.
         batch_size: int, pairs a step.
-        learning_rate: float, of Adam.
+        learning_rate: float, of Adam; reached after a warm-up of a twentieth of all steps and
+            lowered to 0 by a cosine over the rest. More `epochs` lay it over all of them anew.
         optimizer: keras optimizer in place of Adam.
         loss: keras loss on logits, applied to each head, in place of weighted
             cross-entropy + Dice.
         class_weights: `(num_classes,)` numbers for that loss; None for the square root
             of the median frequency weights of the training data.
         augment: bool. True mirrors and changes brightness and contrast at random.
-        ema: bool. True keeps an exponential moving average of the weights over about an
-            epoch, which is what is validated, kept as best and returned.
+        ema: bool. True keeps an exponential moving average of the weights (over about 50
+            steps), which is what is validated, kept as best and returned.
         precision: "auto", or a Keras dtype policy such as "float32", "mixed_bfloat16".
         init_from: str or path of another run's folder or model, whose weights a new run
             starts from; heads of other classes are left as they are.
@@ -126,7 +127,7 @@ def train(
         epoch=state.epoch,
     )
     optimizer = optimizer or keras.optimizers.Adam(
-        learning_rate, use_ema=ema, ema_momentum=max(0.5, 1 - 1 / len(batches))
+        _plan_learning_rate(learning_rate, epochs * len(batches)), use_ema=ema, ema_momentum=0.98
     )
     _write_json(run_dir / "run.json", {**settings, "precision": policy, "versions": _versions()})
     with _compute_in(model, policy):
@@ -167,6 +168,31 @@ def load_model(path):
             f"no trained model at {file}: train one with seglib.train(..., run_dir={str(path)!r})"
         )
     return keras.saving.load_model(file, compile=False, safe_mode=True)
+
+
+def describe_run(run_dir):
+    """Print what a run's folder holds, and the scores reached.
+
+    Args:
+        run_dir: str or path of a folder that the notebooks wrote to.
+    """
+    run_dir = pathlib.Path(run_dir)
+    holds = {
+        "best.keras": "the model",
+        "history.csv": "a row for each epoch",
+        "summary.csv": "scores with intervals",
+        "per_class.csv": "scores of each class",
+        "results.csv": "scores of each picture",
+        "submission.csv": "run-length encoded predictions",
+        "figures": "all figures",
+        "*.ipynb": "the executed notebooks",
+    }
+    for pattern, what in holds.items():
+        for path in sorted(run_dir.glob(pattern)):
+            print(f"{path!s:55} {what}")
+    with contextlib.suppress(OSError), open(run_dir / "summary.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            print(f"{row['figure'].replace('_', ' '):55} {float(row['value']):.3f}")
 
 
 def choose_precision():
@@ -277,7 +303,7 @@ class _State:
         os.replace(temporary, self.run_dir / "history.csv")
 
     def _read(self, file):
-        with np.load(file, allow_pickle=False) as archive:
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             story = json.loads(str(archive["story"]))
             names = sorted(name for name in archive.files if name != "story")
             self.arrays = [archive[name] for name in names]
@@ -384,6 +410,13 @@ def validate(scorer, split, loss, *, batch_size=16):
         "pixel_accuracy": float(metrics.pixel_accuracy(matrix)),
         "mean_iou": float(metrics.mean_iou(matrix, ignore_label=ignore_label)),
     }
+
+
+def _plan_learning_rate(learning_rate, steps):
+    warmup = max(1, steps // 20)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
+    )
 
 
 def _default_loss(dataset, class_weights):

@@ -8,6 +8,7 @@ from matplotlib import pyplot
 
 from seglib import plots
 from seglib.classes import ClassTable
+from seglib.plots.drawing import WIDTH
 
 matplotlib.use("agg")
 
@@ -56,9 +57,9 @@ HISTORY = pd.DataFrame(
         "epoch": [1, 2, 3],
         "loss": [3.0, 2, 1],
         "val_loss": [3.5, 2.5, 2.6],
-        "mean_iou": [0.2, 0.5, 0.4],
         "pixel_accuracy": [0.6, np.nan, 0.8],
-        "learning_rate": [1e-3, 2e-3, 1e-3],
+        "mean_iou": [0.2, 0.5, 0.4],
+        "seconds": [70.0, 60, 60],
     }
 )
 PER_CLASS = pd.DataFrame(
@@ -103,13 +104,16 @@ def legend_names(legend):
     return [text.get_text() for text in legend.get_texts()]
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_whole_and_left_to_the_caller(name):
-    figure = FIGURES[name]()
+@pytest.fixture(scope="module", params=FIGURES)
+def figure(request):
+    return FIGURES[request.param]()
+
+
+def test_every_figure_is_drawn_whole_and_left_to_the_caller(figure):
     assert pyplot.get_fignums() == []
     assert figure.axes, "notebooks show no figure without axes"
     figure.savefig(io.BytesIO(), format="png")
-    assert figure.get_figwidth() <= plots.WIDTH
+    assert figure.get_figwidth() <= WIDTH
     page = figure.bbox
     for artist in [*figure.axes, *figure.legends]:
         box = artist.get_tightbbox()
@@ -120,9 +124,7 @@ def test_every_figure_is_drawn_whole_and_left_to_the_caller(name):
             assert box.y1 <= page.y1 + 1, f"{artist} is cropped above"
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_axis_with_ticks_has_a_label(name):
-    figure = FIGURES[name]()
+def test_every_axis_with_ticks_has_a_label(figure):
     shared = {"x": figure.get_supxlabel(), "y": figure.get_supylabel()}
     for ax in figure.axes:
         if not ax.axison or ax.get_label() == "<colorbar>":
@@ -248,17 +250,36 @@ def test_class_weights_are_dots_and_zero_is_none():
     np.testing.assert_array_equal(ax.lines[1].get_xdata(), [0.5, 4, np.nan])
 
 
-def test_learning_curves_have_a_panel_for_each_kind_and_mark_the_best_epoch():
+def test_learning_curves_show_losses_and_validation_scores_and_mark_the_best_epoch():
     figure = plots.plot_learning_curves(HISTORY)
-    assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "score, %", "learning rate"]
-    losses, scores, _ = figure.axes
-    assert legend_names(losses.get_legend()) == ["loss", "validation loss"]
-    assert losses.lines[0].get_ydata().tolist() == [3, 2, 1]
-    assert scores.lines[0].get_ydata().tolist() == [20, 50, 40]
+    losses, scores = figure.axes
+    assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "score, %"]
+    assert legend_names(losses.get_legend()) == ["training loss", "validation loss"]
+    names = ["validation pixel accuracy", "validation mean IoU"]
+    assert legend_names(scores.get_legend()) == names
+    assert losses.lines[1].get_xydata().tolist() == [[1, 3.5], [2, 2.5], [3, 2.6]]
     # An epoch without a measurement is left out, and the line goes on.
-    assert scores.lines[1].get_xdata().tolist() == [1, 3]
-    assert losses.lines[-1].get_xdata() == [2, 2]
-    assert figure.get_suptitle() == "best epoch: 2 (mean IoU 50.0 %)"
+    assert scores.lines[0].get_xydata().tolist() == [[1, 60], [3, 80]]
+    assert scores.lines[1].get_ydata().tolist() == [20, 50, 40]
+    assert losses.lines[-1].get_xdata() == scores.lines[-1].get_xdata() == [2, 2]
+    assert figure.get_suptitle() == "best epoch: 2 (validation mean IoU 50.0 %)"
+
+
+def test_learning_curves_without_validation_data():
+    unknown = dict.fromkeys(["val_loss", "pixel_accuracy", "mean_iou"], np.nan)
+    figure = plots.plot_learning_curves(HISTORY.assign(**unknown))
+    (losses,) = figure.axes
+    assert legend_names(losses.get_legend()) == ["training loss"]
+    assert figure.get_suptitle() == "best epoch: 3 (training loss 1)"
+
+
+def test_learning_curves_as_keras_names_them():
+    scores = {"mean_iou": [0.6, 0.7, 0.8], "val_mean_iou": [0.2, 0.3, 0.1]}
+    figure = plots.plot_learning_curves(pd.DataFrame({**scores, "learning_rate": [1, 2, 1]}))
+    assert [ax.get_ylabel() for ax in figure.axes] == ["score, %", "learning rate"]
+    names = ["validation mean IoU", "training mean IoU"]
+    assert legend_names(figure.axes[0].get_legend()) == names
+    assert figure.get_suptitle() == "best epoch: 2 (validation mean IoU 30.0 %)"
 
 
 def test_learning_curves_of_one_epoch_with_one_column():
@@ -274,6 +295,8 @@ def test_learning_curves_of_one_epoch_with_one_column():
 def test_learning_curves_of_nothing_are_refused():
     with pytest.raises(ValueError, match=r"received 1 rows of the columns \['time'\]"):
         plots.plot_learning_curves(pd.DataFrame({"time": [1]}))
+    with pytest.raises(ValueError, match="received 0 rows"):
+        plots.plot_learning_curves(HISTORY[:0])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,5 @@
+"""Settings under which `pytest --nbval notebooks` compares what the notebooks print."""
+
+import os
+
+os.environ["TQDM_DISABLE"] = "1"  # progress bars never compare equal

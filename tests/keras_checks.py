@@ -1,0 +1,54 @@
+"""The contract that every Keras layer and loss of seglib keeps, checked in one call."""
+
+import keras
+import numpy as np
+
+
+def check_layer(layer, *inputs, tmp_path):
+    """Config round trip, save and load, symbolic and eager shapes, a training step, precision."""
+    copy = type(layer).from_config(layer.get_config())
+    assert copy.get_config() == layer.get_config()
+
+    expected = keras.ops.convert_to_numpy(layer(*inputs))
+    assert tuple(layer.compute_output_shape(*[array.shape for array in inputs])) == expected.shape
+
+    symbolic = [keras.Input(array.shape[1:]) for array in inputs]
+    scaled = [keras.layers.Conv2D(array.shape[-1], 1)(x)
+              for array, x in zip(inputs, symbolic, strict=True)]  # fmt: skip
+    output = copy(*scaled)
+    assert output.shape[1:] == expected.shape[1:]
+    model = keras.Model(symbolic, output)
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.train_on_batch(list(inputs), np.ones_like(expected))
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+
+    model.save(tmp_path / "layer.keras")
+    loaded = keras.saving.load_model(tmp_path / "layer.keras", safe_mode=True)
+    answers = [keras.ops.convert_to_numpy(m(list(inputs))) for m in (model, loaded)]
+    np.testing.assert_array_equal(*answers)
+
+    mixed = type(layer).from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(keras.ops.cast(mixed(*inputs), "float32")), expected, rtol=0.02
+    )
+
+
+def check_loss(loss, y_true, logits):
+    """Config round trip, the shapes of truth, low precision, extreme logits, a gradient step."""
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert copy.get_config() == loss.get_config()
+    value = float(loss(y_true, logits))
+    assert float(copy(y_true, logits)) == value
+    assert float(loss(y_true[..., None], logits)) == value
+    for dtype in ("bfloat16", "float16"):
+        low = float(loss(y_true, keras.ops.cast(logits, dtype)))
+        np.testing.assert_allclose(low, value, rtol=0.02, atol=0.02)
+    assert np.isfinite(float(loss(y_true, 1e4 * logits)))
+
+    inputs = keras.Input(logits.shape[1:])
+    model = keras.Model(inputs, keras.layers.Conv2D(logits.shape[-1], 1)(inputs))
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    losses = [float(model.train_on_batch(logits, y_true)) for _ in range(5)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]

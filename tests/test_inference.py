@@ -1,0 +1,210 @@
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import seglib
+from seglib import inference
+from seglib.classes import ClassTable
+from seglib.inference import evaluate, predict, predict_probabilities
+from seglib.models import ClassLogits, set_model_classes
+
+COLORS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 90)]
+
+
+def make_model(size=(32, 32), ignore_label=None):
+    """A model whose class is the colour: logits are red, green and blue, and 1 for class 3."""
+    image = keras.Input((*size, 3))
+    scores = keras.layers.Conv2D(4, 1)(keras.layers.Rescaling(1 / 20)(image))
+    model = keras.Model(image, ClassLogits()(scores, image))
+    model.layers[-2].set_weights([np.eye(3, 4)[None, None], np.array([0, 0, 0, 1.0])])
+    set_model_classes(model, ClassTable(list("rgbx"), COLORS, ignore_label=ignore_label))
+    return model
+
+
+def paint(labels):
+    return np.array(COLORS, np.uint8)[labels]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+def blocks(height, width, seed=0, side=8, classes=3):
+    """A label map of square blocks, cut to a size."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, classes, (-(-height // side), -(-width // side)))
+    return np.kron(coarse, np.ones((side, side), int))[:height, :width].astype(np.uint8)
+
+
+def test_a_picture_of_the_models_size_is_labelled_exactly(model):
+    labels = blocks(32, 32, side=1)
+    answer = predict(model, paint(labels))
+    np.testing.assert_array_equal(answer, labels)
+    assert answer.dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 50), (20, 20), (1, 7)])
+def test_any_size_comes_back_as_it_was(model, size):
+    labels = np.zeros(size, np.uint8)
+    labels[:, size[1] // 2 :] = 1
+    answer = predict(model, paint(labels))
+    assert answer.shape == size
+    if min(size) >= 20:
+        assert (answer == labels).mean() > 0.95
+
+
+def test_batches_and_lists_answer_like_single_pictures(model):
+    pictures = [paint(blocks(40, 48, seed)) for seed in range(18)]
+    singles = [predict(model, picture) for picture in pictures]
+    batch = predict(model, np.stack(pictures))
+    assert batch.shape == (18, 40, 48)
+    np.testing.assert_array_equal(batch, singles)
+    mixed = predict(model, [pictures[0], pictures[1][:33, :35]])
+    assert isinstance(mixed, list)
+    np.testing.assert_array_equal(mixed[0], singles[0])
+    assert mixed[1].shape == (33, 35)
+
+
+@pytest.mark.parametrize("options", [{}, {"flip": True}, {"tile": True}])
+def test_the_ignored_class_is_never_answered(options):
+    model = make_model(ignore_label=0)
+    picture = paint(np.zeros((40, 40), int))
+    assert (predict(model, picture, **options) != 0).all()
+    probabilities = predict_probabilities(model, picture, **options)
+    assert (probabilities[..., 0] == 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_classes_that_change_are_noticed_at_once():
+    model = make_model()
+    picture = paint(np.zeros((32, 32), int))
+    assert (predict(model, picture) == 0).all()
+    set_model_classes(model, ClassTable(list("rgbx"), COLORS, ignore_label=0))
+    assert (predict(model, picture) != 0).all()
+
+
+def test_weights_that_change_are_used_at_once():
+    model = make_model()
+    picture = paint(np.zeros((32, 32), int))
+    predict(model, picture)
+    model.layers[-2].set_weights([np.eye(3, 4)[None, None], np.array([0, 99.0, 0, 0])])
+    assert (predict(model, picture) == 1).all()
+
+
+def test_flip_averages_with_the_mirrored_picture():
+    image = keras.Input((32, 32, 3))
+    column = keras.ops.cast(keras.ops.arange(32), "float32")[None, None, :, None] / 16 - 1
+    scores = keras.ops.concatenate([image / 100 + column] * 1, axis=-1)
+    model = keras.Model(image, scores)
+    picture = paint(blocks(32, 32))
+    plain = predict_probabilities(model, picture)
+    mirrored = predict_probabilities(model, np.ascontiguousarray(picture[:, ::-1]))[:, ::-1]
+    answer = predict_probabilities(model, picture, flip=True)
+    np.testing.assert_allclose(answer, (plain + mirrored) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 70), (20, 50), (97, 33)])
+def test_tiles_see_the_picture_at_its_own_scale(model, size):
+    labels = blocks(*size, side=1)  # single pixels would be lost by any resizing
+    np.testing.assert_array_equal(predict(model, paint(labels), tile=True), labels)
+
+
+def test_tiles_blend_to_probabilities(model):
+    probabilities = predict_probabilities(model, paint(blocks(50, 70)), tile=True)
+    assert probabilities.shape == (50, 70, 4)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(90, 61), (31, 45), (32, 64)])
+def test_probabilities_are_enlarged_bilinearly(model, size):
+    """Pillow's own bilinear resize of floats, which only interpolates when it enlarges."""
+    picture = paint(blocks(*size))
+    small = predict_probabilities(model, seglib.resize_image(picture, (32, 32)))
+    if min(size) < 32:
+        size = (64, 45)
+        picture = np.asarray(Image.fromarray(picture).resize((45, 64)))
+        small = predict_probabilities(model, seglib.resize_image(picture, (32, 32)))
+    expected = np.stack(
+        [
+            np.asarray(
+                Image.fromarray(np.ascontiguousarray(plane)).resize(
+                    size[::-1], Image.Resampling.BILINEAR
+                )
+            )
+            for plane in np.moveaxis(small, -1, 0)
+        ],
+        axis=-1,
+    )
+    answer = predict_probabilities(model, picture)
+    np.testing.assert_allclose(answer, expected, atol=1e-5)
+    labels = predict(model, picture)
+    np.testing.assert_array_equal(labels, answer.argmax(axis=-1))
+
+
+def test_pictures_larger_than_the_model_are_antialiased(model):
+    """A fine red and green stripe is neither red nor green at a quarter of the size."""
+    labels = np.tile([0, 1], (128, 64))
+    probabilities = predict_probabilities(model, paint(labels))
+    inside = probabilities[:, 8:-8]  # at the border the filter sees half of a stripe more
+    np.testing.assert_allclose(inside[..., 0], inside[..., 1], atol=0.05)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (33, 57)])
+def test_models_of_free_size_work_at_the_pictures_size(size):
+    model = make_model(size=(None, None))
+    labels = blocks(*size, side=1)
+    np.testing.assert_array_equal(predict(model, paint(labels)), labels)
+    answers = predict(model, [paint(labels), paint(labels[:35])])
+    np.testing.assert_array_equal(answers[1], labels[:35])
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((32, 32, 3)), np.zeros((32, 32), np.uint8), np.zeros((1, 32, 32, 4), np.uint8)],
+)
+def test_what_is_no_picture_is_refused(model, picture):
+    with pytest.raises(ValueError, match="expected a uint8 RGB picture"):
+        predict(model, picture)
+
+
+class Pairs(list):
+    """A split in memory."""
+
+    def __init__(self, pairs, classes):
+        super().__init__(pairs)
+        self.classes = classes
+        self.names = [f"image_{i}" for i in range(len(pairs))]
+
+
+def test_evaluation_counts_what_prediction_gives():
+    table = ClassTable(list("rgbx"), COLORS, ignore_label=3)
+    model = make_model(ignore_label=3)
+    pairs = []
+    for seed in range(3):
+        truth = blocks(32, 32, seed)
+        seen = truth.copy()
+        seen[:4] = (seen[:4] + 1) % 3  # an eighth of the pixels is painted wrongly
+        truth[-4:] = 3  # an eighth is ignored
+        pairs.append((paint(seen), truth))
+    report = evaluate(model, Pairs(pairs, table))
+    assert report.pixel_accuracy == pytest.approx(1 - 4 / 28)
+    assert report.confusion.sum() == 3 * 28 * 32
+    assert list(report.per_class.index) == ["r", "g", "b"]
+    assert (report.per_image["latency_ms"] > 0).all()
+    assert report.per_image["image"].tolist() == ["image_0", "image_1", "image_2"]
+
+
+def test_evaluation_refuses_nothing_and_other_classes(model):
+    with pytest.raises(ValueError, match="empty"):
+        evaluate(model, Pairs([], ClassTable(list("rgbx"), COLORS)))
+    with pytest.raises(ValueError, match="trained for"):
+        evaluate(model, Pairs([], ClassTable(list("abcd"), COLORS)))
+
+
+def test_the_compiled_function_is_made_once(model, monkeypatch):
+    picture = paint(blocks(32, 32))
+    predict(model, picture)
+    monkeypatch.setattr(inference.keras, "Model", None)
+    predict(model, picture)

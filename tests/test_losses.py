@@ -1,0 +1,116 @@
+import keras
+import numpy as np
+import pytest
+from keras_checks import check_loss
+from scipy.special import log_softmax, softmax
+
+from seglib.losses import CrossEntropy, CrossEntropyDice, Dice
+
+WEIGHTS = [0.5, 2.0, 1.0, 3.0]
+
+
+def make_case(seed=0, classes=4, ignore_label=None):
+    random = np.random.default_rng(seed)
+    y_true = random.integers(0, classes - 1, (3, 5, 6))  # the last class is absent
+    if ignore_label is not None:
+        y_true[random.random(y_true.shape) < 0.3] = ignore_label
+    return y_true.astype(np.uint8), random.normal(0, 3, (3, 5, 6, classes)).astype(np.float32)
+
+
+def reference_cross_entropy(y_true, logits, weights, ignore_label):
+    losses, total = 0.0, 0.0
+    for label, scores in zip(y_true.ravel(), log_softmax(logits.reshape(-1, 4), -1), strict=True):
+        if label != ignore_label:
+            losses -= weights[label] * scores[label]
+            total += weights[label]
+    return losses / total
+
+
+def reference_dice(y_true, logits, ignore_label):
+    probabilities, scores = softmax(logits, -1), []
+    valid = y_true != ignore_label
+    for label in range(logits.shape[-1]):
+        truth = y_true[valid] == label
+        if truth.any():
+            guess = probabilities[valid][:, label]
+            scores.append(2 * guess[truth].sum() / (guess.sum() + truth.sum()))
+    return 1 - np.mean(scores)
+
+
+@pytest.mark.parametrize("ignore_label", [None, 1, 255])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_cross_entropy_is_the_weighted_mean_over_the_pixels_that_count(weights, ignore_label):
+    y_true, logits = make_case(ignore_label=ignore_label)
+    expected = reference_cross_entropy(y_true, logits, weights or [1] * 4, ignore_label)
+    loss = CrossEntropy(weights, ignore_label)
+    np.testing.assert_allclose(float(loss(y_true, logits)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ignore_label", [None, 255])
+def test_cross_entropy_without_weights_is_that_of_keras(ignore_label):
+    y_true, logits = make_case(ignore_label=ignore_label)
+    keras_loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=ignore_label
+    )
+    expected = float(keras_loss(y_true, logits))
+    answer = float(CrossEntropy(ignore_label=ignore_label)(y_true, logits))
+    np.testing.assert_allclose(answer, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ignore_label", [None, 1, 255])
+def test_dice_is_averaged_over_the_classes_that_are_there(ignore_label):
+    y_true, logits = make_case(ignore_label=ignore_label)
+    expected = reference_dice(y_true, logits, ignore_label)
+    np.testing.assert_allclose(float(Dice(ignore_label)(y_true, logits)), expected, rtol=1e-5)
+
+
+def test_dice_of_classes_that_are_all_there_is_that_of_keras():
+    y_true, logits = make_case()
+    y_true[0, 0, 0] = 3
+    keras_loss = keras.losses.Dice(axis=(0, 1, 2))
+    expected = np.mean(keras_loss(keras.ops.one_hot(y_true, 4), softmax(logits, -1)))
+    np.testing.assert_allclose(float(Dice()(y_true, logits)), expected, rtol=1e-4)
+
+
+def test_dice_known_answers():
+    y_true = np.array([[[0, 0], [1, 1]]])
+    sure = 50 * np.eye(3, dtype=np.float32)
+    assert float(Dice()(y_true, sure[y_true])) == pytest.approx(0, abs=1e-6)
+    assert float(Dice()(y_true, sure[1 - y_true])) == pytest.approx(1, abs=1e-6)
+    # Class 0 on all four pixels: 2·2 / (4 + 2) for class 0 and nothing for class 1.
+    assert float(Dice()(y_true, sure[0 * y_true])) == pytest.approx(1 - (2 / 3 + 0) / 2)
+
+
+def test_the_sum_is_the_sum():
+    y_true, logits = make_case(ignore_label=255)
+    both = float(CrossEntropyDice(WEIGHTS, 255, dice_weight=0.5)(y_true, logits))
+    parts = float(CrossEntropy(WEIGHTS, 255)(y_true, logits)), float(Dice(255)(y_true, logits))
+    assert both == pytest.approx(parts[0] + 0.5 * parts[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy, Dice, CrossEntropyDice])
+def test_ignored_pixels_do_not_count_whatever_is_predicted(loss):
+    y_true, logits = make_case(ignore_label=255)
+    changed = logits.copy()
+    changed[y_true == 255] = np.random.default_rng(1).normal(0, 9, changed[y_true == 255].shape)
+    measure = loss(ignore_label=255)
+    assert float(measure(y_true, changed)) == pytest.approx(float(measure(y_true, logits)), 1e-6)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy, Dice, CrossEntropyDice])
+def test_a_batch_with_nothing_to_learn_costs_nothing(loss):
+    _, logits = make_case()
+    assert float(loss(ignore_label=7)(np.full(logits.shape[:3], 7), logits)) == 0
+
+
+@pytest.mark.parametrize(
+    "loss", [CrossEntropy(), CrossEntropy(WEIGHTS, 255), Dice(255), CrossEntropyDice(WEIGHTS, 255)]
+)
+def test_losses_keep_the_contract(loss):
+    check_loss(loss, *make_case(ignore_label=255 if loss.get_config()["ignore_label"] else None))
+
+
+@pytest.mark.parametrize("weights", [[1, np.nan], [1, np.inf], [-1, 1], [[1, 2]]])
+def test_weights_that_are_no_weights_are_refused(weights):
+    with pytest.raises(ValueError, match="finite weight of at least 0"):
+        CrossEntropy(weights)

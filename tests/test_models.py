@@ -1,0 +1,225 @@
+import pathlib
+import random
+
+import keras
+import numpy as np
+import pytest
+from keras_checks import check_layer
+
+import seglib
+from seglib.classes import ClassTable
+from seglib.models import (
+    ClassLogits,
+    PadToMultiple,
+    copy_weights,
+    create_unet_model,
+    create_unetpp_model,
+    model_classes,
+    prune,
+    set_model_classes,
+    set_precision,
+)
+
+TABLE = ClassTable(["road", "sky", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+def count_block(before, filters):
+    """Weights of two 3×3 convolutions without bias and their normalizations (4 a channel)."""
+    return 9 * before * filters + 9 * filters * filters + 8 * filters
+
+
+def count_head(before, filters, classes):
+    return 9 * before * filters + 4 * filters + filters * classes + classes
+
+
+def test_unetpp_has_the_parameters_of_its_nested_nodes():
+    f, classes = (4, 6, 10), 5
+    expected = count_block(3, f[0]) + count_block(f[0], f[1]) + count_block(f[1], f[2])
+    for row, column in ((0, 1), (1, 1), (0, 2)):
+        expected += 4 * f[row + 1] * f[row] + f[row]  # the 2×2 transposed convolution
+        expected += count_block(f[row] * (column + 1), f[row])
+    expected += 2 * count_head(f[0], f[0], classes)
+    model = create_unetpp_model((32, 32, 3), num_classes=classes, filters=f)
+    assert model.count_params() == expected
+
+
+def test_unet_has_the_parameters_of_its_blocks():
+    f, classes = (4, 6, 10), 5
+    expected = count_block(3, f[0]) + count_block(f[0], f[1]) + count_block(f[1], f[2])
+    for row in (0, 1):
+        expected += 4 * f[row + 1] * f[row] + f[row] + count_block(2 * f[row], f[row])
+    expected += count_head(f[0], f[0], classes)
+    model = create_unet_model((32, 32, 3), num_classes=classes, filters=f)
+    assert model.count_params() == expected
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5, 6])
+def test_heads_and_nodes_follow_the_number_of_filters(depth):
+    filters = [2 + i for i in range(depth)]
+    model = create_unetpp_model((64, 96, 3), num_classes=3, filters=filters)
+    names = [f"head_{j}" for j in range(1, depth)]
+    assert [layer.name for layer in model.layers if isinstance(layer, ClassLogits)] == names
+    assert [output.shape for output in model.outputs] == [(None, 64, 96, 3)] * (depth - 1)
+    for row in range(depth):
+        for column in range(1, depth - row):
+            node = model.get_layer(f"x_{row}_{column}_join")
+            assert node.output.shape[-1] == filters[row] * (column + 1)
+            assert node.output.shape[1:3] == (64 >> row, 96 >> row)
+    dropped = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert dropped == [f"x_{i}_0_drop" for i in range(max(1, depth - 2), depth)]
+
+
+def test_without_deep_supervision_only_the_last_head_is_there():
+    model = create_unetpp_model(
+        (32, 32, 3), num_classes=3, filters=(2, 3, 4), deep_supervision=False
+    )
+    assert len(model.outputs) == 1
+    assert not any("head_1" in layer.name for layer in model.layers)
+
+
+def test_pruned_models_are_smaller_and_agree_exactly():
+    model = create_unetpp_model((32, 32, 3), num_classes=4, filters=(4, 6, 8, 10))
+    set_model_classes(model, ClassTable(list("abcd"), [(i, i, i) for i in range(4)]))
+    x = images(2, 32, 32)
+    outputs = model.predict_on_batch(x)
+    sizes = []
+    for level, expected in enumerate(outputs, start=1):
+        pruned = prune(model, level)
+        np.testing.assert_array_equal(pruned.predict_on_batch(x), expected)
+        assert model_classes(pruned) == model_classes(model)
+        sizes.append(pruned.count_params())
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] < model.count_params()
+    pruned.set_weights([weight + 1 for weight in pruned.get_weights()])
+    np.testing.assert_array_equal(model.predict_on_batch(x)[-1], outputs[-1])
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_pruning_at_a_head_that_is_not_there_says_which_are(level):
+    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(2, 3, 4))
+    with pytest.raises(ValueError, match="level from 1 to 2"):
+        prune(model, level)
+
+
+@pytest.mark.parametrize("create", [create_unet_model, create_unetpp_model])
+@pytest.mark.parametrize("size", [(33, 47), (64, 32)])
+def test_sizes_that_do_not_divide_are_padded_and_cropped_inside(create, size):
+    fixed = create((*size, 3), num_classes=3, filters=(2, 3, 4))
+    free = create((None, None, 3), num_classes=3, filters=(2, 3, 4))
+    assert fixed.outputs[-1].shape == (None, *size, 3)
+    assert free.outputs[-1].shape == (None, None, None, 3)
+    x = images(2, *size)
+    answers = [keras.tree.flatten(model.predict_on_batch(x))[-1] for model in (fixed, free)]
+    assert answers[0].shape == (2, *size, 3)
+    np.testing.assert_allclose(*answers, atol=1e-5)
+
+
+def test_pictures_are_scaled_inside():
+    model = create_unet_model((32, 32, 3), num_classes=3, filters=(2, 3))
+    scaled = keras.Model(model.input, model.get_layer("scale").output)
+    answer = scaled.predict_on_batch(np.full((1, 32, 32, 3), [0, 127.5, 255], np.float32))
+    np.testing.assert_allclose(answer[0, 0, 0], [-1, 0, 1], atol=1e-6)
+
+
+def test_weights_come_from_the_seed_and_touch_no_global_state():
+    state = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    models = [
+        create_unet_model((32, 32, 3), num_classes=3, filters=(4, 8), seed=seed)
+        for seed in (1, 1, 2)
+    ]
+    assert np.array_equal(state[0], np.random.get_state()[1])  # noqa: NPY002
+    assert state[1] == random.getstate()
+    kernels = [model.get_layer("x_1_0_b_conv").get_weights()[0] for model in models]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[0] != kernels[2]).any()
+    other = models[0].get_layer("x_1_0_a_conv").get_weights()[0]
+    assert kernels[0].shape != other.shape or (kernels[0] != other).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"filters": (8,)}, "2 to 6 filter counts"),
+        ({"filters": (2,) * 7}, "2 to 6 filter counts"),
+        ({"input_shape": (32, 32, 1)}, r"\(height, width, 3\)"),
+        ({"input_shape": (16, 32, 3)}, "at least 32 pixels"),
+        ({"num_classes": 1}, "at least 2 classes"),
+        ({"dropout": 1.0}, r"dropout in \[0, 1\)"),
+    ],
+)
+def test_wrong_arguments_say_what_was_expected(change, message):
+    arguments = {"input_shape": (32, 32, 3), "num_classes": 3, "filters": (2, 3), **change}
+    with pytest.raises(ValueError, match=message):
+        create_unetpp_model(arguments.pop("input_shape"), **arguments)
+
+
+def test_a_saved_model_knows_its_classes(tmp_path):
+    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(2, 3, 4))
+    assert model_classes(model) is None
+    set_model_classes(model, TABLE)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert model_classes(loaded) == TABLE
+    x = images(1, 32, 32)
+    for answer, expected in zip(
+        loaded.predict_on_batch(x), model.predict_on_batch(x), strict=True
+    ):
+        np.testing.assert_array_equal(answer, expected)
+
+
+def test_a_model_of_another_number_of_classes_is_refused():
+    model = create_unet_model((32, 32, 3), num_classes=4, filters=(2, 3))
+    with pytest.raises(ValueError, match="create it with num_classes=3"):
+        set_model_classes(model, TABLE)
+
+
+def test_low_precision_computes_low_and_answers_float32():
+    model = create_unet_model((32, 32, 3), num_classes=3, filters=(4, 8))
+    x = images(1, 32, 32)
+    expected = model.predict_on_batch(x)
+    set_precision(model, "mixed_bfloat16")
+    model.compile()
+    answer = model.predict_on_batch(x)
+    assert answer.dtype == np.float32
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+    assert model.get_layer("x_0_0_a_conv").compute_dtype == "bfloat16"
+    assert (answer != expected).any()
+    np.testing.assert_allclose(answer, expected, atol=0.1)
+
+
+def test_copied_weights_leave_heads_of_other_classes_alone():
+    create = {"filters": (2, 3), "num_classes": 3}
+    source, target = (create_unet_model((32, 32, 3), **create, seed=seed) for seed in (1, 2))
+    set_model_classes(source, TABLE)
+    fresh = target.get_layer("head_1_classes").get_weights()
+    assert copy_weights(source, target) == ["head_1_classes"]
+    np.testing.assert_array_equal(target.get_layer("head_1_classes").get_weights()[0], fresh[0])
+    np.testing.assert_array_equal(
+        *(model.get_layer("x_1_0_a_conv").get_weights()[0] for model in (source, target))
+    )
+    set_model_classes(target, TABLE)
+    assert copy_weights(source, target) == []
+
+
+def test_layers_keep_the_contract(tmp_path):
+    x = images(2, 9, 14).astype(np.float32)
+    check_layer(PadToMultiple(8), x, tmp_path=tmp_path)
+    check_layer(ClassLogits(TABLE), np.pad(x, [(0, 0), (0, 7), (0, 2), (0, 0)]), x,
+                tmp_path=tmp_path)  # fmt: skip
+
+
+def test_padding_is_zero_at_the_bottom_and_right():
+    padded = keras.ops.convert_to_numpy(PadToMultiple(4)(np.ones((1, 3, 4, 1), np.float32)))
+    np.testing.assert_array_equal(padded[0, :, :, 0], [[1] * 4] * 3 + [[0] * 4])
+
+
+def test_models_and_losses_are_free_of_tensorflow():
+    folder = pathlib.Path(seglib.__file__).parent
+    for name in ("models", "losses", "metrics"):
+        text = (folder / f"{name}.py").read_text()
+        assert "tensorflow" not in text
+        assert "tf." not in text
