@@ -30,7 +30,7 @@ test-long: $(BIN)/installed-jax
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not long" $(BACKEND_TESTS)
 
 bench: $(BIN)/installed
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/timing.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 # As under nbval: the same start-up messages, and no progress bars.
 notebooks: $(BIN)/installed

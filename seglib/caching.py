@@ -10,11 +10,11 @@ import shutil
 import tempfile
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from seglib.classes import ClassTable
 from seglib.images import check_image_size, resize_image
 from seglib.masks import resize_labels
+from seglib.progress import show_progress
 
 VERSION = 1  # raise it when the same files and settings give other arrays
 
@@ -159,7 +159,7 @@ def _write_arrays(dataset, image_size, folder, workers):
     try:
         with (
             concurrent.futures.ThreadPoolExecutor(workers) as pool,
-            tqdm(total=len(dataset), desc="preparing", unit="pair", delay=2) as bar,
+            show_progress(total=len(dataset), desc="preparing", unit="pair") as bar,
         ):
             for name, split in dataset.splits.items():
                 if len(split):

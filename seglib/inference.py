@@ -6,10 +6,10 @@ import weakref
 import keras
 import numpy as np
 from keras import ops
-from tqdm.auto import tqdm
 
 from seglib.images import resize_image
 from seglib.models import model_classes
+from seglib.progress import show_progress
 from seglib.reports import create_report
 
 BATCH_SIZE = 16
@@ -99,7 +99,7 @@ def evaluate(model, split, *, flip=False, tile=False, seed=0):
 
 def _predict_pairs(model, split, latencies, **options):
     """Yield (true labels, predicted labels), noting each prediction's milliseconds."""
-    for i in tqdm(range(len(split)), desc="evaluating", unit="image", delay=2):
+    for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
         image, labels = split[i]
         start = time.perf_counter()
         predicted = predict(model, image, **options)
@@ -113,9 +113,7 @@ def _score_pictures(model, pictures, flip, tile):
         _check_picture(picture)
     pictures = [np.asarray(picture) for picture in pictures]
     if tile:
-        return [
-            (_score_tiles(model, picture, flip), picture.shape[:2]) for picture in pictures
-        ]
+        return [(_score_tiles(model, picture, flip), picture.shape[:2]) for picture in pictures]
     size = model.input_shape[1:3]
     if None in size and len({picture.shape for picture in pictures}) > 1:
         return [_score_pictures(model, [picture], flip, tile)[0] for picture in pictures]
@@ -155,7 +153,9 @@ def _score_tiles(model, picture, flip):
     """Probabilities at the picture's own scale: tiles that overlap by half, blended."""
     tile = [side or 128 for side in model.input_shape[1:3]]
     height, width = picture.shape[:2]
-    padding = [(0, max(0, side - length)) for side, length in zip(tile, (height, width), strict=True)]
+    padding = [
+        (0, max(0, side - length)) for side, length in zip(tile, (height, width), strict=True)
+    ]
     padded = np.pad(picture, [*padding, (0, 0)], mode="symmetric")
     corners = [
         (top, left)

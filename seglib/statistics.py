@@ -5,6 +5,8 @@ import typing
 
 import numpy as np
 
+from seglib.progress import show_progress
+
 if typing.TYPE_CHECKING:
     import pandas as pd
 
@@ -188,11 +190,9 @@ def co_occurrence(counts, classes):
 
 
 def _iterate(split):
-    from tqdm.auto import tqdm
-
     if len(split) == 0:
         raise ValueError("the split holds no pair of image and labels: nothing to measure")
-    for i in tqdm(range(len(split)), desc="measuring", unit="image", delay=2):
+    for i in show_progress(range(len(split)), desc="measuring", unit="image"):
         image, labels = split[i]
         labels = np.asarray(labels)
         if labels.ndim != 2 or labels.dtype.kind not in "iu":

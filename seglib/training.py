@@ -12,13 +12,13 @@ import zipfile
 
 import keras
 import numpy as np
-from tqdm.auto import tqdm
 
 from seglib import balance, metrics
 from seglib.augment import augment_pair
 from seglib.caching import make_folder
 from seglib.losses import CrossEntropyDice
 from seglib.models import copy_weights, set_model_classes, set_precision
+from seglib.progress import show_progress
 from seglib.statistics import count_pixels
 
 CHECKPOINTS_KEPT = 2
@@ -325,8 +325,8 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         steps = self.params["steps"]
-        self.bar = tqdm(
-            total=steps * self.epochs, initial=steps * self.state.epoch, desc="training"
+        self.bar = show_progress(
+            total=steps * self.epochs, initial=steps * self.state.epoch, unit="step", delay=0
         )
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -437,7 +437,9 @@ def _default_loss(dataset, class_weights):
 def _check_settings(model, dataset, **settings):
     """Return what a run must keep to, checked against the data."""
     size = model.input_shape[1:3]
-    if any(side not in (None, wanted) for side, wanted in zip(size, dataset.image_size, strict=True)):
+    if any(
+        side not in (None, wanted) for side, wanted in zip(size, dataset.image_size, strict=True)
+    ):
         raise ValueError(
             f"the model takes images of {size} (height, width) but the data were prepared as "
             f"{dataset.image_size}: use dataset.prepare(image_size={size})"

@@ -168,7 +168,9 @@ def test_one_changed_byte_of_a_mask_is_noticed(masks_of_ids, cache, keep_time):
 
 
 def test_another_table_or_size_makes_other_arrays(city, cache, classes, prepare):
-    paths = {prepare().path, prepare(image_size=(36, 32)).path, prepare(image_size=40).path}
+    sizes = [prepare(image_size=size) for size in (SIZE, (36, 32), 40)]
+    assert len({prepared.fingerprint for prepared in sizes}) == 3
+    paths = {prepared.path for prepared in sizes}
     swapped = ClassTable(classes.names, classes.colors[[1, 0, 2, 3]], ignore_label=3)
     prepared = prepare_dataset(
         open_dataset(city, classes=swapped), image_size=SIZE, cache_dir=cache

@@ -225,7 +225,7 @@ def test_without_a_class_table_the_colours_found_are_offered(city, classes):
     np.testing.assert_array_equal(offered.colors[labels], classes.colors[expected])
 
 
-def test_offered_colours_come_with_their_share_the_most_frequent_first(tmp_path):
+def test_offered_colours_come_with_their_share_the_most_frequent_first(tmp_path, monkeypatch):
     for i in range(120):
         mask = np.zeros((10, 10, 3), np.uint8)
         mask[:3] = (128, 64, 128)
@@ -233,11 +233,16 @@ def test_offered_colours_come_with_their_share_the_most_frequent_first(tmp_path)
         for kind in ("images", "masks"):
             (tmp_path / kind).mkdir(exist_ok=True)
             Image.fromarray(mask).save(tmp_path / kind / f"{i}.png")
+    opened = []
+    monkeypatch.setattr(
+        Image, "open", lambda path, original=Image.open: opened.append(path) or original(path)
+    )
     assert proposal(tmp_path).splitlines()[1:] == [
         "class_0,0,0,0,69.00 %",
         "class_1,128,64,128,30.00 %",
         "class_2,1,2,3,1.00 %",
     ]
+    assert 30 <= len(opened) <= 50  # a sample
 
 
 def test_offered_lines_for_masks_of_ids_keep_the_ids(tmp_path):

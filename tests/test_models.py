@@ -165,9 +165,7 @@ def test_a_saved_model_knows_its_classes(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     assert model_classes(loaded) == TABLE
     x = images(1, 32, 32)
-    for answer, expected in zip(
-        loaded.predict_on_batch(x), model.predict_on_batch(x), strict=True
-    ):
+    for answer, expected in zip(loaded.predict_on_batch(x), model.predict_on_batch(x), strict=True):
         np.testing.assert_array_equal(answer, expected)
 
 

@@ -154,7 +154,7 @@ def test_without_validation_data_the_last_epoch_is_best(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="the run cannot be written to .*choose another folder"):
+    with pytest.raises(OSError, match=r"the run cannot be written to .*choose another folder"):
         train(make_model(), make_dataset(), run_dir=tmp_path / "file" / "run", epochs=1)
 
 
@@ -175,7 +175,7 @@ def test_data_that_do_not_fit_the_model_are_refused(tmp_path):
     with pytest.raises(ValueError, match="create it with num_classes=3"):
         train(make_model(num_classes=4), make_dataset(), run_dir=tmp_path, epochs=1)
     larger = seglib.create_unet_model((64, 64, 3), num_classes=3, filters=(2, 4))
-    with pytest.raises(ValueError, match="dataset.prepare"):
+    with pytest.raises(ValueError, match=r"dataset\.prepare"):
         train(larger, make_dataset(), run_dir=tmp_path, epochs=1)
     with pytest.raises(ValueError, match="training split is empty"):
         train(make_model(), make_dataset(train=0), run_dir=tmp_path, epochs=1)
@@ -246,5 +246,5 @@ def test_every_pair_is_seen_once_an_epoch():
 
 
 def test_loading_what_is_not_there_says_how_to_get_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no trained model at .*best.keras"):
+    with pytest.raises(FileNotFoundError, match=r"no trained model at .*best\.keras"):
         load_model(tmp_path)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from seglib.classes import write_class_table
+from seglib.progress import show_progress
 from seglib.scenes.canvas import Canvas
 from seglib.scenes.develop import add_texture, develop
 from seglib.scenes.layout import create_street, place_things
@@ -115,14 +116,12 @@ def _is_complete(path):
 
 
 def _write_splits(folder, num_scenes, seed, size):
-    from tqdm.auto import tqdm
-
     held_out = max(1, round(0.15 * num_scenes))
     num_train = num_scenes - 2 * held_out
     for split in ("train", "val", "test"):
         for kind in ("", "_labels", "_instances"):
             (folder / f"{split}{kind}").mkdir(parents=True)
-    for index in tqdm(range(num_scenes), desc="drawing streets", unit="scene"):
+    for index in show_progress(range(num_scenes), desc="drawing streets", unit="scene"):
         late = (index >= num_train) + (index >= num_train + held_out)
         split, name = ("train", "val", "test")[late], f"street_{index:04d}"
         image, labels, instances = draw_scene(index, seed=seed, size=size)
