@@ -280,7 +280,8 @@ class _Blocks:
 
     def create_head(self, x, image, column):
         name = f"head_{column}"
-        x = self.convolve(x, self.filters[0], name)
+        if column == len(self.filters) - 1:  # the heads above it are a 1×1 convolution only
+            x = self.convolve(x, self.filters[0], name)
         x = layers.Conv2D(
             self.num_classes, 1, kernel_initializer=self.draw_weights(), name=f"{name}_classes"
         )(x)

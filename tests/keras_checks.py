@@ -13,9 +13,8 @@ def check_layer(layer, *inputs, tmp_path):
     assert tuple(layer.compute_output_shape(*[array.shape for array in inputs])) == expected.shape
 
     symbolic = [keras.Input(array.shape[1:]) for array in inputs]
-    scaled = [keras.layers.Conv2D(array.shape[-1], 1)(x)
-              for array, x in zip(inputs, symbolic, strict=True)]  # fmt: skip
-    output = copy(*scaled)
+    scaled = keras.layers.Conv2D(inputs[0].shape[-1], 1)(symbolic[0])
+    output = copy(scaled, *symbolic[1:])
     assert output.shape[1:] == expected.shape[1:]
     model = keras.Model(symbolic, output)
     model.compile("sgd", "mse")

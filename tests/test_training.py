@@ -8,7 +8,7 @@ import seglib
 from seglib import training
 from seglib.caching import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable
-from seglib.training import Batches, choose_precision, load_model, train
+from seglib.training import Batches, Trapezoid, choose_precision, load_model, train
 
 TABLE = ClassTable(["dark", "bright", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)
 
@@ -98,9 +98,9 @@ def test_a_run_that_was_interrupted_equals_one_that_was_not(finished, tmp_path, 
             raise KeyboardInterrupt
         return augment(*pair, epoch=epoch, **options)
 
-    augment = training.augment_pair
+    augment = training.batches.augment_pair
     with monkeypatch.context() as patch:
-        patch.setattr(training, "augment_pair", stop_in_the_second_epoch)
+        patch.setattr(training.batches, "augment_pair", stop_in_the_second_epoch)
         with pytest.raises(BaseException):  # noqa: B017, PT011 - the backend may wrap it
             train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3)
     run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3)
@@ -132,7 +132,7 @@ def test_other_settings_or_data_are_refused_on_the_same_folder(finished):
 def test_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(finished, tmp_path):
     train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1)
     before = {file.name: file.read_bytes() for file in (tmp_path / "checkpoints").iterdir()}
-    with pytest.raises(FloatingPointError, match=r"epoch 2, batch 1 of 2.*epoch_0001\.npz"):
+    with pytest.raises(FloatingPointError, match=r"epoch 2, batch 1 of 3.*epoch_0001\.npz"):
         train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3, loss=_NoNumber())
     after = {file.name: file.read_bytes() for file in (tmp_path / "checkpoints").iterdir()}
     assert after == before
@@ -212,9 +212,9 @@ def test_low_precision_trains_and_leaves_a_float32_model(tmp_path):
 def test_precision_follows_the_processor(monkeypatch):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("only TensorFlow gains from bfloat16 units of a processor")
-    monkeypatch.setattr(training, "_has_bfloat16_units", lambda: True)
+    monkeypatch.setattr(training.precision, "has_bfloat16_units", lambda: True)
     assert choose_precision() == "mixed_bfloat16"
-    monkeypatch.setattr(training, "_has_bfloat16_units", lambda: False)
+    monkeypatch.setattr(training.precision, "has_bfloat16_units", lambda: False)
     assert choose_precision() == "float32"
 
 
@@ -248,3 +248,11 @@ def test_every_pair_is_seen_once_an_epoch():
 def test_loading_what_is_not_there_says_how_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no trained model at .*best\.keras"):
         load_model(tmp_path)
+
+
+def test_the_learning_rate_rises_is_held_and_falls():
+    schedule = Trapezoid(2.0, 100)
+    rates = [float(schedule(step)) for step in (0, 4, 5, 60, 80, 100, 120)]
+    np.testing.assert_allclose(rates, [0.4, 2, 2, 2, 1, 0, 0], rtol=1e-6)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert float(copy(80)) == float(schedule(80))
