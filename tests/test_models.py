@@ -42,8 +42,7 @@ def test_unetpp_has_the_parameters_of_its_nested_nodes():
     for row, column in ((0, 1), (1, 1), (0, 2)):
         expected += 4 * f[row + 1] * f[row] + f[row]  # the 2×2 transposed convolution
         expected += count_block(f[row] * (column + 1), f[row])
-    expected += f[0] * classes + classes  # head 1: a 1×1 convolution
-    expected += count_head(f[0], f[0], classes)  # the last head has a 3×3 one before it
+    expected += 2 * count_head(f[0], f[0], classes)
     model = create_unetpp_model((32, 32, 3), num_classes=classes, filters=f)
     assert model.count_params() == expected
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -46,6 +47,10 @@ def assert_same_weights(first, second):
         np.testing.assert_array_equal(a, b)
 
 
+def copy_run(run, folder):
+    return shutil.copytree(run.run_dir, folder / "copy")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of three epochs that nobody disturbed."""
@@ -84,12 +89,12 @@ def test_a_finished_run_returns_at_once(finished, monkeypatch):
     assert_same_weights(again.model, finished.model)
 
 
-def test_a_run_that_is_raised_equals_one_in_a_single_go(finished, tmp_path):
-    for epochs in (1, 3):
-        run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=epochs)
-    columns = ["loss", "val_loss", "mean_iou"]
-    np.testing.assert_array_equal(run.history[columns], finished.history[columns])
-    assert_same_weights(run.model, finished.model)
+def test_more_epochs_carry_a_run_on(finished, tmp_path):
+    copy = copy_run(finished, tmp_path)
+    run = train(make_model(seed=5), make_dataset(), run_dir=copy, epochs=4)
+    assert run.history[:3].equals(finished.history)
+    assert run.history["epoch"].tolist() == [1, 2, 3, 4]
+    assert run.history["loss"].iloc[3] < run.history["loss"].iloc[2]
 
 
 def test_a_run_that_was_interrupted_equals_one_that_was_not(finished, tmp_path, monkeypatch):
@@ -109,11 +114,12 @@ def test_a_run_that_was_interrupted_equals_one_that_was_not(finished, tmp_path, 
 
 
 def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path):
-    train(make_model(), make_dataset(), run_dir=tmp_path, epochs=2)
-    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    copy = copy_run(finished, tmp_path)
+    newest = sorted((copy / "checkpoints").iterdir())[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
-    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3)
+    run = train(make_model(), make_dataset(), run_dir=copy, epochs=3)
     np.testing.assert_array_equal(run.history["loss"], finished.history["loss"])
+    assert_same_weights(run.model, finished.model)
 
 
 def test_only_the_last_checkpoints_are_kept(finished):
@@ -130,14 +136,13 @@ def test_other_settings_or_data_are_refused_on_the_same_folder(finished):
 
 
 def test_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(finished, tmp_path):
-    train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1)
-    before = {file.name: file.read_bytes() for file in (tmp_path / "checkpoints").iterdir()}
-    with pytest.raises(FloatingPointError, match=r"epoch 2, batch 1 of 3.*epoch_0001\.npz"):
-        train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3, loss=_NoNumber())
-    after = {file.name: file.read_bytes() for file in (tmp_path / "checkpoints").iterdir()}
+    copy = copy_run(finished, tmp_path)
+    before = {file.name: file.read_bytes() for file in (copy / "checkpoints").iterdir()}
+    with pytest.raises(FloatingPointError, match=r"epoch 4, batch 1 of 3.*epoch_0003\.npz"):
+        train(make_model(), make_dataset(), run_dir=copy, epochs=4, loss=_NoNumber())
+    after = {file.name: file.read_bytes() for file in (copy / "checkpoints").iterdir()}
     assert after == before
-    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3)
-    np.testing.assert_array_equal(run.history["loss"], finished.history["loss"])
+    assert_same_weights(load_model(copy), finished.model)
 
 
 class _NoNumber(keras.losses.Loss):
