@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from seglib.progress import show_progress
+
 
 def score_colors(train, val, *, max_pixels=20_000, seed=0):
     """Score a linear classifier that sees one pixel's colour and nothing else.
@@ -29,7 +31,8 @@ def _draw_pixels(split, max_pixels, random):
     """Colours in [-1, 1] and labels of scored pixels, equally many of each image."""
     share = -(-max_pixels // len(split))
     colors, labels = [], []
-    for image, ids in (split[i] for i in range(len(split))):
+    for i in show_progress(range(len(split)), desc="reading", unit="image"):
+        image, ids = split[i]
         places = np.flatnonzero(np.isin(ids, split.classes.scored_ids))
         places = random.permutation(places)[:share]
         colors.append(image.reshape(-1, 3)[places] / 127.5 - 1)

@@ -41,9 +41,10 @@ def predict(model, images, *, flip=False, tile=False):
     if not isinstance(images, list | tuple) and np.ndim(images) == 3:
         return _most_probable(*_score_pictures(model, [images], flip, tile)[0])
     pictures = list(images)
+    starts = range(0, len(pictures), BATCH_SIZE)
     labels = [
         _most_probable(*scores)
-        for start in range(0, len(pictures), BATCH_SIZE)
+        for start in show_progress(starts, desc="predicting", unit="batch")
         for scores in _score_pictures(model, pictures[start:][:BATCH_SIZE], flip, tile)
     ]
     return labels if isinstance(images, list | tuple) else np.stack(labels)

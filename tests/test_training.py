@@ -261,3 +261,20 @@ def test_the_learning_rate_rises_is_held_and_falls():
     np.testing.assert_allclose(rates, [0.4, 2, 2, 2, 1, 0, 0], rtol=1e-6)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
     assert float(copy(80)) == float(schedule(80))
+
+
+def test_a_run_that_never_finished_an_epoch_may_begin_anew_with_other_settings(tmp_path):
+    with pytest.raises(FloatingPointError, match="no checkpoint yet"):
+        train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1, loss=_NoNumber())
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1, seed=1)
+    assert len(run.history) == 1
+
+
+def test_a_run_is_described_by_its_files_and_scores(finished, tmp_path, capsys):
+    report = seglib.evaluate(finished.model, make_dataset().val)
+    copy = copy_run(finished, tmp_path)
+    report.write(copy)
+    training.describe_run(copy)
+    printed = capsys.readouterr().out
+    assert "best.keras" in printed
+    assert f"{report.mean_iou:.3f}" in printed

@@ -84,9 +84,10 @@ def train(
         model, dataset, epochs=epochs, batch_size=batch_size, seed=seed, augment=augment, ema=ema
     )
     run_dir = make_folder(run_dir, "the run")
-    _check_same_run(run_dir, settings)
-    set_model_classes(model, dataset.classes)
     state = RunState(run_dir)
+    if state.epoch:
+        _check_same_run(run_dir, settings)
+    set_model_classes(model, dataset.classes)
     if state.epoch >= epochs:
         return _finish(model, run_dir, state)
     if init_from is not None and not state.epoch:
