@@ -18,17 +18,24 @@ def score_colors(train, val, *, max_pixels=20_000, seed=0):
 
     Returns:
         float, share of the validation pixels that it labels rightly.
+
+    Raises:
+        ValueError: a split is empty.
     """
     from sklearn.linear_model import LogisticRegression
 
     colors, labels = _draw_pixels(train, max_pixels, np.random.default_rng([seed, 0]))
+    val_colors, val_labels = _draw_pixels(val, max_pixels, np.random.default_rng([seed, 1]))
+    if len(np.unique(labels)) == 1:
+        return float((val_labels == labels[0]).mean())
     model = LogisticRegression(max_iter=500).fit(colors, labels)
-    colors, labels = _draw_pixels(val, max_pixels, np.random.default_rng([seed, 1]))
-    return float((model.predict(colors) == labels).mean())
+    return float((model.predict(val_colors) == val_labels).mean())
 
 
 def _draw_pixels(split, max_pixels, random):
     """Colours in [-1, 1] and labels of scored pixels, equally many of each image."""
+    if not len(split):
+        raise ValueError("the split is empty: expected at least one pair")
     share = -(-max_pixels // len(split))
     colors, labels = [], []
     for i in show_progress(range(len(split)), desc="reading", unit="image"):

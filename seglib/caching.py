@@ -12,6 +12,7 @@ import tempfile
 import numpy as np
 
 from seglib.classes import ClassTable
+from seglib.folders import make_folder
 from seglib.images import check_image_size, resize_image
 from seglib.masks import resize_labels
 from seglib.progress import show_progress
@@ -122,25 +123,6 @@ def prepare_dataset(dataset, *, image_size=(128, 128), cache_dir="outputs/cache"
         classes=dataset.classes,
         **splits,
     )
-
-
-def make_folder(path, purpose):
-    """Create a folder if needed, and make sure that it can be written.
-
-    Raises:
-        OSError: it cannot; the message says what for and what to do.
-    """
-    path = pathlib.Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise type(error)(
-            f"{purpose} cannot be written to {path} ({error.strerror}): choose another folder, "
-            "on Kaggle one in /kaggle/working"
-        ) from error
-    return path
 
 
 def count_processors():

@@ -26,6 +26,7 @@ class ClassTable:
         names: sequence of n str, unique.
         colors: int array `(n, 3)`, RGB in [0, 255], unique.
         ignore_label: int or None. Pixels with this id count nowhere.
+        also_ignored: ints, further rows whose pixels become `ignore_label` when masks are read.
 
     Raises:
         ValueError: the table is empty, a name or colour occurs twice, a colour
@@ -41,6 +42,7 @@ class ClassTable:
     names: tuple
     colors: np.ndarray
     ignore_label: int | None = None
+    also_ignored: tuple = ()
 
     def __post_init__(self):
         names = tuple(str(name) for name in self.names)
@@ -65,6 +67,7 @@ class ClassTable:
         colors.setflags(write=False)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "colors", colors)
+        object.__setattr__(self, "also_ignored", tuple(self.also_ignored))
 
     @property
     def num_classes(self):
@@ -74,18 +77,21 @@ class ClassTable:
     @functools.cached_property
     def mapping(self):
         """dict `{(r, g, b): id}` in the order of the rows."""
-        return {tuple(color): i for i, color in enumerate(self.colors.tolist())}
+        ids = [self.ignore_label if i in self.also_ignored else i for i in range(self.num_classes)]
+        return dict(zip(map(tuple, self.colors.tolist()), ids, strict=True))
 
     @property
     def scored_ids(self):
         """tuple of int, the ids that are learned and scored: all but the ignored one."""
-        return tuple(i for i in range(self.num_classes) if i != self.ignore_label)
+        ignored = {self.ignore_label, *self.also_ignored}
+        return tuple(i for i in range(self.num_classes) if i not in ignored)
 
     def __eq__(self, other):
         return (
             isinstance(other, ClassTable)
             and self.names == other.names
             and self.ignore_label == other.ignore_label
+            and self.also_ignored == other.also_ignored
             and np.array_equal(self.colors, other.colors)
         )
 
@@ -98,6 +104,7 @@ class ClassTable:
             "names": list(self.names),
             "colors": self.colors.tolist(),
             "ignore_label": self.ignore_label,
+            "also_ignored": list(self.also_ignored),
         }
 
 
@@ -105,7 +112,8 @@ def read_class_table(path):
     """Read a class table from a CSV file with the columns `name, r, g, b`.
 
     A row is ignored when it is named void, unlabelled or ignore, in any case
-    and spelling, or when the optional column `ignore` says 1, true or yes.
+    and spelling; where the optional column `ignore` says something, 1, true or yes
+    against anything else, that decides.
     Should several rows be ignored, the first one's id stands for all of them.
 
     Args:
@@ -138,16 +146,14 @@ def read_class_table(path):
     ]
     ignored = [i for i, (_, _, ignore) in enumerate(records) if ignore]
     try:
-        table = ClassTable(
+        return ClassTable(
             names=[name for name, _, _ in records],
             colors=np.array([color for _, color, _ in records], int).reshape(-1, 3),
             ignore_label=ignored[0] if ignored else None,
+            also_ignored=tuple(ignored[1:]),
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    for i in ignored[1:]:
-        table.mapping[tuple(table.colors[i].tolist())] = ignored[0]
-    return table
 
 
 def write_class_table(path, classes):
@@ -159,7 +165,7 @@ def write_class_table(path, classes):
         writer = csv.writer(file)
         writer.writerow(["name", "r", "g", "b", "ignore"])
         for i, (name, color) in enumerate(zip(classes.names, classes.colors.tolist(), strict=True)):
-            writer.writerow([name, *color, int(i == classes.ignore_label)])
+            writer.writerow([name, *color, int(i not in classes.scored_ids)])
 
 
 def _parse_row(path, line, row):
@@ -171,8 +177,8 @@ def _parse_row(path, line, row):
             f"received {list(row.values())}"
         ) from None
     plain = re.sub(r"[^a-z]", "", name.lower())
-    ignore = plain in IGNORED_NAMES or row.get("ignore", "").lower() in YES
-    return name, color, ignore
+    marked = row.get("ignore", "").lower()
+    return name, color, marked in YES if marked else plain in IGNORED_NAMES
 
 
 def _check_unique(values, what):

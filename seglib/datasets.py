@@ -228,9 +228,10 @@ def _find_classes(path, classes, pairs):
     table = pathlib.Path(classes) if classes is not None else path / "class_dict.csv"
     if classes is not None or table.exists():
         return read_class_table(table)
+    lines = _propose_class_lines([mask for _, mask in pairs])
     raise DatasetError(
-        f"no class table for {path}: write {table} with the lines below, and give each class "
-        f"its name\n{_propose_class_lines([mask for _, mask in pairs])}"
+        f"no class table for {path}: write {table} with the lines below (or another file, and "
+        f"pass its path as classes), and give each class its name\n{lines}"
     )
 
 
@@ -247,8 +248,11 @@ def _propose_class_lines(mask_paths, *, max_masks=50, max_classes=64):
     colors = [value for value, _ in totals.most_common() if isinstance(value, tuple)]
     rows = [(color, color) for color in colors[:max_classes]]
     if not colors:
-        highest = max(value for value in (0, *totals) if value in range(max_classes))
-        rows = [(i, (255 * i // max(highest, 1),) * 3) for i in range(highest + 1)]
+        ids = sorted(value for value in totals if value != 255)
+        if len(ids) < 2 or ids[-1] >= max_classes:  # such as 0 and 255: grey values, not ids
+            rows = [(value, (value,) * 3) for value in sorted(totals)[:max_classes]]
+        else:
+            rows = [(i, (255 * i // ids[-1],) * 3) for i in range(ids[-1] + 1)]
     share = 100 / totals.total()
     lines = [
         f"class_{i},{r},{g},{b},{share * totals[value]:.2f} %"

@@ -34,8 +34,9 @@ def read_image(path):
 def read_labels(path, classes, *, sharpen=True):
     """Read a mask as label ids.
 
-    A colour mask is mapped to the nearest class colours, boundaries sharpened. The
-    values of a mask with one channel or a palette are ids already.
+    A colour mask is mapped to the nearest class colours, boundaries sharpened. So is a
+    palette or grey mask that shows the table's colours exactly; otherwise the values of
+    a mask with one channel are ids already.
 
     Args:
         path: str or path of the mask.
@@ -52,12 +53,18 @@ def read_labels(path, classes, *, sharpen=True):
     picture = _decode(path)
     if is_color(picture):
         return _labels_from_colors(np.asarray(picture.convert("RGB")), classes, path, sharpen)
-    labels = np.asarray(picture)
+    labels, pixels = np.asarray(picture), np.asarray(picture.convert("RGB"))
+    if picture.mode == "P" and masks.exact_colors(pixels, classes).all():
+        return masks.closest_labels(pixels, classes.mapping)
     try:
         masks.check_labels(labels, classes, source=path)
     except ValueError as error:
+        if masks.exact_colors(pixels, classes).all():  # grey values that the table has as colours
+            return masks.closest_labels(pixels, classes.mapping)
         raise DatasetError(str(error)) from None
-    return labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
+    ignored = np.isin(labels, classes.also_ignored)
+    labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
+    return np.where(ignored, classes.ignore_label, labels) if ignored.any() else labels
 
 
 def read_pair(image_path, mask_path, classes):

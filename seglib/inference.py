@@ -140,10 +140,9 @@ def _get_scorer(model):
     classes = model_classes(model)
     if model not in _scorers or _scorers[model][0] != classes:
         logits = model.outputs[-1]
-        if classes is not None and classes.ignore_label in range(classes.num_classes):
-            ignored = np.zeros(classes.num_classes, "float32")
-            ignored[classes.ignore_label] = 1e9
-            logits = logits - ignored
+        if classes is not None:
+            scored = np.isin(range(classes.num_classes), classes.scored_ids)
+            logits = logits + np.where(scored, 0, -1e9).astype("float32")
         scorer = keras.Model(model.inputs, ops.softmax(logits))
         scorer.compile()
         _scorers[model] = (classes, scorer)

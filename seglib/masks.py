@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 MAX_CHUNK = 1 << 16  # colours compared with every class at once: 32 classes take 25 MB
+MAX_KEYS = 1 << 22  # pixels looked up at once, some 20 bytes each
 MAX_PIECES = 1 << 21  # pieces of pixels, or areas, counted at once: 8 bytes each and thrice
 
 
@@ -30,9 +31,15 @@ def closest_labels(pixels, mapping):
         ...                {(0, 0, 0): 7, (255, 0, 0): 4})
         array([7, 4, 7], dtype=uint8)
     """
-    keys = _pack_colors(pixels)
     table = _closest_table(tuple(mapping.items()))
-    return table(keys)
+    pixels = np.asarray(pixels)
+    if pixels.size <= 3 * MAX_KEYS or pixels.ndim < 2:
+        return table(_pack_colors(pixels))
+    rows = max(1, 3 * MAX_KEYS * len(pixels) // pixels.size)
+    labels = np.empty(pixels.shape[:-1], table.labels.dtype)
+    for start in range(0, len(pixels), rows):
+        labels[start : start + rows] = table(_pack_colors(pixels[start : start + rows]))
+    return labels
 
 
 def label_colors(labels, classes):
@@ -70,7 +77,8 @@ def check_labels(labels, classes, *, source="labels"):
             f"{source}: {int(wrong.sum())} pixels hold a label outside the class table "
             f"({', '.join(map(str, found[:8]))}); expected 0 to {classes.num_classes - 1}"
             + ("" if classes.ignore_label is None else f" or {classes.ignore_label} (ignored)")
-            + ": add the class to the table, or correct the mask"
+            + ": add the class to the table, correct the mask, or name the label that is to be "
+            "ignored, as in ClassTable(names, colors, ignore_label=255)"
         )
 
 

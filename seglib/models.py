@@ -145,14 +145,15 @@ def prune(model, level):
 
     Source: Zhou et al. 2020, section III-C.
     """
-    if len(model.outputs) == 1 and level == 1:
-        return _copy_model(model)
-    if not 1 <= level <= len(model.outputs):
+    heads = [layer.name for layer in model.layers if isinstance(layer, ClassLogits)]
+    levels = [int(name.removeprefix("head_")) for name in heads]
+    if level not in levels:
         raise ValueError(
-            f"expected a level from 1 to {len(model.outputs)}, the heads of this model, received "
-            f"{level}; heads below the last need create_unetpp_model(deep_supervision=True)"
+            f"expected a level of {levels}, the heads of this model, received {level}; heads "
+            "before the last need create_unetpp_model(deep_supervision=True)"
         )
-    return _copy_model(keras.Model(model.inputs, model.outputs[level - 1], name=model.name))
+    output = model.get_layer(f"head_{level}").output
+    return _copy_model(keras.Model(model.inputs, output, name=model.name))
 
 
 def copy_weights(source, target):

@@ -43,7 +43,8 @@ def apply_thresholds(probabilities, thresholds, *, below="next", ignore_label=No
     num_classes = probabilities.shape[-1]
     # In the dtype of the probabilities, as a float32 0.7 is below a float64 one.
     limits = _spread_thresholds(thresholds, num_classes).astype(probabilities.dtype)
-    reached, best = probabilities >= limits, probabilities.argmax(axis=-1)
+    # A class of probability 0, such as the ignored one, reaches no threshold.
+    reached, best = (probabilities >= limits) & (probabilities > 0), probabilities.argmax(axis=-1)
     if below == "next":
         allowed = np.where(reached, probabilities, -np.inf).argmax(axis=-1)
         labels, highest = np.where(reached.any(axis=-1), allowed, best), num_classes - 1

@@ -2,11 +2,11 @@
 
 import dataclasses
 import itertools
-import pathlib
 
 import numpy as np
 
 from seglib import metrics
+from seglib.folders import make_folder
 
 MATRIX_FIGURES = ("pixel_accuracy", "mean_iou", "mean_accuracy", "frequency_weighted_iou")
 
@@ -86,8 +86,7 @@ class Report:
         Returns:
             list of the three paths.
         """
-        folder = pathlib.Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(folder, "the report")
         paths = [folder / name for name in ("results.csv", "per_class.csv", "summary.csv")]
         self.per_image.to_csv(paths[0], index=False)
         self.per_class.to_csv(paths[1])

@@ -204,8 +204,8 @@ def proposal(folder):
         open_dataset(folder)
     first, _, lines = str(caught.value).partition("\n")
     assert first == (
-        f"no class table for {folder}: write {folder / 'class_dict.csv'} with the lines below, "
-        "and give each class its name"
+        f"no class table for {folder}: write {folder / 'class_dict.csv'} with the lines below "
+        "(or another file, and pass its path as classes), and give each class its name"
     )
     return lines
 

@@ -137,7 +137,7 @@ def test_a_label_outside_the_table_is_an_error_and_an_ignored_one_is_none(tmp_pa
     with pytest.raises(
         DatasetError,
         match=r"mask.png: 1 pixels hold a label outside the class table \(9\); "
-        r"expected 0 to 1 or 255 \(ignored\): add the class to the table, or correct the mask",
+        r"expected 0 to 1 or 255 \(ignored\): add the class to the table, correct the mask, or",
     ):
         read_labels(path, ClassTable(**table, ignore_label=255))
     with pytest.raises(DatasetError, match=r"3 pixels .* \(9, 255\); expected 0 to 1: add"):
@@ -145,6 +145,28 @@ def test_a_label_outside_the_table_is_an_error_and_an_ignored_one_is_none(tmp_pa
     save(path, [[0, 1, 255]])
     found = read_labels(path, ClassTable(**table, ignore_label=255))
     assert found.tolist() == [[0, 1, 255]]
+
+
+def test_palette_and_grey_masks_that_show_the_tables_colours_are_read_as_colours(tmp_path):
+    table = ClassTable(["back", "front"], [(0, 0, 0), (255, 255, 255)])
+    labels = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
+    binary = save(tmp_path / "binary.png", 255 * labels)
+    np.testing.assert_array_equal(read_labels(binary, table), labels)
+    colors = ClassTable(["a", "b"], [(200, 10, 0), (0, 90, 30)])
+    picture = Image.fromarray(colors.colors[labels]).convert("P", palette=Image.Palette.ADAPTIVE)
+    picture.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "palette.png", colors), labels)
+
+
+def test_all_ignored_rows_are_read_as_the_first_one(tmp_path):
+    table = ClassTable(list("abc"), [(9, 0, 0), (0, 9, 0), (0, 0, 9)], ignore_label=1,
+                       also_ignored=(2,))  # fmt: skip
+    path = save(tmp_path / "ids.png", np.array([[0, 1, 2]], np.uint8))
+    assert read_labels(path, table).tolist() == [[0, 1, 1]]
+    path = save(tmp_path / "colors.png", table.colors[None])
+    assert read_labels(path, table).tolist() == [[0, 1, 1]]
+    assert table.scored_ids == (0,)
+    assert ClassTable(**table.to_dict()) == table
 
 
 def mask_with_a_patch(classes, color, count):

@@ -117,6 +117,16 @@ def test_tiles_blend_to_probabilities(model):
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
 
 
+def test_tiles_blend_without_seams():
+    """A model that is sure at one side of its tile only: blended, nothing jumps."""
+    image = keras.Input((32, 32, 3))
+    ramp = keras.ops.cast(keras.ops.arange(32), "float32")[None, None, :, None] / 8 - 2
+    model = keras.Model(image, keras.ops.concatenate([0 * image + ramp, 0 * image], axis=-1))
+    answer = predict_probabilities(model, np.zeros((32, 96, 3), np.uint8), tile=True)[..., 0]
+    assert np.abs(np.diff(answer, axis=1)).max() < 0.04
+    assert np.ptp(answer) > 0.1
+
+
 @pytest.mark.parametrize("size", [(90, 61), (31, 45), (32, 64)])
 def test_probabilities_are_enlarged_bilinearly(model, size):
     """Pillow's own bilinear resize of floats, which only interpolates when it enlarges."""
@@ -194,6 +204,17 @@ def test_evaluation_counts_what_prediction_gives():
     assert list(report.per_class.index) == ["r", "g", "b"]
     assert (report.per_image["latency_ms"] > 0).all()
     assert report.per_image["image"].tolist() == ["image_0", "image_1", "image_2"]
+
+
+def test_evaluation_scores_at_the_pictures_own_size():
+    model = make_model()
+    truth = blocks(64, 96, side=1)  # too fine for the model's own size
+    report = evaluate(model, Pairs([(paint(truth), truth)], ClassTable(list("rgbx"), COLORS)))
+    assert report.confusion.sum() == 64 * 96
+    assert report.pixel_accuracy < 0.8
+    tiled = evaluate(model, Pairs([(paint(truth), truth)], ClassTable(list("rgbx"), COLORS)),
+                     tile=True)  # fmt: skip
+    assert tiled.pixel_accuracy == 1
 
 
 def test_evaluation_refuses_nothing_and_other_classes(model):

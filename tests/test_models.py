@@ -98,11 +98,14 @@ def test_pruned_models_are_smaller_and_agree_exactly():
     np.testing.assert_array_equal(model.predict_on_batch(x)[-1], outputs[-1])
 
 
-@pytest.mark.parametrize("level", [0, 3])
-def test_pruning_at_a_head_that_is_not_there_says_which_are(level):
-    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(2, 3, 4))
-    with pytest.raises(ValueError, match="level from 1 to 2"):
+@pytest.mark.parametrize(("level", "supervised", "heads"), [(3, True, "1, 2"), (1, False, "2")])
+def test_pruning_at_a_head_that_is_not_there_says_which_are(level, supervised, heads):
+    model = create_unetpp_model(
+        (32, 32, 3), num_classes=3, filters=(2, 3, 4), deep_supervision=supervised
+    )
+    with pytest.raises(ValueError, match=rf"level of \[{heads}\]"):
         prune(model, level)
+    assert prune(model, 2).count_params() <= model.count_params()
 
 
 @pytest.mark.parametrize("create", [create_unet_model, create_unetpp_model])

@@ -285,3 +285,8 @@ def test_no_function_changes_its_input_or_invents_a_class(function, data):
 def test_label_maps_are_checked(labels):
     with pytest.raises(ValueError, match=r"expected integer labels \(height, width\), received"):
         postprocess.fill_holes(labels)
+
+
+def test_a_class_of_probability_zero_reaches_no_threshold():
+    probabilities = np.array([[[0.55, 0.45, 0.0]]])
+    assert apply_thresholds(probabilities, {0: 0.6, 1: 0.6}).tolist() == [[0]]

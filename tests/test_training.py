@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -38,7 +39,7 @@ def make_dataset(train=12, val=4, *, classes=TABLE, fingerprint="data"):
 
 def make_model(num_classes=3, seed=0, dropout=0.3):
     return seglib.create_unetpp_model(
-        (32, 32, 3), num_classes=num_classes, filters=(4, 8), dropout=dropout, seed=seed
+        (32, 32, 3), num_classes=num_classes, filters=(4, 6, 8), dropout=dropout, seed=seed
     )
 
 
@@ -205,9 +206,18 @@ def test_init_from_another_run_starts_there(finished, tmp_path):
     )
 
 
-def test_low_precision_trains_and_leaves_a_float32_model(tmp_path):
+def test_low_precision_trains_and_leaves_a_float32_model(tmp_path, monkeypatch):
+    seen = []
+
+    def note_precision(scorer, *args):
+        seen.append({layer.compute_dtype for layer in scorer.layers})
+        return validate(scorer, *args)
+
+    validate = training.validate
+    monkeypatch.setattr(training.keeper, "validate", note_precision)
     run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1,
                 precision="mixed_bfloat16")  # fmt: skip
+    assert seen == [{"bfloat16", "float32"}]
     assert json.loads((tmp_path / "run.json").read_text())["precision"] == "mixed_bfloat16"
     for model in (run.model, load_model(tmp_path)):
         assert {layer.compute_dtype for layer in model.layers} == {"float32"}
@@ -278,3 +288,44 @@ def test_a_run_is_described_by_its_files_and_scores(finished, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "best.keras" in printed
     assert f"{report.mean_iou:.3f}" in printed
+
+
+def test_a_run_in_float16_with_averaged_weights_resumes_in_either_precision(tmp_path):
+    options = {"ema": True, "run_dir": tmp_path}
+    train(make_model(), make_dataset(), epochs=1, precision="mixed_float16", **options)
+    for epochs, precision in ((2, "mixed_float16"), (3, "float32")):
+        model = make_model(seed=9)
+        run = train(model, make_dataset(), epochs=epochs, precision=precision, **options)
+    assert run.history["epoch"].tolist() == [1, 2, 3]
+    assert run.history["loss"].is_monotonic_decreasing
+
+
+def test_the_best_epoch_is_kept_not_the_last(tmp_path, monkeypatch):
+    weights, scores = [], iter([0.2, 0.5, 0.3])
+
+    def score(scorer, *args):
+        weights.append(scorer.get_weights())
+        return {"loss": 1.0, "pixel_accuracy": 0.5, "mean_iou": next(scores)}
+
+    monkeypatch.setattr(training.keeper, "validate", score)
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3)
+    assert run.best["epoch"] == 2
+    kept = keras.Model(run.model.inputs, run.model.outputs[-1]).get_weights()
+    for a, b in zip(kept, weights[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(weights[1], weights[2], strict=True))
+
+
+def test_validation_that_scores_nothing_still_leaves_a_model(tmp_path):
+    dataset = make_dataset()
+    nothing = PreparedSplit(dataset.val.images, np.full_like(dataset.val.labels, 2), [], TABLE)
+    dataset = dataclasses.replace(dataset, val=nothing)
+    run = train(make_model(), dataset, run_dir=tmp_path, epochs=1)
+    assert run.history["mean_iou"].isna().all()
+    assert load_model(tmp_path).count_params() == run.model.count_params()
+
+
+def test_init_from_a_model_of_another_form_is_refused(finished, tmp_path):
+    other = seglib.create_unetpp_model((32, 32, 3), num_classes=3, filters=(2, 3, 4))
+    with pytest.raises(ValueError, match="create the model with that one's filters"):
+        train(other, make_dataset(), run_dir=tmp_path, epochs=1, init_from=finished.run_dir)

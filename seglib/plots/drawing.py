@@ -5,6 +5,8 @@ import pathlib
 import numpy as np
 from matplotlib import pyplot
 
+from seglib.folders import make_folder
+
 WIDTH = 10  # inches: what a notebook's column shows without shrinking
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 
@@ -28,9 +30,12 @@ def keep_figure(figure, path):
 
     Returns:
         Figure, the same.
+
+    Raises:
+        OSError: the folder cannot be written.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, "the figure")
     figure.savefig(path, dpi=100, facecolor="white")
     return figure
 

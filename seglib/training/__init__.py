@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from seglib import balance
-from seglib.caching import make_folder
+from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice
 from seglib.models import copy_weights, set_model_classes
 from seglib.statistics import count_pixels
@@ -63,13 +63,13 @@ def train(
         loss: keras loss on logits, applied to each head, in place of weighted
             cross-entropy + Dice.
         class_weights: `(num_classes,)` numbers for that loss; None for the median frequency
-            weights of the training data, softened by the power of 0.75.
+            weights of the training data, of which the square root is taken.
         augment: bool. True mirrors and changes brightness and contrast at random.
         ema: bool. True keeps an exponential moving average of the weights (over about 50
             steps), which is what is validated, kept as best and returned.
         precision: "auto", or a Keras dtype policy such as "float32", "mixed_bfloat16".
-        init_from: str or path of another run's folder or model, whose weights a new run
-            starts from; heads of other classes are left as they are.
+        init_from: str or path of another run's folder or model of the same form, whose
+            weights a new run starts from; heads of other classes are left as they are.
         seed: int, of the order of pairs, augmentation and dropout.
 
     Returns:
@@ -91,7 +91,7 @@ def train(
     if state.epoch >= epochs:
         return _finish(model, run_dir, state)
     if init_from is not None and not state.epoch:
-        copy_weights(load_model(init_from), model)
+        _start_from(model, init_from)
     policy = choose_precision() if precision == "auto" else precision
     if loss is None:
         loss = _default_loss(dataset, class_weights)
@@ -111,7 +111,7 @@ def train(
         heads = len(model.outputs)
         model.compile(optimizer, [loss] * heads, loss_weights=[1 / heads] * heads)
         seed_dropout(model, seed)
-        optimizer.build(model.trainable_variables)
+        model.optimizer.build(model.trainable_variables)
         state.restore(model)
         keeper = Keeper(model, dataset.val, loss, state, epochs, policy)
         model.fit(
@@ -125,12 +125,22 @@ def train(
     return _finish(model, run_dir, state)
 
 
+def _start_from(model, init_from):
+    skipped = copy_weights(load_model(init_from), model)
+    skipped = [name for name in skipped if not name.endswith("_classes")]
+    if skipped:
+        raise ValueError(
+            f"{init_from} is a model of another form, {len(skipped)} layers such as {skipped[0]} "
+            "do not fit: create the model with that one's filters"
+        )
+
+
 def _default_loss(dataset, class_weights):
     ignore_label = dataset.classes.ignore_label
     if class_weights is None:
         counts = count_pixels(dataset.train, num_classes=dataset.classes.num_classes)
         class_weights = balance.class_weights(
-            counts, method="median_frequency", ignore_label=ignore_label, power=0.75
+            counts, method="median_frequency", ignore_label=ignore_label, power=0.5
         )
     if len(class_weights) != dataset.classes.num_classes:
         raise ValueError(

@@ -31,7 +31,8 @@ class RunState:
         """Give model and optimizer the values of the checkpoint, if there is one."""
         if self.arrays is None:
             return
-        for variable, value in zip(training_variables(model), self.arrays, strict=True):
+        # Of two precisions, only one may have a loss scale, which stands last.
+        for variable, value in zip(training_variables(model), self.arrays, strict=False):
             variable.assign(value)
         self.arrays = None
 
@@ -79,8 +80,11 @@ def _seed_states(model):
 
 
 def training_variables(model):
-    """All that a step changes: weights, seed generators, optimizer."""
-    return [*model.weights, *_seed_states(model), *model.optimizer.variables]
+    """All that a step changes: weights, seed generators, optimizer, its loss scale."""
+    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    known = {id(variable) for variable in inner.variables}
+    scale = [variable for variable in model.optimizer.variables if id(variable) not in known]
+    return [*model.weights, *_seed_states(model), *inner.variables, *scale]
 
 
 def write_json(path, content):

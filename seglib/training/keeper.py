@@ -62,8 +62,8 @@ class Keeper(keras.callbacks.Callback):
             "seconds": round(seconds, 3),
         }
         state.epoch, state.history = epoch + 1, [*state.history, row]
-        if not scores or row["mean_iou"] > state.best_score:
-            state.best_score = scores.get("mean_iou", -1.0)
+        if np.isnan(row["mean_iou"]) or row["mean_iou"] > state.best_score:
+            state.best_score = -1.0 if np.isnan(row["mean_iou"]) else row["mean_iou"]
             self._write_best()
         state.write(self.model)
         self.bar.set_postfix(loss=f"{row['loss']:.3f}", **self._score_text())
@@ -102,7 +102,7 @@ def validate(scorer, split, loss, *, batch_size=16):
         images, labels = split.images[start : start + batch_size], split.labels[start:][:batch_size]
         logits = scorer.predict_on_batch(np.asarray(images))
         total += float(loss(np.asarray(labels), logits)) * len(images)
-        logits[..., [i for i in range(num_classes) if i == ignore_label]] = -np.inf
+        logits[..., np.setdiff1d(range(num_classes), split.classes.scored_ids)] = -np.inf
         matrix = matrix + metrics.confusion_matrix(
             labels, logits.argmax(axis=-1), num_classes=num_classes, ignore_label=ignore_label
         )
