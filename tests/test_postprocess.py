@@ -289,4 +289,4 @@ def test_label_maps_are_checked(labels):
 
 def test_a_class_of_probability_zero_reaches_no_threshold():
     probabilities = np.array([[[0.55, 0.45, 0.0]]])
-    assert apply_thresholds(probabilities, {0: 0.6, 1: 0.6}).tolist() == [[0]]
+    assert postprocess.apply_thresholds(probabilities, {0: 0.6, 1: 0.6}).tolist() == [[0]]
