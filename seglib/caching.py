@@ -176,8 +176,6 @@ def _write_split(name, split, image_size, folder, pool, bar):
     except BaseException:
         pool.shutdown(cancel_futures=True)
         raise
-    images.flush()
-    labels.flush()
 
 
 def _fingerprint(dataset, image_size, cache_dir):

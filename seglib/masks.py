@@ -242,13 +242,13 @@ def _pieces(source, target):
     Lengths are whole, in units in which the line is `source * target` long.
     """
     edges = np.union1d(np.arange(source + 1) * target, np.arange(target + 1) * source)
-    return np.diff(edges), edges[:-1] // target, edges[:-1] // source
+    return np.diff(edges).astype(np.float64), edges[:-1] // target, edges[:-1] // source
 
 
 def _covered_area(labels, compact, rows, columns, start):
     """Area of each class in each target pixel from row `start` on, flat."""
     length, source, target = rows
-    keys = compact.take(labels.take(source, axis=0)).take(columns[1], axis=1)
+    keys = compact.take(labels.take(source, axis=0).take(columns[1], axis=1))
     pixels = (target[:, None] - start) * (columns[2][-1] + 1) + columns[2]
     keys += pixels * (compact.max() + 1)
     minlength = (target[-1] - start + 1) * (columns[2][-1] + 1) * (compact.max() + 1)
