@@ -45,11 +45,11 @@ _NAMES = {
         "morph_labels",
         "remove_small_regions",
     ),
-    "reports": ("Report", "create_report"),
+    "reports": ("Report", "create_report", "describe_run"),
     "scenes": ("STREET_CLASSES", "draw_scene", "write_scenes"),
     "statistics": ("count_pixels", "measure_split"),
     "submission": ("decode_rle", "encode_rle", "read_submission", "write_submission"),
-    "training": ("Run", "describe_run", "load_model", "train"),
+    "training": ("Run", "load_model", "train"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULES)

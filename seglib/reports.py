@@ -1,7 +1,10 @@
 """Score a whole split: every figure, for each image and for each class, with its interval."""
 
+import contextlib
+import csv
 import dataclasses
 import itertools
+import pathlib
 
 import numpy as np
 
@@ -215,3 +218,28 @@ def _tabulate_classes(matrices, boundaries, classes, iou_bounds):
     }
     table = pd.DataFrame(columns, index=range(classes.num_classes)).iloc[list(classes.scored_ids)]
     return table.set_axis([classes.names[i] for i in classes.scored_ids]).rename_axis("class")
+
+
+def describe_run(run_dir):
+    """Print what a run's folder holds, and the scores reached.
+
+    Args:
+        run_dir: str or path of a folder that the notebooks wrote to.
+    """
+    run_dir = pathlib.Path(run_dir)
+    holds = {
+        "best.keras": "the model",
+        "history.csv": "a row for each epoch",
+        "summary.csv": "scores with intervals",
+        "per_class.csv": "scores of each class",
+        "results.csv": "scores of each picture",
+        "submission.csv": "run-length encoded predictions",
+        "figures": "all figures",
+        "*.ipynb": "the executed notebooks",
+    }
+    for pattern, what in holds.items():
+        for path in sorted(run_dir.glob(pattern)):
+            print(f"{path!s:55} {what}")
+    with contextlib.suppress(OSError), open(run_dir / "summary.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            print(f"{row['figure'].replace('_', ' '):55} {float(row['value']):.3f}")

@@ -288,7 +288,7 @@ def test_a_run_is_described_by_its_files_and_scores(finished, tmp_path, capsys):
     report = seglib.evaluate(finished.model, make_dataset().val)
     copy = copy_run(finished, tmp_path)
     report.write(copy)
-    training.describe_run(copy)
+    seglib.describe_run(copy)
     printed = capsys.readouterr().out
     assert "best.keras" in printed
     assert f"{report.mean_iou:.3f}" in printed

@@ -14,7 +14,7 @@ from seglib.training.batches import Batches
 from seglib.training.checkpoints import RunState, seed_dropout, write_json
 from seglib.training.keeper import Keeper, validate
 from seglib.training.precision import choose_precision, compute_in
-from seglib.training.runs import Run, describe_run, load_model
+from seglib.training.runs import Run, load_model
 from seglib.training.schedules import Trapezoid
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Run",
     "Trapezoid",
     "choose_precision",
-    "describe_run",
     "load_model",
     "train",
     "validate",

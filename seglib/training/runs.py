@@ -1,7 +1,5 @@
-"""What a finished run is, and what its folder holds."""
+"""What a finished run is, and how its model is loaded."""
 
-import contextlib
-import csv
 import dataclasses
 import pathlib
 
@@ -59,28 +57,3 @@ def load_model(path):
             f"no trained model at {file}: train one with seglib.train(..., run_dir={str(path)!r})"
         )
     return keras.saving.load_model(file, compile=False, safe_mode=True)
-
-
-def describe_run(run_dir):
-    """Print what a run's folder holds, and the scores reached.
-
-    Args:
-        run_dir: str or path of a folder that the notebooks wrote to.
-    """
-    run_dir = pathlib.Path(run_dir)
-    holds = {
-        "best.keras": "the model",
-        "history.csv": "a row for each epoch",
-        "summary.csv": "scores with intervals",
-        "per_class.csv": "scores of each class",
-        "results.csv": "scores of each picture",
-        "submission.csv": "run-length encoded predictions",
-        "figures": "all figures",
-        "*.ipynb": "the executed notebooks",
-    }
-    for pattern, what in holds.items():
-        for path in sorted(run_dir.glob(pattern)):
-            print(f"{path!s:55} {what}")
-    with contextlib.suppress(OSError), open(run_dir / "summary.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            print(f"{row['figure'].replace('_', ' '):55} {float(row['value']):.3f}")
