@@ -92,7 +92,7 @@ def main():
     steps = COUNT / BATCH_SIZE
     medians = {name: statistics.median(seconds) / steps for name, seconds in runs.items()}
     print_ratios(
-        "training step, U-Net++ 8..128, batch 8, augmentation and checkpoints included",
+        "training step, U-Net++ 8..128, batch 8, augmentation included",
         medians,
         reference="bare Keras fit, float32",
     )
