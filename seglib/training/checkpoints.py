@@ -88,6 +88,7 @@ def training_variables(model):
 
 
 def write_json(path, content):
+    """Write JSON beside the file and rename it, so that it is whole or absent."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=2))
     os.replace(temporary, path)

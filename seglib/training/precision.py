@@ -45,6 +45,7 @@ def compute_in(model, policy):
 
 
 def has_bfloat16_units():
+    """Return whether this processor multiplies bfloat16 itself (Linux; elsewhere False)."""
     try:
         flags = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
