@@ -49,7 +49,7 @@ _NAMES = {
     "scenes": ("STREET_CLASSES", "draw_scene", "write_scenes"),
     "statistics": ("count_pixels", "measure_split"),
     "submission": ("decode_rle", "encode_rle", "read_submission", "write_submission"),
-    "training": ("Run", "load_model", "train"),
+    "training": ("Run", "list_runs", "load_model", "train"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULES)

@@ -59,3 +59,14 @@ def city(tmp_path, classes, write_pair):
             )
     write_class_table(folder / "class_dict.csv", classes)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A small run of three epochs that nobody disturbed."""
+    from small_runs import make_dataset, make_model
+
+    from seglib.training import train
+
+    run_dir = tmp_path_factory.mktemp("run")
+    return train(make_model(), make_dataset(), run_dir=run_dir, epochs=3, precision="float32")

@@ -5,68 +5,45 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from small_runs import (
+    TABLE,
+    assert_same_weights,
+    make_dataset,
+    make_model,
+    make_split,
+)
 
 import seglib
 from seglib import training
-from seglib.caching import PreparedDataset, PreparedSplit
+from seglib.caching import PreparedSplit
 from seglib.classes import ClassTable
-from seglib.training import Batches, Trapezoid, choose_precision, load_model, train
-
-TABLE = ClassTable(["dark", "bright", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)
-
-
-def make_split(count, seed, classes=TABLE):
-    """Noisy pictures whose class is their brightness, which anything can learn."""
-    random = np.random.default_rng(seed)
-    labels = np.kron(random.integers(0, 2, (count, 4, 4)), np.ones((8, 8), int)).astype(np.uint8)
-    images = 60 + 120 * labels[..., None] + random.integers(-40, 40, (count, 32, 32, 3))
-    labels[:, :4] = classes.ignore_label
-    names = [f"image_{i}" for i in range(count)]
-    return PreparedSplit(images.astype(np.uint8), labels, names, classes)
-
-
-def make_dataset(train=12, val=4, *, classes=TABLE, fingerprint="data"):
-    splits = {"train": make_split(train, 0, classes), "val": make_split(val, 1, classes)}
-    return PreparedDataset(
-        path=None,
-        image_size=(32, 32),
-        fingerprint=fingerprint,
-        classes=classes,
-        test=make_split(0, 2, classes),
-        **splits,
-    )
-
-
-def make_model(num_classes=3, seed=0, dropout=0.3, filters=(4, 8)):
-    return seglib.create_unetpp_model(
-        (32, 32, 3), num_classes=num_classes, filters=filters, dropout=dropout, seed=seed
-    )
-
-
-def assert_same_weights(first, second):
-    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+from seglib.training import (
+    TIMINGS,
+    Batches,
+    Cosine,
+    Trapezoid,
+    choose_precision,
+    load_model,
+    train,
+)
 
 
 def copy_run(run, folder):
     return shutil.copytree(run.run_dir, folder / "copy")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of three epochs that nobody disturbed."""
-    return train(make_model(), make_dataset(), run_dir=tmp_path_factory.mktemp("run"), epochs=3)
-
-
 def test_a_run_learns_and_tells_what_it_did(finished):
     assert finished.history["epoch"].tolist() == [1, 2, 3]
-    columns = ["epoch", "loss", "val_loss", "pixel_accuracy", "mean_iou", "seconds"]
-    assert finished.history.columns.tolist() == columns
+    columns = ["epoch", "step", "loss", "val_loss", "pixel_accuracy", "mean_iou", "learning_rate"]
+    assert finished.history.columns.tolist() == [*columns, *TIMINGS]
+    assert finished.history["step"].tolist() == [3, 6, 9]
+    assert (finished.history[list(TIMINGS)] > 0).all(axis=None)
     assert finished.history["loss"].is_monotonic_decreasing
     best = finished.history["mean_iou"].max()
     assert finished.best["mean_iou"] == best
     files = {file.name for file in finished.run_dir.iterdir()}
-    assert files == {"run.json", "history.csv", "best.keras", "checkpoints"}
+    assert files == {"run.json", "history.csv", "curves.png", "best.keras", "checkpoints", ".lock"}
+    assert finished.finished
     assert "3 epochs" in repr(finished)
 
 
@@ -91,6 +68,7 @@ def test_a_finished_run_returns_at_once(finished, monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", None)
     again = train(make_model(seed=5), make_dataset(), run_dir=finished.run_dir, epochs=3)
     assert again.history.equals(finished.history)
+    assert again.finished
     assert_same_weights(again.model, finished.model)
 
 
@@ -102,49 +80,12 @@ def test_more_epochs_carry_a_run_on(finished, tmp_path):
     assert run.history["loss"].iloc[3] < run.history["loss"].iloc[2]
 
 
-def test_a_run_that_was_interrupted_equals_one_that_was_not(finished, tmp_path, monkeypatch):
-    def stop_in_the_second_epoch(*pair, epoch, **options):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return augment(*pair, epoch=epoch, **options)
-
-    augment = training.batches.augment_pair
-    with monkeypatch.context() as patch:
-        patch.setattr(training.batches, "augment_pair", stop_in_the_second_epoch)
-        with pytest.raises(BaseException):  # noqa: B017, PT011 - the backend may wrap it
-            train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3)
-    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3)
-    np.testing.assert_array_equal(run.history["loss"], finished.history["loss"])
-    assert_same_weights(run.model, finished.model)
-
-
-def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path):
-    copy = copy_run(finished, tmp_path)
-    newest = sorted((copy / "checkpoints").iterdir())[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
-    run = train(make_model(), make_dataset(), run_dir=copy, epochs=3)
-    np.testing.assert_array_equal(run.history["loss"], finished.history["loss"])
-    assert_same_weights(run.model, finished.model)
-
-
-def test_only_the_last_checkpoints_are_kept(finished):
-    names = sorted(file.name for file in (finished.run_dir / "checkpoints").iterdir())
-    assert names == ["epoch_0002.npz", "epoch_0003.npz"]
-
-
-def test_other_settings_or_data_are_refused_on_the_same_folder(finished):
-    with pytest.raises(ValueError, match="seed: 0 before, 1 now"):
-        train(make_model(), make_dataset(), run_dir=finished.run_dir, epochs=3, seed=1)
-    other = make_dataset(fingerprint="other")
-    with pytest.raises(ValueError, match="choose another run_dir"):
-        train(make_model(), other, run_dir=finished.run_dir, epochs=3)
-
-
 def test_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(finished, tmp_path):
     copy = copy_run(finished, tmp_path)
     before = {file.name: file.read_bytes() for file in (copy / "checkpoints").iterdir()}
-    with pytest.raises(FloatingPointError, match=r"epoch 4, batch 1 of 3.*epoch_0003\.npz"):
-        train(make_model(), make_dataset(), run_dir=copy, epochs=4, loss=_NoNumber())
+    with pytest.raises(FloatingPointError, match=r"epoch 4, batch 1 of 3.*step_000000009"):
+        train(make_model(), make_dataset(), run_dir=copy, epochs=4, loss=_NoNumber(),
+              allow_changes=["loss"])  # fmt: skip
     after = {file.name: file.read_bytes() for file in (copy / "checkpoints").iterdir()}
     assert after == before
     assert_same_weights(load_model(copy), finished.model)
@@ -174,6 +115,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         ({"epochs": 0}, "epochs to be a whole number"),
         ({"batch_size": 2.5}, "batch_size to be a whole number"),
         ({"class_weights": [1.0, 2.0]}, "expected 3 class weights"),
+        ({"time_budget": "soon"}, "expected a duration such as"),
+        ({"checkpoint_every": 0}, "checkpoint_every to be a whole number"),
+        ({"checkpoint_every": "often"}, "expected a duration such as"),
+        ({"size_limit": "big"}, "expected a size such as"),
+        ({"schedule": "linear"}, "expected a schedule of trapezoid, cosine or constant"),
+        ({"patience": 0}, "patience to be a whole number"),
     ],
 )
 def test_wrong_settings_say_what_was_expected(tmp_path, options, message):
@@ -213,12 +160,12 @@ def test_init_from_another_run_starts_there(finished, tmp_path):
 def test_low_precision_trains_and_leaves_a_float32_model(tmp_path, monkeypatch):
     seen = []
 
-    def note_precision(scorer, *args):
+    def note_precision(scorer, *args, **options):
         seen.append({layer.compute_dtype for layer in scorer.layers})
-        return validate(scorer, *args)
+        return validate(scorer, *args, **options)
 
     validate = training.validate
-    monkeypatch.setattr(training.keeper, "validate", note_precision)
+    monkeypatch.setattr(training.validation, "validate", note_precision)
     run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1,
                 precision="mixed_bfloat16")  # fmt: skip
     assert seen == [{"bfloat16", "float32"}]
@@ -237,28 +184,28 @@ def test_precision_follows_the_processor(monkeypatch):
     assert choose_precision() == "float32"
 
 
-def test_batches_are_a_function_of_seed_and_epoch():
+def test_batches_are_a_function_of_seed_and_step():
     split = make_split(5, 0)
-    options = {"batch_size": 2, "augment": True, "heads": 1}
-    first, same = (Batches(split, seed=1, epoch=2, **options) for _ in range(2))
-    same[0]  # what was asked for before does not matter
-    for i in range(3):
-        for a, b in zip(first[i], same[i], strict=True):
+    options = {"batch_size": 2, "augment": True, "heads": 1, "steps": 12}
+    whole, later = Batches(split, seed=1, **options), Batches(split, seed=1, start=7, **options)
+    assert (whole.steps_per_epoch, len(whole), len(later)) == (3, 12, 5)
+    later[2]  # what was asked for before does not matter
+    for i in range(5):
+        for a, b in zip(later[i], whole[7 + i], strict=True):
             np.testing.assert_array_equal(a, b)
-    assert [len(first[i][0]) for i in range(3)] == [2, 2, 1]
-    other = Batches(split, seed=1, epoch=3, **options)
-    assert any((first[i][0] != other[i][0]).any() for i in range(3))
-    first.on_epoch_end()
-    np.testing.assert_array_equal(first[1][0], other[1][0])
+    assert [len(whole[i][0]) for i in range(6)] == [2, 2, 1, 2, 2, 1]
+    assert (whole[0][0] != whole[3][0]).any()
+    assert (whole[0][0] != Batches(split, seed=2, **options)[0][0]).any()
 
 
 def test_every_pair_is_seen_once_an_epoch():
     split = make_split(7, 0)
     batches = Batches(split, batch_size=3, seed=0, augment=False, heads=2)
-    seen = np.concatenate([batches[i][0] for i in range(len(batches))])
-    assert sorted(image.tobytes() for image in seen) == sorted(
-        image.tobytes() for image in split.images
-    )
+    for epoch in range(2):
+        seen = np.concatenate([batches[3 * epoch + i][0] for i in range(3)])
+        assert sorted(image.tobytes() for image in seen) == sorted(
+            image.tobytes() for image in split.images
+        )
     images, (first, second) = batches[0]
     np.testing.assert_array_equal(first, second)
     assert len(images) == 3
@@ -269,12 +216,54 @@ def test_loading_what_is_not_there_says_how_to_get_it(tmp_path):
         load_model(tmp_path)
 
 
-def test_the_learning_rate_rises_is_held_and_falls():
-    schedule = Trapezoid(2.0, 100)
-    rates = [float(schedule(step)) for step in (0, 4, 5, 60, 80, 100, 120)]
-    np.testing.assert_allclose(rates, [0.4, 2, 2, 2, 1, 0, 0], rtol=1e-6)
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
-    assert float(copy(80)) == float(schedule(80))
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Trapezoid, {0: 0.4, 4: 2, 5: 2, 60: 2, 80: 1, 100: 0, 120: 0}),
+        (Cosine, {0: 0.4, 50: 1, 75: 0.292893, 100: 0, 120: 0}),
+    ],
+)
+def test_the_learning_rate_rises_and_falls(schedule, expected):
+    rates = schedule(2.0, 100)
+    np.testing.assert_allclose([float(rates(step)) for step in expected],
+                               list(expected.values()), rtol=1e-5, atol=1e-7)  # fmt: skip
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(rates))
+    assert float(copy(80)) == float(rates(80))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("trapezoid", [2, 1, 0]), ("cosine", [1.5, 0.5, 0]), ("constant", [2, 2, 2])],
+)
+def test_a_schedule_is_laid_over_all_steps(tmp_path, schedule, rates):
+    optimizer = keras.optimizers.SGD(2.0)
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3, schedule=schedule,
+                optimizer=optimizer)  # fmt: skip
+    expected = {"trapezoid": [2, 2 * 3 / 3.6, 0]}.get(schedule, rates)
+    np.testing.assert_allclose(run.history["learning_rate"], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_schedule_of_the_optimizers_own_is_left_as_it_is(tmp_path):
+    decay = keras.optimizers.schedules.ExponentialDecay(1.0, decay_steps=3, decay_rate=0.5)
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=2,
+                optimizer=keras.optimizers.Adam(decay))  # fmt: skip
+    np.testing.assert_allclose(run.history["learning_rate"], [0.5, 0.25], rtol=1e-6)
+
+
+def test_accumulated_gradients_of_four_batches_equal_those_of_one(tmp_path):
+    """Four pairs a step, or one pair a step and an update after four steps."""
+    models = []
+    for batch_size, accumulated in ((4, 1), (1, 4)):
+        model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(3, 1)])
+        model.set_weights([np.full(weight.shape, 0.01) for weight in model.weights])
+        train(model, make_dataset(val=0), run_dir=tmp_path / str(batch_size), epochs=2,
+              batch_size=batch_size, gradient_accumulation=accumulated, augment=False,
+              schedule="constant", precision="float32",
+              loss=seglib.CrossEntropy(ignore_label=2))  # fmt: skip
+        models.append(model)
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4)
+        assert (a != np.float32(0.01)).any()
 
 
 def test_a_run_that_never_finished_an_epoch_may_begin_anew_with_other_settings(tmp_path):
@@ -307,11 +296,11 @@ def test_a_run_in_float16_with_averaged_weights_resumes_in_either_precision(tmp_
 def test_the_best_epoch_is_kept_not_the_last(tmp_path, monkeypatch):
     weights, scores = [], iter([0.2, 0.5, 0.3])
 
-    def score(scorer, *args):
+    def score(scorer, *args, **options):
         weights.append(scorer.get_weights())
         return {"loss": 1.0, "pixel_accuracy": 0.5, "mean_iou": next(scores)}
 
-    monkeypatch.setattr(training.keeper, "validate", score)
+    monkeypatch.setattr(training.validation, "validate", score)
     run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3)
     assert run.best["epoch"] == 2
     kept = keras.Model(run.model.inputs, run.model.outputs[-1]).get_weights()

@@ -1,7 +1,5 @@
 """Training that is kept: a run is a folder, and training it again carries on."""
 
-import json
-
 import keras
 import numpy as np
 
@@ -10,18 +8,31 @@ from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice
 from seglib.models import copy_weights, set_model_classes
 from seglib.statistics import count_pixels
-from seglib.training.batches import Batches
-from seglib.training.checkpoints import RunState, seed_dropout, write_json
-from seglib.training.keeper import Keeper, validate
+from seglib.training.batches import ENDLESS, Batches
+from seglib.training.chaining import copy_run, find_earlier_run
+from seglib.training.checkpoints import Checkpoints
+from seglib.training.interrupts import note_interrupts
+from seglib.training.keeper import Keeper
+from seglib.training.locking import lock_run, noted_seconds
+from seglib.training.planning import Clock, Plan
 from seglib.training.precision import choose_precision, compute_in
-from seglib.training.runs import Run, load_model
-from seglib.training.schedules import Trapezoid
+from seglib.training.runs import TIMINGS, Run, list_runs, load_model
+from seglib.training.schedules import Cosine, Trapezoid, plan_learning_rate
+from seglib.training.settings import describe_settings, find_differences
+from seglib.training.story import Story
+from seglib.training.validation import Snapshot, validate
+from seglib.training.variables import restore_variables, seed_dropout
+from seglib.units import parse_duration, parse_size
 
 __all__ = [
+    "TIMINGS",
     "Batches",
+    "Checkpoints",
+    "Cosine",
     "Run",
     "Trapezoid",
     "choose_precision",
+    "list_runs",
     "load_model",
     "train",
     "validate",
@@ -33,32 +44,52 @@ def train(
     dataset,
     *,
     run_dir,
-    epochs=10,
+    epochs=None,
+    time_budget=None,
     batch_size=4,
     learning_rate=1e-3,
+    schedule="trapezoid",
     optimizer=None,
+    gradient_accumulation=1,
     loss=None,
     class_weights=None,
     augment=True,
     ema=False,
     precision="auto",
+    patience=None,
+    checkpoint_every="epoch",
+    keep_checkpoints=2,
+    size_limit="19GB",
     init_from=None,
+    resume_from="auto",
+    allow_changes=(),
     seed=0,
 ):
-    """Train a model, keeping a checkpoint after every epoch; called again it resumes.
+    """Train a model so that no work is lost; called again on the same folder it carries on.
 
-    The checkpoint with the highest validation mean IoU is the best; without validation
-    data, the last one. A finished run returns at once; more `epochs` carry it on.
+    A run of given `epochs` that was killed and resumed, as often as you like, ends with the
+    same weights and history as one that nobody disturbed, on the same machine and versions.
+    The checkpoint with the highest validation mean IoU is the best; without validation data,
+    the last one. A finished run returns at once; more `epochs` or time carry it on. Ctrl-C and
+    SIGTERM write a checkpoint and return the run as it stands.
 
     Args:
         model: keras.Model from `seglib.create_…_model`. Its weights become the best ones.
         dataset: PreparedDataset of the model's input size.
         run_dir: str or path of the run's folder, created if missing.
-        epochs: int, how often each training pair is seen, all calls together.
+        epochs: int, how often each training pair is seen, all calls together; 10 where no
+            `time_budget` is given either.
+        time_budget: seconds, or str such as "11h30m", for this call and all earlier ones of the
+            run, validation and checkpoints included. The run measures its speed, plans the steps
+            that fit, and lays the learning rate over them. With `epochs`, whichever ends first.
         batch_size: int, pairs a step.
-        learning_rate: float, of Adam, at its highest; see `Trapezoid`. More `epochs` lay it
-            over all of them anew.
-        optimizer: keras optimizer in place of Adam.
+        learning_rate: float, of Adam, at its highest.
+        schedule: "trapezoid", "cosine" or "constant": how the learning rate is laid over all
+            steps; see `Trapezoid`. More epochs lay it over all of them anew.
+        optimizer: keras optimizer in place of Adam. If its learning rate is a number, `schedule`
+            holds for it as well; a schedule of its own is left as it is.
+        gradient_accumulation: int, batches whose gradients make one update of Adam; an
+            `optimizer` has its own `gradient_accumulation_steps`.
         loss: keras loss on logits, applied to each head, in place of weighted
             cross-entropy + Dice.
         class_weights: `(num_classes,)` numbers for that loss; None for the median frequency
@@ -67,8 +98,19 @@ def train(
         ema: bool. True keeps an exponential moving average of the weights (over about 50
             steps), which is what is validated, kept as best and returned.
         precision: "auto", or a Keras dtype policy such as "float32", "mixed_bfloat16".
+        patience: int or None, epochs without a better validation mean IoU after which to stop.
+        checkpoint_every: "epoch", or an int of steps, or a duration such as "5m", at which
+            checkpoints are written in addition to those at the end of each epoch.
+        keep_checkpoints: int, how many of the last ones are kept, beside the best model.
+        size_limit: bytes, or str such as "19GB", that the run's folder may take; Kaggle keeps
+            20 GB.
         init_from: str or path of another run's folder or model of the same form, whose
             weights a new run starts from; heads of other classes are left as they are.
+        resume_from: where a run that is new here was begun: path of its folder, or of one that
+            holds it. "auto": the folders attached on Kaggle are searched for a run of the same
+            settings. None: nowhere.
+        allow_changes: names of settings that may differ from those that the run began with, such
+            as `("learning_rate",)`.
         seed: int, of the order of pairs, augmentation and dropout.
 
     Returns:
@@ -76,52 +118,120 @@ def train(
 
     Raises:
         ValueError: the settings do not fit the data, or those that the run began with.
+        BlockingIOError: another process trains this run.
         FloatingPointError: the loss is not finite. The last good checkpoint is kept.
-        OSError: `run_dir` cannot be written.
+        OSError: `run_dir` cannot be written, or is full. The last good checkpoint is kept.
     """
-    settings = _check_settings(
-        model, dataset, epochs=epochs, batch_size=batch_size, seed=seed, augment=augment, ema=ema
-    )
-    run_dir = make_folder(run_dir, "the run")
-    state = RunState(run_dir)
-    if state.epoch:
-        _check_same_run(run_dir, settings)
+    clock = Clock()
+    _check_fit(model, dataset)
+    if epochs is None and time_budget is None:
+        epochs = 10
+    _check_counts(epochs=epochs, batch_size=batch_size, patience=patience,
+                  keep_checkpoints=keep_checkpoints,
+                  gradient_accumulation=gradient_accumulation)  # fmt: skip
+    budget = None if time_budget is None else parse_duration(time_budget)
+    every = _parse_interval(checkpoint_every)
+    size_limit = parse_size(size_limit)
     set_model_classes(model, dataset.classes)
-    if state.epoch >= epochs:
-        return _finish(model, run_dir, state)
-    if init_from is not None and not state.epoch:
-        _start_from(model, init_from)
-    policy = choose_precision() if precision == "auto" else precision
-    if loss is None:
-        loss = _default_loss(dataset, class_weights)
-    batches = Batches(
-        dataset.train,
-        batch_size=batch_size,
-        seed=seed,
-        augment=augment,
-        heads=len(model.outputs),
-        epoch=state.epoch,
-    )
-    optimizer = optimizer or keras.optimizers.Adam(
-        Trapezoid(learning_rate, epochs * len(batches)), use_ema=ema, ema_momentum=0.98
-    )
-    write_json(run_dir / "run.json", {**settings, "precision": policy, "versions": _versions()})
-    with compute_in(model, policy):
-        heads = len(model.outputs)
-        model.compile(optimizer, [loss] * heads, loss_weights=[1 / heads] * heads)
-        seed_dropout(model, seed)
-        model.optimizer.build(model.trainable_variables)
-        state.restore(model)
-        keeper = Keeper(model, dataset.val, loss, state, epochs, policy)
-        model.fit(
-            batches,
-            initial_epoch=state.epoch,
-            epochs=epochs,
-            callbacks=[keeper],
-            shuffle=False,
-            verbose=0,
+    settings = describe_settings(
+        model, dataset, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
+        optimizer=optimizer, gradient_accumulation=gradient_accumulation, loss=loss,
+        class_weights=class_weights, augment=augment, ema=ema, init_from=init_from, seed=seed,
+    )  # fmt: skip
+    run_dir = make_folder(run_dir, "the run")
+    with lock_run(run_dir) as lock, note_interrupts() as request:
+        checkpoints = Checkpoints(run_dir, keep=keep_checkpoints, size_limit=size_limit)
+        state = _take_up(checkpoints, clock, settings, resume_from, allow_changes)
+        batches = Batches(dataset.train, batch_size=batch_size, seed=seed, augment=augment,
+                          heads=len(model.outputs))  # fmt: skip
+        state.use_steps_per_epoch(batches.steps_per_epoch)
+        plan = Plan(clock, steps_per_epoch=batches.steps_per_epoch, epochs=epochs, budget=budget,
+                    patience=patience)  # fmt: skip
+        if state.validated and plan.ended_by(state):
+            return _finish(model, run_dir, state, plan.ended_by(state))
+        if init_from is not None and not state.step:
+            _start_from(model, init_from)
+        batches.start, batches.steps = state.step, plan.limit or ENDLESS
+        policy = choose_precision() if precision == "auto" else precision
+        loss = loss or _default_loss(dataset, class_weights)
+        optimizer = optimizer or _create_adam(learning_rate, ema, gradient_accumulation)
+        with compute_in(model, policy):
+            planned_steps = plan_learning_rate(optimizer, schedule)
+            _compile(model, optimizer, loss, seed)
+            if state.step:
+                restore_variables(model, state.arrays)
+            state.arrays, state.settings = None, settings
+            story = Story(run_dir, state, plan, precision=policy)
+            keeper = Keeper(
+                snapshot=Snapshot(model, loss, policy), split=dataset.val, state=state,
+                checkpoints=checkpoints, plan=plan, planned_steps=planned_steps,
+                batches=batches, checkpoint_every=every, request=request, lock=lock,
+                on_kept=story.write,
+            )  # fmt: skip
+            keeper.set_model(model)
+            with story:
+                keeper.train()
+                story.ended_by = request.name or plan.ended_by(state)
+        return _finish(model, run_dir, state, story.ended_by)
+
+
+def _check_fit(model, dataset):
+    size = model.input_shape[1:3]
+    if any(
+        side not in (None, wanted) for side, wanted in zip(size, dataset.image_size, strict=True)
+    ):
+        raise ValueError(
+            f"the model takes images of {size} (height, width) but the data were prepared as "
+            f"{dataset.image_size}: use dataset.prepare(image_size={size})"
         )
-    return _finish(model, run_dir, state)
+    if not len(dataset.train):
+        raise ValueError("the training split is empty: expected at least one pair")
+
+
+def _check_counts(**settings):
+    for name, value in settings.items():
+        if value is None and name in ("epochs", "patience"):
+            continue
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"expected {name} to be a whole number ≥ 1, got {value!r}")
+
+
+def _parse_interval(checkpoint_every):
+    if checkpoint_every in (None, "epoch"):
+        return None
+    if isinstance(checkpoint_every, int | np.integer):
+        _check_counts(checkpoint_every=checkpoint_every)
+        return "steps", checkpoint_every
+    return "seconds", parse_duration(checkpoint_every)
+
+
+def _take_up(checkpoints, clock, settings, resume_from, allowed):
+    """Return where the run stands, here or in an earlier session's output."""
+    run_dir = checkpoints.run_dir
+    state, seconds = checkpoints.read(), noted_seconds(run_dir)
+    if not state.step:
+        earlier = find_earlier_run(resume_from, settings, allowed=allowed)
+        if earlier is not None:
+            print(f"carrying on from step {earlier[1].step} of {earlier[0]}")
+            _check_same_run(*earlier, settings, allowed)
+            seconds = copy_run(earlier[0], run_dir)
+            state = checkpoints.read()
+    else:
+        _check_same_run(run_dir, state, settings, allowed)
+    # Without a checkpoint nothing was kept that the clock could count for.
+    clock.earlier = max(seconds, state.elapsed) if state.step else 0.0
+    return state
+
+
+def _check_same_run(run_dir, state, settings, allowed):
+    differences = find_differences(state.settings, settings, allowed=allowed)
+    if differences:
+        names = ", ".join(f'"{name.split(".")[0].split(":")[0]}"' for name in differences[:1])
+        raise ValueError(
+            f"{run_dir} holds a run with other settings ({'; '.join(differences)}): choose "
+            "another run_dir, or the same settings to carry on, or say that the change is meant "
+            f"with allow_changes=({names},)"
+        )
 
 
 def _start_from(model, init_from):
@@ -149,55 +259,27 @@ def _default_loss(dataset, class_weights):
     return CrossEntropyDice(class_weights, ignore_label)
 
 
-def _check_settings(model, dataset, **settings):
-    """Return what a run must keep to, checked against the data."""
-    size = model.input_shape[1:3]
-    if any(
-        side not in (None, wanted) for side, wanted in zip(size, dataset.image_size, strict=True)
-    ):
-        raise ValueError(
-            f"the model takes images of {size} (height, width) but the data were prepared as "
-            f"{dataset.image_size}: use dataset.prepare(image_size={size})"
-        )
-    if not len(dataset.train):
-        raise ValueError("the training split is empty: expected at least one pair")
-    for name in ("epochs", "batch_size"):
-        if not isinstance(settings[name], int | np.integer) or settings[name] < 1:
-            raise ValueError(f"expected {name} to be a whole number ≥ 1, got {settings[name]!r}")
-    return {
-        **settings,
-        "model": model.name,
-        "parameters": model.count_params(),
-        "image_size": list(dataset.image_size),
-        "classes": dataset.classes.to_dict(),
-        "data": dataset.fingerprint,
-    }
+def _create_adam(learning_rate, ema, gradient_accumulation):
+    return keras.optimizers.Adam(
+        learning_rate,
+        use_ema=ema,
+        ema_momentum=0.98,
+        gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None,
+    )
 
 
-def _check_same_run(run_dir, settings):
-    """Refuse to carry a run on with other settings; `epochs` may differ."""
-    file = run_dir / "run.json"
-    if not file.is_file():
-        return
-    before = json.loads(file.read_text())
-    differences = [
-        f"{name}: {before.get(name)!r} before, {value!r} now"
-        for name, value in settings.items()
-        if name != "epochs" and before.get(name) != value
-    ]
-    if differences:
-        raise ValueError(
-            f"{run_dir} holds a run with other settings ({'; '.join(differences)}): "
-            "choose another run_dir, or the same settings to carry on"
-        )
+def _compile(model, optimizer, loss, seed):
+    heads = len(model.outputs)
+    model.compile(optimizer, [loss] * heads, loss_weights=[1 / heads] * heads)
+    seed_dropout(model, seed)
+    model.optimizer.build(model.trainable_variables)
 
 
-def _finish(model, run_dir, state):
+def _finish(model, run_dir, state, ended_by):
     import pandas as pd
 
-    model.set_weights(load_model(run_dir).get_weights())
-    return Run(run_dir=run_dir, model=model, history=pd.DataFrame(state.history))
-
-
-def _versions():
-    return {"keras": keras.__version__, "backend": keras.backend.backend(), "numpy": np.__version__}
+    if state.history:
+        bare = keras.Model(model.inputs, model.outputs)  # the file has no optimizer
+        bare.load_weights(run_dir / "best.keras")
+    history = pd.DataFrame(state.history)
+    return Run(run_dir=run_dir, model=model, history=history, ended_by=ended_by)

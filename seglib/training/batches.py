@@ -5,37 +5,43 @@ import numpy as np
 
 from seglib.augment import augment_pair
 
+ENDLESS = 10**9  # steps: more than any budget allows
+
 
 class Batches(keras.utils.PyDataset):
-    """Batches of training pairs; each is a function of (seed, epoch, batch) alone.
+    """All batches of a run, one after the other; each is a function of (seed, step) alone.
+
+    So training can start at any step, and sees there what it would have seen anyway.
 
     Args:
         split: PreparedSplit.
         batch_size: int.
-        seed, epoch: ints, of the order and the augmentation, and the epoch to begin with.
+        seed: int, of the order and the augmentation.
         augment: bool.
         heads: int, how often the labels are given, once for each output of the model.
+        start: int, the step of the run that index 0 stands for.
+        steps: int, how many steps the run has at the most.
     """
 
-    def __init__(self, split, *, batch_size, seed, augment, heads, epoch=0):
+    def __init__(self, split, *, batch_size, seed, augment, heads, start=0, steps=ENDLESS):
         super().__init__()
         self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.augment, self.heads, self.epoch = augment, heads, epoch
+        self.augment, self.heads = augment, heads
+        self.start, self.steps = start, steps
+        self.steps_per_epoch = -(-len(split) // batch_size)
 
     def __len__(self):
-        return -(-len(self.split) // self.batch_size)
+        return max(0, self.steps - self.start)
 
-    def __getitem__(self, batch):
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.split))
+    def __getitem__(self, index):
+        epoch, batch = divmod(self.start + index, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
         chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
         pairs = [self.split[i] for i in chosen]
         if self.augment:
             pairs = [
-                augment_pair(image, labels, seed=self.seed, epoch=self.epoch, index=int(i))
+                augment_pair(image, labels, seed=self.seed, epoch=epoch, index=int(i))
                 for i, (image, labels) in zip(chosen, pairs, strict=True)
             ]
         images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
         return images, (labels,) * self.heads if self.heads > 1 else labels
-
-    def on_epoch_end(self):
-        self.epoch += 1

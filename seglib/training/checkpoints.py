@@ -1,94 +1,232 @@
-"""Where a run stands, in memory and on disk."""
+"""Where a run stands, and the files that remember it: whole or absent, never half."""
 
 import contextlib
-import csv
+import dataclasses
+import errno
+import hashlib
 import json
 import os
+import shutil
+import warnings
 import zipfile
 
-import keras
 import numpy as np
 
-CHECKPOINTS_KEPT = 2
+PATTERN = "step_*.npz"
+TABLES = 1_000_000  # bytes for tables and curves
 
 
+@dataclasses.dataclass
 class RunState:
-    """Where a run stands, in memory and on disk."""
+    """Where a run stands.
 
-    def __init__(self, run_dir):
+    Args:
+        step: int, steps trained.
+        steps_per_epoch: int.
+        planned_steps: int, steps that the whole run is planned to have; 0 before there is a plan.
+        budget: float or None, seconds that the plan was made for.
+        history: list of dict, a row for each validated epoch.
+        best_score: float, the highest validation mean IoU so far; -1 if there is none.
+        elapsed: float, seconds since `train` was first called, all sessions together.
+        epoch_seconds: float, of those the ones spent in the epoch that is under way.
+        settings: dict that the run was begun with.
+        arrays: list of arrays for the variables of model and optimizer, until they are restored.
+    """
+
+    step: int = 0
+    steps_per_epoch: int = 0
+    planned_steps: int = 0
+    budget: float | None = None
+    history: list = dataclasses.field(default_factory=list)
+    best_score: float = -1.0
+    elapsed: float = 0.0
+    epoch_seconds: float = 0.0
+    settings: dict = dataclasses.field(default_factory=dict)
+    arrays: list | None = None
+
+    @property
+    def validated(self):
+        """bool, whether the last step already has its row in the history."""
+        return bool(self.history) and self.history[-1]["step"] == self.step
+
+    def use_steps_per_epoch(self, steps):
+        """Keep the place in the data when an epoch has another number of steps."""
+        if self.steps_per_epoch not in (0, steps):
+            self.step = self.step * steps // self.steps_per_epoch
+            for row in self.history:
+                row["step"] = row["step"] * steps // self.steps_per_epoch
+        self.steps_per_epoch = steps
+
+
+class Checkpoints:
+    """The checkpoints of a run: the digest of a file's content is part of its name.
+
+    Args:
+        run_dir: path of the run's folder.
+        keep: int ≥ 1, how many are kept.
+        size_limit: int, bytes that the run's folder may take.
+    """
+
+    def __init__(self, run_dir, *, keep=2, size_limit=None):
         self.run_dir, self.folder = run_dir, run_dir / "checkpoints"
+        self.keep, self.size_limit = keep, size_limit
+        self.good = []  # paths, oldest first
+
+    @property
+    def newest(self):
+        """Path of the newest checkpoint that was read or written, or None."""
+        return self.good[-1] if self.good else None
+
+    def read(self):
+        """Return the newest RunState that is whole; a new one where there is none.
+
+        Damaged checkpoints are passed over with a warning.
+        """
+        damaged = []
+        state = RunState()
+        for file in sorted(self.folder.glob(PATTERN), reverse=True):
+            try:
+                state = read_checkpoint(file)
+            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+                damaged.append(f"{file.name} ({error})")
+                continue
+            self.good = [file]
+            break
+        if damaged:
+            go_on = f"carrying on from step {state.step}" if state.step else "starting anew"
+            warnings.warn(
+                f"{self.folder}: damaged and passed over: {', '.join(damaged)}; {go_on}",
+                stacklevel=2,
+            )
+        return state
+
+    def check_room(self, variables):
+        """Raise OSError before any work is done that could not be kept."""
+        size = _count_bytes(variables)
+        self._make_room(2 * size)  # a checkpoint stays until the next one is whole
+        free = shutil.disk_usage(self.run_dir).free
+        if free < size + TABLES:
+            raise OSError(
+                errno.ENOSPC,
+                f"a checkpoint takes {size / 1e6:.1f} MB but the disk of {self.run_dir} has only "
+                f"{free / 1e6:.1f} MB free: make room, or choose another run_dir",
+            )
+
+    def write(self, state, variables):
+        """Write a checkpoint beside and rename it, then remove the ones too many.
+
+        Args:
+            state: RunState.
+            variables: list of keras variables.
+
+        Raises:
+            OSError: the disk is full, or the run's folder would exceed its limit. The
+                checkpoint before it stays usable.
+        """
+        self._make_room(_count_bytes(variables))
+        arrays = {f"{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
+        story = dataclasses.asdict(dataclasses.replace(state, arrays=None))
         self.folder.mkdir(exist_ok=True)
-        self.epoch, self.history, self.best_score, self.arrays = 0, [], -1.0, None
-        for file in reversed(self.files()):
-            with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-                self._read(file)
-                break
+        temporary = self.folder / "writing.tmp"
+        with explain_full_disk(self.run_dir, temporary, self.newest):
+            with open(temporary, "wb") as stream:
+                np.savez(stream, story=np.array(json.dumps(story)), **arrays)
+                stream.flush()
+                os.fsync(stream.fileno())
+            file = self.folder / f"step_{state.step:09d}.{_digest(temporary)}.npz"
+            os.replace(temporary, file)
+            _flush_folder(self.folder)
+        self.good = [*(old for old in self.good if old != file), file][-self.keep :]
+        self._remove_others()
 
-    def files(self):
-        return sorted(self.folder.glob("epoch_*.npz"))
+    def _make_room(self, size):
+        """Let older checkpoints go, but never the newest, until another one fits.
 
-    def restore(self, model):
-        """Give model and optimizer the values of the checkpoint, if there is one."""
-        if self.arrays is None:
+        The next best model stands beside the one before it for a moment.
+        """
+        if self.size_limit is None:
             return
-        # Of two precisions, only one may have a loss scale, which stands last.
-        for variable, value in zip(training_variables(model), self.arrays, strict=False):
-            variable.assign(value)
-        self.arrays = None
+        best = self.run_dir / "best.keras"
+        size += TABLES + (best.stat().st_size if best.is_file() else 0)
+        while (taken := folder_size(self.run_dir)) + size > self.size_limit:
+            if len(self.good) <= 1:
+                raise OSError(
+                    errno.EFBIG,
+                    f"{self.run_dir} takes {taken / 1e6:.1f} MB and needs {size / 1e6:.1f} MB for "
+                    f"checkpoints, more than size_limit={self.size_limit / 1e6:.1f} MB: "
+                    "remove files from it, allow more, or train a smaller model",
+                )
+            self.good.pop(0)
+            self._remove_others()
 
-    def write(self, model):
-        """Write a checkpoint beside and rename it, so that it is whole or absent."""
-        file = self.folder / f"epoch_{self.epoch:04d}.npz"
-        arrays = {f"{i:05d}": np.asarray(keras.ops.convert_to_numpy(variable))
-                  for i, variable in enumerate(training_variables(model))}  # fmt: skip
-        story = {"epoch": self.epoch, "history": self.history, "best_score": self.best_score}
-        temporary = file.with_suffix(".tmp")
-        with open(temporary, "wb") as stream:
-            np.savez(stream, story=np.array(json.dumps(story)), **arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-        for old in self.files()[:-CHECKPOINTS_KEPT]:
-            old.unlink()
-        self.write_history()
-
-    def write_history(self):
-        temporary = self.run_dir / "history.tmp"
-        with open(temporary, "w", newline="") as stream:
-            writer = csv.DictWriter(stream, self.history[0])
-            writer.writeheader()
-            writer.writerows(self.history)
-        os.replace(temporary, self.run_dir / "history.csv")
-
-    def _read(self, file):
-        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            story = json.loads(str(archive["story"]))
-            names = sorted(name for name in archive.files if name != "story")
-            self.arrays = [archive[name] for name in names]
-        self.epoch, self.history = story["epoch"], story["history"]
-        self.best_score = story["best_score"]
+    def _remove_others(self):
+        for file in self.folder.glob(PATTERN):
+            if file not in self.good:
+                file.unlink(missing_ok=True)
 
 
-def seed_dropout(model, seed):
-    """Set the state of every seed generator from `seed`."""
-    for number, variable in enumerate(_seed_states(model)):
-        variable.assign(np.array([seed, number], dtype="uint32"))
+def read_checkpoint(file):
+    """Return the RunState of a file.
 
-
-def _seed_states(model):
-    return [variable for variable in model.variables if "seed_generator" in variable.path]
-
-
-def training_variables(model):
-    """All that a step changes: weights, seed generators, optimizer, its loss scale."""
-    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    known = {id(variable) for variable in inner.variables}
-    scale = [variable for variable in model.optimizer.variables if id(variable) not in known]
-    return [*model.weights, *_seed_states(model), *inner.variables, *scale]
+    Raises:
+        ValueError: its content is not what was written.
+    """
+    if _digest(file) != file.name.split(".")[-2]:
+        raise ValueError("its content does not match its checksum")
+    with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        story = json.loads(str(archive["story"]))
+        names = sorted(name for name in archive.files if name != "story")
+        return RunState(**{**story, "arrays": [archive[name] for name in names]})
 
 
 def write_json(path, content):
     """Write JSON beside the file and rename it, so that it is whole or absent."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2))
-    os.replace(temporary, path)
+    with explain_full_disk(path.parent, temporary):
+        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def explain_full_disk(folder, temporary, checkpoint=None):
+    """Remove what was half-written, and say what a full disk means for the run."""
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free = shutil.disk_usage(folder).free / 1e6
+        kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint yet"
+        raise OSError(
+            error.errno,
+            f"the disk of {folder} is full ({free:.0f} MB free); {kept}: make room and call "
+            "train again, it carries on",
+        ) from error
+
+
+def _count_bytes(variables):
+    return sum(
+        int(np.prod(variable.shape)) * np.dtype(variable.dtype).itemsize for variable in variables
+    )
+
+
+def folder_size(folder):
+    """Return the bytes that the files in a folder take."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _digest(file):
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def _flush_folder(folder):
+    """Make a rename outlast a power cut, where the system lets folders be flushed."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,124 +1,204 @@
-"""What happens between the steps: progress, validation, checkpoints."""
+"""What happens between the steps: progress, validation, checkpoints, the plan, the end."""
 
-import json
-import os
 import time
 
 import keras
 import numpy as np
 
-from seglib import metrics
-from seglib.models import set_precision
 from seglib.progress import show_progress
+from seglib.training.devices import peak_memory
+from seglib.training.validation import BATCH_SIZE, predict_batch
+from seglib.training.variables import (
+    bring_home,
+    inner_optimizer,
+    loss_metric,
+    training_variables,
+)
 
 
 class Keeper(keras.callbacks.Callback):
-    """Shows progress, validates, and keeps checkpoints while Keras trains."""
+    """Watches one Keras fit over all steps of a run, and keeps what comes out of it.
 
-    def __init__(self, model, split, loss, state, epochs, policy):
+    Args:
+        snapshot: Snapshot, which is validated and kept.
+        split: PreparedSplit of validation pairs; may be empty.
+        state: RunState.
+        checkpoints: Checkpoints.
+        plan: Plan.
+        planned_steps: keras.Variable that the learning rate follows.
+        batches: Batches.
+        checkpoint_every: ("steps", int), ("seconds", float) or None for epochs alone.
+        request: StopRequest.
+        lock: RunLock.
+        on_kept: function without arguments, called after each checkpoint.
+    """
+
+    def __init__(self, *, snapshot, split, state, checkpoints, plan, planned_steps, batches,
+                 checkpoint_every, request, lock, on_kept):  # fmt: skip
         super().__init__()
-        self.split, self.loss, self.state = split, loss, state
-        self.epochs, self.policy = epochs, policy
-        config = json.loads(json.dumps(model.get_config()))
-        self.snapshot = keras.Model.from_config(config)  # holds the averaged weights
-        self.scorer = keras.Model(self.snapshot.inputs, self.snapshot.outputs[-1])
-        self.scorer.compile()
+        self.snapshot, self.split, self.state = snapshot, split, state
+        self.checkpoints, self.plan, self.planned_steps = checkpoints, plan, planned_steps
+        self.batches, self.checkpoint_every = batches, checkpoint_every
+        self.request, self.lock, self.on_kept = request, lock, on_kept
+        self.kept_at = (state.step, plan.clock.elapsed)
+        self.epoch_start = plan.clock.elapsed - state.epoch_seconds
+        self.first_step = state.step
 
-    def on_train_begin(self, logs=None):
-        steps = self.params["steps"]
-        self.bar = show_progress(
-            total=steps * self.epochs, initial=steps * self.state.epoch, unit="step", delay=0
-        )
+    def train(self):
+        """Train from where the run stands to its end, or until somebody asks to stop."""
+        state = self.state
+        at_epoch_end = state.step % self.batches.steps_per_epoch == 0
+        if state.step and not state.validated and (at_epoch_end or self.plan.ended_by(state)):
+            self._end_epoch()  # what an earlier session was stopped before
+        if self.plan.ended_by(state) or self.request:
+            return
+        self.checkpoints.check_room(training_variables(self.model))
+        self._plan_learning_rate()
+        self.loss_so_far = [np.array(variable) for variable in loss_metric(self.model).variables]
+        self.bar = show_progress(total=self.plan.steps, initial=state.step, unit="step", delay=0)
+        try:
+            self.model.fit(self.batches, shuffle=False, verbose=0, callbacks=[self])
+        finally:
+            self.bar.close()
+        if self.plan.ended_by(state) == "plan" and state.planned_steps != state.step:
+            self.plan.steps = state.step  # time was up earlier than planned
+            self.keep()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
-        self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}")
+        # Keras has just set its metrics to zero, but the run's epoch may be half over.
+        for variable, value in zip(
+            loss_metric(self.model).variables, self.loss_so_far, strict=True
+        ):
+            variable.assign(value)
+        self._show()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.step_start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
+        state, plan = self.state, self.plan
+        state.step += 1
+        self._check_loss(logs["loss"])
+        if state.step > self.first_step + 1:  # the session's first step compiles
+            plan.durations.append(time.perf_counter() - self.step_start)
+        self.lock.note(plan.clock.elapsed)
         self.bar.update()
-        if not np.isfinite(logs["loss"]):
-            self.bar.close()
-            kept = self.state.files()
-            raise FloatingPointError(
-                f"the loss is {logs['loss']} in epoch {self.state.epoch + 1}, batch {batch + 1} of "
-                f"{self.params['steps']}; "
-                + (f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint yet")
-                + ": lower learning_rate, or check images and class weights"
-            )
-        self.bar.set_postfix(loss=f"{logs['loss']:.3f}", **self._score_text(), refresh=False)
+        if not self.bar.disable:
+            self._show(loss=logs["loss"])
+        if plan.needs_revision():
+            self._revise_plan()
+        ended = plan.is_over(state.step)
+        if ended or state.step % self.batches.steps_per_epoch == 0:
+            self._end_epoch()
+            ended = plan.ended_by(state) is not None
+        elif self.request or self._is_checkpoint_due():
+            self.keep()
+        if self.request or ended:
+            self.model.stop_training = True
 
-    def on_epoch_end(self, epoch, logs=None):
-        state = self.state
-        set_precision(self.snapshot, self.policy)
-        copy_averaged(self.model, self.snapshot)
-        scores = validate(self.scorer, self.split, self.loss) if len(self.split) else {}
-        seconds = time.perf_counter() - self.start
-        row = {
-            "epoch": epoch + 1,
-            "loss": float(logs["loss"]),
+    def keep(self):
+        """Write a checkpoint of this very step."""
+        bring_home(self.model)
+        state, clock = self.state, self.plan.clock
+        state.elapsed, state.epoch_seconds = clock.elapsed, clock.elapsed - self.epoch_start
+        state.planned_steps, state.budget = self.plan.steps or 0, self.plan.budget
+        self.checkpoints.write(state, training_variables(self.model))
+        self.kept_at = (state.step, clock.elapsed)
+        self.on_kept()
+
+    def _end_epoch(self):
+        """Validate, keep the best weights, and write a checkpoint."""
+        start, plan = time.perf_counter(), self.plan
+        bring_home(self.model)
+        self.snapshot.update(self.model)
+        scores = {}
+        if len(self.split):
+            scores = self.snapshot.validate(self.split, should_stop=lambda: bool(self.request))
+        if scores is not None:
+            row = self._create_row(scores)
+            self.state.history = [*self.state.history, row]
+            self._keep_if_best(row["mean_iou"])
+            self.model.reset_metrics()
+            self.epoch_start = plan.clock.elapsed
+        self.keep()
+        plan.break_seconds = time.perf_counter() - start
+
+    def _create_row(self, scores):
+        state, steps = self.state, self.batches.steps_per_epoch
+        seconds = self.plan.clock.elapsed - self.epoch_start
+        trained = state.step - (state.history[-1]["step"] if state.history else 0)
+        images = trained * len(self.batches.split) / steps
+        return {
+            "epoch": -(-state.step // steps),
+            "step": state.step,
+            "loss": float(loss_metric(self.model).result()),
             "val_loss": scores.get("loss", float("nan")),
             "pixel_accuracy": scores.get("pixel_accuracy", float("nan")),
             "mean_iou": scores.get("mean_iou", float("nan")),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": round(seconds, 3),
+            "images_per_second": round(images / max(seconds, 1e-6), 2),
+            "peak_memory_mb": round(peak_memory() / 1e6),
         }
-        state.epoch, state.history = epoch + 1, [*state.history, row]
-        if np.isnan(row["mean_iou"]) or row["mean_iou"] > state.best_score:
-            state.best_score = -1.0 if np.isnan(row["mean_iou"]) else row["mean_iou"]
-            self._write_best()
-        state.write(self.model)
-        self.bar.set_postfix(loss=f"{row['loss']:.3f}", **self._score_text())
 
-    def on_train_end(self, logs=None):
-        self.bar.close()
+    def _keep_if_best(self, score):
+        state = self.state
+        if np.isnan(score) or score > state.best_score:
+            state.best_score = -1.0 if np.isnan(score) else score
+            self.snapshot.save(self.checkpoints.run_dir / "best.keras")
 
-    def _score_text(self):
-        if not self.state.history:
-            return {}
-        return {"mean_iou": f"{self.state.history[-1]['mean_iou']:.3f}"}
-
-    def _write_best(self):
-        set_precision(self.snapshot, "float32")
-        temporary = self.state.run_dir / "best.tmp.keras"
-        self.snapshot.save(temporary)
-        os.replace(temporary, self.state.run_dir / "best.keras")
-
-
-def validate(scorer, split, loss, *, batch_size=16):
-    """Return loss, pixel accuracy and mean IoU of a model on a prepared split.
-
-    Args:
-        scorer: keras.Model with one output, logits.
-        split: PreparedSplit.
-        loss: keras loss.
-        batch_size: int.
-
-    Returns:
-        dict of floats.
-    """
-    ignore_label = split.classes.ignore_label
-    num_classes = split.classes.num_classes
-    total, matrix = 0.0, 0
-    for start in range(0, len(split), batch_size):
-        images, labels = split.images[start : start + batch_size], split.labels[start:][:batch_size]
-        logits = scorer.predict_on_batch(np.asarray(images))
-        total += float(loss(np.asarray(labels), logits)) * len(images)
-        logits[..., np.setdiff1d(range(num_classes), split.classes.scored_ids)] = -np.inf
-        matrix = matrix + metrics.confusion_matrix(
-            labels, logits.argmax(axis=-1), num_classes=num_classes, ignore_label=ignore_label
+    def _check_loss(self, loss):
+        if np.isfinite(loss):
+            return
+        epoch, batch = divmod(self.state.step - 1, self.batches.steps_per_epoch)
+        kept = self.checkpoints.newest
+        raise FloatingPointError(
+            f"the loss is {loss} in epoch {epoch + 1}, batch {batch + 1} of "
+            f"{self.batches.steps_per_epoch}; "
+            + (f"the last good checkpoint is {kept}" if kept else "no checkpoint yet")
+            + ": lower learning_rate, or check images and class weights"
         )
-    return {
-        "loss": total / len(split),
-        "pixel_accuracy": float(metrics.pixel_accuracy(matrix)),
-        "mean_iou": float(metrics.mean_iou(matrix, ignore_label=ignore_label)),
-    }
 
+    def _is_checkpoint_due(self):
+        if self.checkpoint_every is None:
+            return False
+        unit, amount = self.checkpoint_every
+        now = {"steps": self.state.step, "seconds": self.plan.clock.elapsed}[unit]
+        return now - dict(zip(("steps", "seconds"), self.kept_at, strict=True))[unit] >= amount
 
-def copy_averaged(model, snapshot):
-    """Copy the weights, averaged ones where the optimizer keeps an average."""
-    for source, target in zip(model.weights, snapshot.weights, strict=True):
-        target.assign(source)
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if optimizer.use_ema:
-        averages = optimizer._model_variables_moving_average
-        for average, target in zip(averages, snapshot.trainable_variables, strict=True):
-            target.assign(average)
+    def _revise_plan(self):
+        if self.plan.break_seconds is None and len(self.split):
+            self.plan.break_seconds = self._rehearse_validation()
+        self.plan.revise(self.state.step)
+        self._plan_learning_rate()
+        self.bar.total = self.plan.steps
+
+    def _rehearse_validation(self):
+        """Seconds that a validation takes, from one batch of it; compiling does not count."""
+        batch_size = min(BATCH_SIZE, len(self.split))
+        images = self.split.images[:batch_size]
+        for _ in range(2):
+            start = time.perf_counter()
+            predict_batch(self.snapshot.scorer, images, batch_size)
+        return (time.perf_counter() - start) * len(self.split) / batch_size
+
+    def _plan_learning_rate(self):
+        """Tell the learning rate how many steps there will be, where that has changed."""
+        steps = self.plan.steps or 10 * self.batches.steps_per_epoch
+        if steps == self.state.planned_steps:
+            return
+        bring_home(self.model)
+        optimizer = inner_optimizer(self.model)
+        updates = int(keras.ops.convert_to_numpy(optimizer.iterations))
+        done = updates * (optimizer.gradient_accumulation_steps or 1)  # as schedules count
+        self.planned_steps.assign(done + max(0, steps - self.state.step))
+        self.state.planned_steps = steps
+
+    def _show(self, loss=None):
+        epochs = (self.plan.steps or 0) / self.batches.steps_per_epoch
+        epoch = self.state.step // self.batches.steps_per_epoch + 1
+        self.bar.set_description(f"epoch {epoch}" + f"/{epochs:.3g}" * bool(epochs), refresh=False)
+        scores = {} if loss is None else {"loss": f"{loss:.3f}"}
+        if self.state.history:
+            scores["mean_iou"] = f"{self.state.history[-1]['mean_iou']:.3f}"
+        self.bar.set_postfix(scores, refresh=False)

@@ -1,0 +1,60 @@
+"""What a run trains on, and how much of its memory it took."""
+
+import platform
+import sys
+
+import keras
+
+
+def describe_versions():
+    """Return the versions and the device that a run is trained with, for `run.json`."""
+    import numpy as np
+
+    backend = keras.backend.backend()
+    return {
+        "seglib": sys.modules["seglib"].__version__,
+        "keras": keras.__version__,
+        "backend": backend,
+        backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": _describe_device(),
+    }
+
+
+def peak_memory():
+    """Return the most bytes that this process, or its accelerator if it has one, held so far."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for gpu in tf.config.list_logical_devices("GPU"):
+            return tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        if "peak_bytes_in_use" in statistics:
+            return statistics["peak_bytes_in_use"]
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _describe_device():
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        names = [
+            tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus
+        ]
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        names = [device.device_kind for device in jax.local_devices() if device.platform != "cpu"]
+    else:
+        names = []
+    return ", ".join(names) or f"{platform.machine()} processor"

@@ -1,0 +1,122 @@
+"""How many steps fit into the time that there is."""
+
+import collections
+import time
+
+import numpy as np
+
+RECENT = 100  # steps that the speed is measured over
+REVISE = 0.005  # share of the budget after which the plan is looked at again
+CLOSING = 2.0  # seconds for tables, curves and loading the best model
+
+
+class Clock:
+    """Seconds since `train` was first called on a run, earlier sessions included."""
+
+    def __init__(self):
+        self.start, self.earlier = time.monotonic(), 0.0
+
+    @property
+    def session(self):
+        """float, the seconds of this session."""
+        return time.monotonic() - self.start
+
+    @property
+    def elapsed(self):
+        """float, the seconds of all sessions."""
+        return self.earlier + self.session
+
+
+class Plan:
+    """How many steps a run has: so many epochs, or what a time budget allows, if that is less.
+
+    The speed is measured all the time, and the plan follows it, so that a run ends in time on a
+    machine that others use as well.
+
+    Args:
+        clock: Clock.
+        steps_per_epoch: int.
+        epochs: int or None.
+        budget: float or None, seconds.
+        patience: int or None, epochs without a better score after which to stop.
+    """
+
+    def __init__(self, clock, *, steps_per_epoch, epochs=None, budget=None, patience=None):
+        self.clock, self.steps_per_epoch = clock, steps_per_epoch
+        self.budget, self.patience = budget, patience
+        self.limit = epochs * steps_per_epoch if epochs else None
+        self.steps = self.limit  # None until the speed is known
+        self.durations = collections.deque(maxlen=RECENT)
+        self.break_seconds = None  # validation and checkpoint, at the end of an epoch
+        self.revised = -1.0
+
+    @property
+    def step_seconds(self):
+        """float or None, the mean duration of the last steps."""
+        return sum(self.durations) / len(self.durations) if self.durations else None
+
+    def ended_by(self, state):
+        """Return why a run is at its end: "plan", "patience", or None if it is not."""
+        if self.patience is not None and _epochs_since_best(state.history) >= self.patience:
+            return "patience"
+        kept_to_budget = (
+            None not in (self.budget, state.budget)
+            and self.budget <= state.budget
+            and state.step == state.planned_steps
+        )
+        return "plan" if kept_to_budget or self.is_over(state.step) else None
+
+    def is_over(self, step):
+        """Whether no step is left, or no time for another one."""
+        if self.steps is not None and step >= self.steps:
+            return True
+        if self.budget is None or step == 0:
+            return False
+        return self._seconds_left() <= (self.step_seconds or 0.0)
+
+    def needs_revision(self):
+        """Whether it is time to look at the plan again."""
+        if self.budget is None or not self.durations:
+            return False
+        return self.revised < 0 or self.clock.elapsed - self.revised > REVISE * self.budget
+
+    def revise(self, step):
+        """Fit the steps that are left into the time that is left."""
+        self.revised = self.clock.elapsed
+        left = self._count_steps(step, self._seconds_left())
+        self.steps = min(step + left, self.limit or step + left)
+
+    def to_dict(self):
+        """Return the plan for `run.json`."""
+        return {
+            "steps": self.steps,
+            "epochs": self.steps and round(self.steps / self.steps_per_epoch, 3),
+            "steps_per_epoch": self.steps_per_epoch,
+            "time_budget_seconds": self.budget,
+            "seconds_per_step": self.step_seconds and round(self.step_seconds, 4),
+            "seconds_between_epochs": self.break_seconds and round(self.break_seconds, 3),
+        }
+
+    def _seconds_left(self):
+        """Seconds for steps and the breaks between epochs, the last break taken off."""
+        return self.budget - self.clock.elapsed - CLOSING - (self.break_seconds or 0.0)
+
+    def _count_steps(self, step, seconds):
+        """The most steps whose time, with a break at each end of an epoch, is within `seconds`."""
+        step_seconds, break_seconds = self.step_seconds, self.break_seconds or 0.0
+        to_epoch_end = self.steps_per_epoch - step % self.steps_per_epoch
+        first = int(seconds / step_seconds) if seconds > 0 else 0
+        if first <= to_epoch_end:  # the break at the run's end is taken off already
+            return first
+        seconds -= to_epoch_end * step_seconds + break_seconds
+        epoch_seconds = self.steps_per_epoch * step_seconds + break_seconds
+        whole, rest = divmod(max(0.0, seconds), epoch_seconds)
+        within = min(self.steps_per_epoch, int(rest / step_seconds))
+        return to_epoch_end + int(whole) * self.steps_per_epoch + within
+
+
+def _epochs_since_best(history):
+    scores = [row["mean_iou"] for row in history]
+    if not scores or np.isnan(scores).all():
+        return 0
+    return len(scores) - 1 - int(np.nanargmax(scores))

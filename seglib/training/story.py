@@ -1,0 +1,97 @@
+"""What a run tells about itself: `run.json`, `history.csv` and `curves.png`."""
+
+import csv
+import datetime
+import os
+import time
+
+import pandas as pd
+
+from seglib import plots
+from seglib.training.checkpoints import explain_full_disk, write_json
+from seglib.training.devices import describe_versions
+from seglib.training.runs import read_run_file
+from seglib.units import format_duration
+
+SECONDS_BETWEEN_CURVES = 300
+
+
+class Story:
+    """Written after each checkpoint, and when the session ends, however it ends.
+
+    Args:
+        run_dir: path of the run's folder.
+        state: RunState.
+        plan: Plan.
+        precision: str.
+    """
+
+    def __init__(self, run_dir, state, plan, *, precision):
+        self.run_dir, self.state, self.plan, self.precision = run_dir, state, plan, precision
+        self.ended_by, self.drawn = None, time.monotonic()
+        self.sessions = list(read_run_file(run_dir).get("sessions", []))
+        self.session = {
+            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "from_step": state.step,
+            "seconds_before": round(plan.clock.earlier, 1),
+            # trained, but not kept when the session before was cut off
+            "seconds_lost": round(max(0.0, plan.clock.earlier - state.elapsed), 1),
+            "planned_steps_before": state.planned_steps or None,
+            **describe_versions(),
+        }
+
+    def __enter__(self):
+        self._write_json("running")
+
+    def __exit__(self, kind, error, traceback):
+        status = f"failed: {error}" if error else _describe_end(self.ended_by)
+        if self.state.history:
+            self._draw_curves()
+        self._write_json(status)
+
+    def write(self):
+        """Write the tables, and now and then the curves."""
+        if self.state.history:
+            self._write_history()
+            if time.monotonic() - self.drawn > SECONDS_BETWEEN_CURVES:
+                self._draw_curves()
+        self._write_json("running")
+
+    def _write_json(self, status):
+        clock = self.plan.clock
+        session = {
+            **self.session,
+            "to_step": self.state.step,
+            "seconds": round(clock.session, 1),
+            "elapsed_seconds": round(clock.elapsed, 1),
+        }
+        content = {
+            "status": status,
+            "elapsed": format_duration(clock.elapsed),
+            "settings": self.state.settings,
+            "precision": self.precision,
+            "plan": self.plan.to_dict(),
+            "sessions": [*self.sessions, session],
+        }
+        write_json(self.run_dir / "run.json", content)
+
+    def _write_history(self):
+        temporary = self.run_dir / "history.tmp"
+        with explain_full_disk(self.run_dir, temporary):
+            with open(temporary, "w", newline="") as stream:
+                writer = csv.DictWriter(stream, self.state.history[0])
+                writer.writeheader()
+                writer.writerows(self.state.history)
+            os.replace(temporary, self.run_dir / "history.csv")
+
+    def _draw_curves(self):
+        self.drawn = time.monotonic()
+        temporary = self.run_dir / "curves.tmp.png"
+        figure = plots.plot_learning_curves(pd.DataFrame(self.state.history))
+        with explain_full_disk(self.run_dir, temporary):
+            figure.savefig(temporary, dpi=120)
+            os.replace(temporary, self.run_dir / "curves.png")
+
+
+def _describe_end(ended_by):
+    return "finished" if ended_by in ("plan", "patience") else f"stopped by {ended_by}"

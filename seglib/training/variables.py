@@ -1,0 +1,53 @@
+"""All the numbers that a training step changes, wherever Keras and its backends keep them."""
+
+import numpy as np
+
+
+def training_variables(model):
+    """Return the variables that a checkpoint holds, in an order that is always the same.
+
+    Args:
+        model: compiled keras.Model whose optimizer is built.
+
+    Returns:
+        list of keras.Variable: weights, states of seed generators, the mean loss of the
+        epoch so far, the optimizer's variables; a loss scale stands last.
+    """
+    inner = inner_optimizer(model)
+    known = {id(variable) for variable in inner.variables}
+    scale = [variable for variable in model.optimizer.variables if id(variable) not in known]
+    seeds, loss = _seed_states(model), loss_metric(model).variables
+    return [*model.weights, *seeds, *loss, *inner.variables, *scale]
+
+
+def restore_variables(model, arrays):
+    """Give a model and its optimizer the values of a checkpoint."""
+    # Of two precisions, only one may have a loss scale.
+    for variable, value in zip(training_variables(model), arrays, strict=False):
+        variable.assign(value)
+
+
+def seed_dropout(model, seed):
+    """Set the state of every seed generator from `seed`."""
+    for number, variable in enumerate(_seed_states(model)):
+        variable.assign(np.array([seed, number], dtype="uint32"))
+
+
+def inner_optimizer(model):
+    """Return the model's optimizer, out of the wrapper that scales the loss."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
+def loss_metric(model):
+    """Return Keras' running mean of the loss."""
+    return next(metric for metric in model.metrics if metric.name == "loss")
+
+
+def bring_home(model):
+    """Let the variables hold the values that JAX keeps outside of them while it trains."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+
+
+def _seed_states(model):
+    return [variable for variable in model.variables if "seed_generator" in variable.path]

@@ -1,0 +1,197 @@
+"""Runs that are killed at named spots, each in a process of its own, and resumed.
+
+As a script it is such a process: `killed_runs.py RUN_DIR SPOT TIMES OPTIONS` trains a small
+run and kills itself with SIGKILL when the spot is reached for the TIMES-th time.
+"""
+
+import io
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+
+import numpy as np
+
+SPOTS = (
+    "within a batch",
+    "between steps",
+    "before a checkpoint",
+    "within a checkpoint",
+    "after a checkpoint",
+    "within validation",
+    "within the best model",
+    "between epochs",
+)
+OPTIONS = {"epochs": 6, "checkpoint_every": 2, "ema": True, "patience": 6, "seed": 3}
+
+
+def draw_kills(count, seed, *, seconds=None):
+    """Pairs of a spot and how often it is passed before, all spots in turn.
+
+    With `seconds`, every second kill is at a time up to that instead.
+    """
+    random = np.random.default_rng(seed)
+    kills = []
+    while len(kills) < count:
+        spot = SPOTS[len(kills) // (2 if seconds else 1) % len(SPOTS)]
+        if seconds and len(kills) % 2:
+            spot = f"after {random.uniform(0, seconds):.2f} s"
+        kills.append((spot, int(random.integers(1, 3))))
+    return [kills[i] for i in random.permutation(count)]
+
+
+def train_with_kills(folder, kills, *, backend="tensorflow", options=OPTIONS):
+    """Train small runs to their end, killed at each of the spots; yield each finished run.
+
+    Yields:
+        `(run_dir, hits)`, the folder of a run and the spots it was killed at. A spot that a
+        run does not come past any more is kept for the next one.
+    """
+    kills, number = list(kills), 0
+    while kills:
+        run_dir, hits, missed = folder / f"run_{number}", [], []
+        for spot, times in kills:
+            if len(missed) == 2:  # it has ended
+                missed.append((spot, times))
+            elif kill_run(run_dir, spot, times, backend=backend, options=options):
+                hits.append(spot)
+            else:
+                missed.append((spot, 1))
+        kill_run(run_dir, backend=backend, options=options)
+        kills, number = missed, number + 1
+        yield run_dir, hits
+
+
+def kill_run(run_dir, spot="nowhere", times=0, *, backend="tensorflow", options=OPTIONS):
+    """Train in a process that kills itself; whether it did so, at that very spot."""
+    process = start_run(run_dir, spot, times, backend=backend, options=options)
+    output, _ = process.communicate()
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"the process ended with {process.returncode}")
+    killed = process.returncode == -signal.SIGKILL
+    assert output.strip() == (f"killed {spot}" if killed else "ended by plan")
+    return killed
+
+
+def start_run(run_dir, spot="nowhere", times=0, *, backend="tensorflow", options=OPTIONS):
+    """Start the process; a spot such as "after 3.5 s" is a time."""
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TQDM_DISABLE": "1"}
+    command = [sys.executable, __file__, str(run_dir), spot, str(times), json.dumps(options)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def read_run(run_dir):
+    """All that an interruption must not change: dict of arrays."""
+    from seglib.training import TIMINGS, Checkpoints
+
+    state = Checkpoints(run_dir).read()
+    rows = [{k: v for k, v in row.items() if k not in TIMINGS} for row in state.history]
+    content = {f"variable {i}": array for i, array in enumerate(state.arrays)}
+    content |= {f"history {k}": np.array([row[k] for row in rows]) for k in rows[0]}
+    content |= {"step": np.array(state.step), "best score": np.array(state.best_score)}
+    return content | _read_best(run_dir / "best.keras")
+
+
+def find_changes(first, second):
+    """Names of what differs between two runs, bit for bit."""
+    first, second = read_run(first), read_run(second)
+    return [
+        name
+        for name in {**first, **second}
+        if name not in first
+        or name not in second
+        or not np.array_equal(first[name], second[name], equal_nan=True)
+    ]
+
+
+def _read_best(file):
+    import h5py
+
+    arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(weights) as content:
+        content.visititems(
+            lambda name, item: (
+                arrays.update({f"best {name}": item[()]})
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+    return arrays
+
+
+def main(run_dir, spot, times, options):
+    from small_runs import make_dataset, make_model
+
+    from seglib import training
+
+    left = int(times)
+
+    def die():
+        print("killed", spot, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def pass_by():
+        nonlocal left
+        left -= 1
+        if left == 0:
+            die()
+
+    def passing_by(function, *, before=True):
+        def wrapped(*arguments, **keywords):
+            if before:
+                pass_by()
+            result = function(*arguments, **keywords)
+            if not before:
+                pass_by()
+            return result
+
+        return wrapped
+
+    def save_half(stream, **arrays):
+        np_savez(stream, **arrays)
+        if left == 1:
+            stream.truncate(stream.tell() // 2)
+        pass_by()
+
+    def save_half_of_best(model, file):
+        pathlib.Path(file).with_suffix(".tmp.keras").write_bytes(b"half")
+        pass_by()
+        save_best(model, file)
+
+    np_savez, save_best = np.savez, training.Snapshot.save
+    keeper, checkpoints = training.keeper.Keeper, training.checkpoints
+    places = {
+        "within a batch": (training.batches, "augment_pair"),
+        "between steps": (keeper, "on_train_batch_begin"),
+        "before a checkpoint": (training.Checkpoints, "write"),
+        "after a checkpoint": (checkpoints, "_flush_folder"),
+        "within validation": (training.validation, "predict_batch"),
+    }
+    if spot in places:
+        place, name = places[spot]
+        setattr(place, name, passing_by(getattr(place, name)))
+    elif spot == "within a checkpoint":
+        np.savez = save_half
+    elif spot == "within the best model":
+        training.Snapshot.save = save_half_of_best
+    elif spot == "between epochs":
+        keeper._end_epoch = passing_by(keeper._end_epoch, before=False)
+    elif spot.startswith("after "):
+        threading.Timer(float(spot.split()[1]), die).start()
+    elif spot != "nowhere":
+        raise ValueError(f"no such spot: {spot}")
+    run = training.train(make_model(), make_dataset(), run_dir=run_dir, **json.loads(options))
+    print(f"ended by {run.ended_by}", flush=True)
+    os._exit(0)  # not waiting for a timer
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

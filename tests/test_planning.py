@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+from small_runs import make_dataset, make_model
+
+from seglib.training import train
+from seglib.training.checkpoints import RunState
+from seglib.training.planning import CLOSING, Plan
+
+
+class Watch:
+    """A clock that stands still until it is told."""
+
+    elapsed = 0.0
+
+
+def simulate(budget, *, step_seconds, break_seconds, steps_per_epoch, epochs=None, seed=0):
+    """What a plan does with steps and breaks of random length; returns seconds, steps, plan."""
+    random, clock = np.random.default_rng(seed), Watch()
+    plan = Plan(clock, steps_per_epoch=steps_per_epoch, epochs=epochs, budget=budget)
+    plan.break_seconds, step = break_seconds, 0
+    clock.elapsed = min(25.0, 0.1 * budget)  # the first step compiles
+    step += 1
+    while not plan.is_over(step):
+        slow = 1.5 if clock.elapsed > 0.5 * budget else 1  # others come to use the machine
+        seconds = slow * step_seconds * random.uniform(0.7, 1.3)
+        clock.elapsed += seconds
+        plan.durations.append(seconds)
+        step += 1
+        if plan.needs_revision():
+            plan.revise(step)
+        if step % steps_per_epoch == 0 and not plan.is_over(step):
+            plan.break_seconds = slow * break_seconds * random.uniform(0.7, 1.3)
+            clock.elapsed += plan.break_seconds
+    clock.elapsed += slow * break_seconds * random.uniform(0.7, 1.3) + CLOSING
+    return clock.elapsed, step, plan
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("budget", [60, 300, 900, 11.5 * 3600])
+@pytest.mark.parametrize(("step_seconds", "break_seconds"), [(0.05, 1), (0.5, 10), (3, 5)])
+def test_a_budget_is_used_up_and_not_overrun(budget, step_seconds, break_seconds, seed):
+    seconds, step, plan = simulate(
+        budget, step_seconds=step_seconds, break_seconds=break_seconds, steps_per_epoch=92,
+        seed=seed,
+    )  # fmt: skip
+    tolerance = max(0.02 * budget, 10)
+    assert seconds <= budget + tolerance
+    assert seconds >= budget - tolerance - break_seconds
+    assert step == pytest.approx(plan.steps, rel=0.02, abs=2)
+
+
+def test_steps_and_breaks_are_counted_as_they_fall():
+    clock = Watch()
+    plan = Plan(clock, steps_per_epoch=10, budget=100 + CLOSING)
+    plan.durations.append(1.0)
+    plan.break_seconds = 5.0
+    plan.revise(0)
+    assert plan.steps == 65  # 65 s, six breaks within and one at the end
+    clock.elapsed = 42 + 4 * 5
+    plan.revise(42)
+    assert plan.steps == 65
+    clock.elapsed += 20  # somebody else took the machine
+    plan.revise(42)
+    assert plan.steps == 50
+
+
+def test_epochs_end_a_run_that_has_time_left():
+    seconds, step, _ = simulate(
+        3600, step_seconds=0.1, break_seconds=1, steps_per_epoch=10, epochs=5
+    )
+    assert step == 50
+    assert seconds < 100
+
+
+def test_a_plan_without_a_budget_is_its_epochs():
+    plan = Plan(Watch(), steps_per_epoch=7, epochs=3)
+    assert plan.steps == 21
+    assert not plan.is_over(20)
+    assert plan.is_over(21)
+    assert not plan.needs_revision()
+    assert plan.ended_by(RunState(step=21)) == "plan"
+
+
+def test_a_budget_that_was_used_up_is_not_used_again():
+    plan = Plan(Watch(), steps_per_epoch=7, budget=900.0)
+    done = RunState(step=40, planned_steps=40, budget=900.0)
+    assert plan.ended_by(done) == "plan"
+    assert Plan(Watch(), steps_per_epoch=7, budget=1800.0).ended_by(done) is None
+
+
+def test_a_run_ends_with_its_time(tmp_path):
+    """A real one: tables, curves and checkpoint are there, and the rate has come down."""
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="12s")
+    story = json.loads((tmp_path / "run.json").read_text())
+    session = story["sessions"][-1]
+    assert 4 < session["elapsed_seconds"] < 22
+    assert run.history["step"].iloc[-1] == story["plan"]["steps"] == session["to_step"]
+    assert run.history["learning_rate"].iloc[-1] < 0.1 * run.history["learning_rate"].max()
+    assert {"best.keras", "history.csv", "curves.png"} <= {file.name for file in tmp_path.iterdir()}
+    assert run.finished
+    again = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="12s")
+    assert again.history.equals(run.history)
+    more = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="30s",
+                 epochs=len(run.history) + 1)  # fmt: skip
+    assert len(more.history) == len(run.history) + 1
+    sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
+    assert sessions[1]["seconds_before"] == pytest.approx(session["elapsed_seconds"], abs=3)

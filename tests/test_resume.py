@@ -1,0 +1,379 @@
+"""Runs that are killed, damaged, moved, stopped and started twice."""
+
+import errno
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import killed_runs
+import numpy as np
+import pytest
+from small_runs import assert_same_run, assert_same_weights, make_dataset, make_model
+
+import seglib
+from seglib import training
+from seglib.classes import ClassTable
+from seglib.training import load_model, train
+
+OPTIONS = {"epochs": 3, "precision": "float32"}
+BACKENDS = [name for name in ("tensorflow", "jax") if importlib.util.find_spec(name)]
+
+
+def copy_run(run, folder):
+    return shutil.copytree(run.run_dir, folder / "copy")
+
+
+def train_again(folder, **options):
+    return train(make_model(seed=7), make_dataset(), run_dir=folder, **{**OPTIONS, **options})
+
+
+def newest_checkpoint(folder):
+    return max((folder / "checkpoints").glob("step_*.npz"))
+
+
+def check_kills(folder, kills, backend):
+    undisturbed = folder / "undisturbed"
+    assert not killed_runs.kill_run(undisturbed, backend=backend)
+    hits = []
+    for run_dir, spots in killed_runs.train_with_kills(folder, kills, backend=backend):
+        assert killed_runs.find_changes(undisturbed, run_dir) == []
+        hits += spots
+    assert sorted(hits) == sorted(spot for spot, _ in kills)
+
+
+def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path):
+    check_kills(tmp_path, killed_runs.draw_kills(8, seed=0)[:5], training.keras.backend.backend())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_that_was_killed_twenty_times(tmp_path, backend):
+    check_kills(tmp_path, killed_runs.draw_kills(20, seed=1), backend)
+
+
+def flip_a_byte(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [*(lambda content, part=part: content[: len(content) * part // 10] for part in range(10)),
+     flip_a_byte, lambda content: flip_a_byte(content[:200]) + content[200:]],
+)  # fmt: skip
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_read(finished, tmp_path, damage):
+    copy = copy_run(finished, tmp_path)
+    newest = newest_checkpoint(copy)
+    newest.write_bytes(damage(newest.read_bytes()))
+    with pytest.warns(UserWarning, match=r"passed over: step_000000009\..*carrying on from step 6"):
+        state = training.Checkpoints(copy).read()
+    assert state.step == 6
+
+
+@pytest.mark.filterwarnings("ignore:.*damaged and passed over")
+@pytest.mark.parametrize("damage", ["truncate", "remove", "empty"])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished, tmp_path, damage):
+    copy = copy_run(finished, tmp_path)
+    newest = newest_checkpoint(copy)
+    if damage == "remove":
+        newest.unlink()
+    else:
+        newest.write_bytes(newest.read_bytes()[:1000] if damage == "truncate" else b"")
+    assert_same_run(train_again(copy), finished)
+    assert len(list((copy / "checkpoints").iterdir())) == 2
+
+
+def test_where_no_checkpoint_can_be_read_a_run_starts_anew_and_says_so(finished, tmp_path):
+    copy = copy_run(finished, tmp_path)
+    for file in (copy / "checkpoints").iterdir():
+        file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="starting anew"):
+        assert training.Checkpoints(copy).read().step == 0
+
+
+def test_only_the_last_checkpoints_are_kept(finished, tmp_path):
+    names = sorted(file.name for file in (finished.run_dir / "checkpoints").iterdir())
+    assert [name.split(".")[0] for name in names] == ["step_000000006", "step_000000009"]
+    run = train_again(tmp_path, checkpoint_every=1, keep_checkpoints=5)
+    steps = [int(file.name[5:14]) for file in (run.run_dir / "checkpoints").iterdir()]
+    assert sorted(steps) == [5, 6, 7, 8, 9]
+
+
+def test_checkpoints_within_an_epoch_change_nothing(finished, tmp_path):
+    again = train(make_model(), make_dataset(), run_dir=tmp_path, checkpoint_every=2, **OPTIONS)
+    assert_same_run(again, finished)
+
+
+def test_checkpoints_come_after_so_many_seconds(tmp_path, monkeypatch):
+    steps = []
+    write = training.Checkpoints.write
+    monkeypatch.setattr(training.Checkpoints, "write",
+                        lambda self, state, arrays: (steps.append(state.step),
+                                                     write(self, state, arrays)))  # fmt: skip
+    train_again(tmp_path, epochs=1, checkpoint_every="0.001s")
+    assert steps == [1, 2, 3]
+
+
+def test_patience_ends_a_run_and_is_kept_over_an_interruption(tmp_path, monkeypatch):
+    scores = iter([0.2, 0.5, 0.3, 0.4, 0.45, 0.6])
+
+    def score(*args, **options):
+        return {"loss": 1.0, "pixel_accuracy": 0.5, "mean_iou": next(scores)}
+
+    monkeypatch.setattr(training.validation, "validate", score)
+    first = train_again(tmp_path, epochs=3, patience=3)
+    assert first.ended_by == "plan"
+    run = train_again(tmp_path, epochs=9, patience=3)
+    assert run.ended_by == "patience"
+    assert run.finished
+    assert run.history["mean_iou"].tolist() == [0.2, 0.5, 0.3, 0.4, 0.45]
+    assert run.best["epoch"] == 2
+    assert len(train_again(tmp_path, epochs=9, patience=3).history) == 5
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 1}, "seed: 0 before, 1 now"),
+        ({"learning_rate": 0.01}, r"learning_rate: 0\.001 before, 0\.01 now"),
+        ({"ema": True}, "ema: False before, True now"),
+        ({"class_weights": [1, 2, 0]}, r"class_weights: None before, \[1, 2, 0\] now"),
+        ({"batch_size": 3}, r'batch_size: 4 before, 3 now.*allow_changes=\("batch_size",\)'),
+        ({"loss": seglib.Dice(2)}, r"loss: None before, \{'class': 'Dice'"),
+    ],
+)
+def test_other_settings_are_refused_on_the_same_folder(finished, options, message):
+    with pytest.raises(ValueError, match=message):
+        train_again(finished.run_dir, **options)
+
+
+def test_other_data_classes_and_models_are_refused(finished):
+    folder, options = finished.run_dir, {"run_dir": finished.run_dir, **OPTIONS}
+    with pytest.raises(ValueError, match=r"data: 'data' before, 'other' now.*another run_dir"):
+        train(make_model(), make_dataset(fingerprint="other"), **options)
+    table = ClassTable(["dark", "light", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)
+    with pytest.raises(ValueError, match=r"classes\.names: \['dark', 'bright', 'void'\] before"):
+        train(make_model(), make_dataset(classes=table), **options)
+    with pytest.raises(ValueError, match=r"model\.parameters: 1983 before"):
+        train(make_model(filters=(4, 9)), make_dataset(), **options)
+    with pytest.raises(ValueError, match=r"model\.layers: "):
+        train(make_model(dropout=0.2), make_dataset(), **options)
+    assert load_model(folder).count_params() == 1983
+
+
+def test_changes_that_are_asked_for_by_name_are_made(finished, tmp_path):
+    run = train_again(copy_run(finished, tmp_path), epochs=4, batch_size=2, learning_rate=1e-4,
+                      allow_changes=("batch_size", "learning_rate"))  # fmt: skip
+    assert run.history["step"].tolist() == [6, 12, 18, 24]
+    assert run.history["loss"].iloc[:3].equals(finished.history["loss"])
+    settings = json.loads((run.run_dir / "run.json").read_text())["settings"]
+    assert (settings["batch_size"], settings["learning_rate"]) == (2, 1e-4)
+    with pytest.raises(ValueError, match="batch_size: 2 before, 4 now"):
+        train_again(run.run_dir, epochs=4)
+
+
+# Chained sessions
+
+
+@pytest.fixture
+def inputs(finished, tmp_path, monkeypatch):
+    """The output of an earlier session, attached read-only beside a large folder of pictures."""
+    folder = tmp_path / "input"
+    shutil.copytree(finished.run_dir, folder / "earlier-session" / "outputs" / "run")
+    (folder / "camvid" / "train").mkdir(parents=True)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    monkeypatch.setenv("SEGLIB_INPUTS", str(folder))
+    yield folder
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755)
+
+
+def test_a_new_folder_carries_on_what_the_inputs_hold(finished, inputs, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in inputs.rglob("*")}
+    run = train_again(tmp_path / "working", epochs=4)
+    assert "carrying on from step 9 of" in capsys.readouterr().out
+    assert run.history["loss"].iloc[:3].equals(finished.history["loss"])
+    assert len(run.history) == 4
+    assert {path: path.stat().st_mtime_ns for path in inputs.rglob("*")} == before
+    story = json.loads((tmp_path / "working" / "run.json").read_text())
+    assert [session["from_step"] for session in story["sessions"]] == [0, 9]
+
+
+def test_a_finished_run_among_the_inputs_returns_at_once(finished, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.keras.Model, "fit", None)
+    run = train_again(tmp_path / "working")
+    assert_same_run(run, finished)
+
+
+def test_runs_of_other_settings_among_the_inputs_are_left_alone(inputs, tmp_path):
+    run = train_again(tmp_path / "working", epochs=1, seed=1)
+    assert len(run.history) == 1
+
+
+def test_resume_from_names_the_folder(finished, tmp_path):
+    copy_run(finished, tmp_path / "earlier" / "session")
+    run = train_again(tmp_path / "new", resume_from=tmp_path / "earlier")
+    assert_same_run(run, finished)
+    with pytest.raises(ValueError, match="seed: 0 before, 1 now"):
+        train_again(tmp_path / "other", resume_from=finished.run_dir, seed=1)
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*earlier session's output"):
+        train_again(tmp_path / "third", resume_from=tmp_path / "nothing")
+
+
+# Stopping
+
+
+def stop_in_step(monkeypatch, number, act):
+    """Let something happen while the training of a step begins."""
+    begin = training.keeper.Keeper.on_train_batch_begin
+
+    def act_in_time(self, batch, logs=None):
+        if self.state.step == number:
+            act()
+        begin(self, batch, logs)
+
+    monkeypatch.setattr(training.keeper.Keeper, "on_train_batch_begin", act_in_time)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_a_signal_finishes_the_checkpoint_and_returns_the_run(
+    finished, tmp_path, monkeypatch, capsys, number, name
+):
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 4, lambda: os.kill(os.getpid(), number))
+        run = train(make_model(), make_dataset(), run_dir=tmp_path, **OPTIONS)
+    assert (run.ended_by, run.finished, len(run.history)) == (name, False, 1)
+    assert f"stopped by {name}" in repr(run)
+    assert f"{name}: stopping after this step" in capsys.readouterr().err
+    assert newest_checkpoint(tmp_path).name.startswith("step_000000005")
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == f"stopped by {name}"
+    assert signal.getsignal(number) is handler
+    assert_same_run(train_again(tmp_path), finished)
+
+
+def test_stopped_in_the_first_epoch_a_run_has_no_history_yet(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 0, lambda: os.kill(os.getpid(), signal.SIGINT))
+        run = train(make_model(), make_dataset(), run_dir=tmp_path, **OPTIONS)
+    assert run.history.empty
+    assert "stopped by Ctrl-C in the first epoch" in repr(run)
+    assert newest_checkpoint(tmp_path).name.startswith("step_000000001")
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
+    def twice():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stop_in_step(monkeypatch, 1, twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_model(), make_dataset(), run_dir=tmp_path, **OPTIONS)
+
+
+def test_ctrl_c_does_not_wait_for_a_long_validation(finished, tmp_path, monkeypatch):
+    predict = training.validation.predict_batch
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return predict(*args)
+
+    dataset = make_dataset(val=20)  # two batches
+    undisturbed = train(make_model(), dataset, run_dir=tmp_path / "undisturbed", **OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.validation, "predict_batch", interrupted)
+        run = train(make_model(), dataset, run_dir=tmp_path / "run", **OPTIONS)
+    assert run.history.empty
+    again = train(make_model(), dataset, run_dir=tmp_path / "run", **OPTIONS)
+    assert_same_run(again, undisturbed)
+
+
+def test_in_a_thread_a_run_trains_all_the_same(finished, tmp_path):
+    runs = []
+    thread = threading.Thread(
+        target=lambda: runs.append(train(make_model(), make_dataset(), run_dir=tmp_path, **OPTIONS))
+    )
+    thread.start()
+    thread.join()
+    assert_same_weights(runs[0].model, finished.model)
+
+
+def test_a_second_process_on_the_same_folder_is_refused(tmp_path):
+    options = {"epochs": 1000, "checkpoint_every": 1}
+    process = killed_runs.start_run(tmp_path / "run", backend="tensorflow", options=options)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run" / "checkpoints").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        message = rf"is being trained by process {process.pid} on .*choose another run_dir"
+        with pytest.raises(BlockingIOError, match=message):
+            train_again(tmp_path / "run")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# Disks
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(finished, tmp_path, monkeypatch):
+    def fill_disk(stream, **arrays):
+        stream.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    copy = copy_run(finished, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", fill_disk)
+        with pytest.raises(OSError, match=r"is full .*last good checkpoint is .*step_000000009"):
+            train_again(copy, epochs=4)
+    assert not list(copy.rglob("*.tmp*"))
+    assert "failed: " in json.loads((copy / "run.json").read_text())["status"]
+    assert len(train_again(copy, epochs=4).history) == 4
+
+
+@pytest.mark.parametrize("file", ["best.keras", "history.csv", "run.json"])
+def test_a_full_disk_is_named_whatever_is_being_written(finished, tmp_path, monkeypatch, file):
+    def replace(source, target):
+        if str(target).endswith(file):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        os_replace(source, target)
+
+    os_replace = os.replace
+    copy = copy_run(finished, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(OSError, match="is full"):
+            train_again(copy, epochs=5)
+    assert not list(copy.rglob("*.tmp*"))
+    assert len(train_again(copy, epochs=5).history) == 5
+
+
+def test_the_folder_stays_below_its_size_limit(finished, tmp_path):
+    copy = copy_run(finished, tmp_path)
+    size = training.checkpoints.folder_size(copy)
+    one = newest_checkpoint(copy).stat().st_size
+    limit = size + 1_000_000 + (copy / "best.keras").stat().st_size + int(2.5 * one)
+    run = train_again(copy, epochs=8, keep_checkpoints=9, size_limit=limit)
+    assert len(run.history) == 8
+    assert training.checkpoints.folder_size(copy) < limit
+    assert 2 < len(list((copy / "checkpoints").iterdir())) < 6
+
+
+def test_what_could_not_be_kept_is_not_begun(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match=r"needs .* MB for checkpoints, more than size_limit=0\.1 MB"):
+        train_again(tmp_path / "small", size_limit="50kB")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    with pytest.raises(OSError, match=r"has only 0\.0 MB free: make room"):
+        train_again(tmp_path / "full")
