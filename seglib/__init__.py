@@ -50,6 +50,7 @@ _NAMES = {
     "statistics": ("count_pixels", "measure_split"),
     "submission": ("decode_rle", "encode_rle", "read_submission", "write_submission"),
     "training": ("Run", "list_runs", "load_model", "train"),
+    "training.rehearsal": ("rehearse_kill",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULES)

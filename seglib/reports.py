@@ -230,6 +230,8 @@ def describe_run(run_dir):
     holds = {
         "best.keras": "the model",
         "history.csv": "a row for each epoch",
+        "curves.png": "losses and scores over the epochs",
+        "run.json": "settings, versions, plan and sessions",
         "summary.csv": "scores with intervals",
         "per_class.csv": "scores of each class",
         "results.csv": "scores of each picture",

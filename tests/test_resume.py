@@ -12,7 +12,13 @@ import time
 import killed_runs
 import numpy as np
 import pytest
-from small_runs import assert_same_run, assert_same_weights, make_dataset, make_model
+from small_runs import (
+    assert_same_run,
+    assert_same_weights,
+    make_dataset,
+    make_model,
+    without_timings,
+)
 
 import seglib
 from seglib import training
@@ -47,6 +53,19 @@ def check_kills(folder, kills, backend):
 
 def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path):
     check_kills(tmp_path, killed_runs.draw_kills(8, seed=0)[:5], training.keras.backend.backend())
+
+
+def test_the_rehearsal_kills_a_process_and_resumes():
+    undisturbed, resumed = seglib.rehearse_kill(make_dataset())
+    assert without_timings(undisturbed.history).equals(without_timings(resumed.history))
+    assert_same_weights(undisturbed.model, resumed.model)
+    assert len(resumed.history) == 4
+
+
+def test_a_rehearsal_that_cannot_be_killed_says_what_happened(monkeypatch):
+    monkeypatch.setattr(seglib.training.rehearsal, "PAIRS", 10_000)
+    with pytest.raises(RuntimeError, match="has ended by itself"):
+        seglib.rehearse_kill(make_dataset(train=2))
 
 
 @pytest.mark.long

@@ -65,6 +65,19 @@ def lock_run(run_dir):
         yield RunLock(stream)
 
 
+def is_locked(run_dir):
+    """Return whether a process trains this run at the moment."""
+    try:
+        with open(run_dir / ".lock", "rb") as stream:
+            if fcntl is not None:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def noted_seconds(run_dir):
     """Return how long a run has been trained by its own last note; 0.0 if there is none."""
     return float(_read_note(run_dir / ".lock").get("elapsed", 0.0))

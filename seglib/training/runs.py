@@ -7,6 +7,8 @@ import pathlib
 import keras
 
 from seglib import models  # noqa: F401 - registers the layers that a saved model needs
+from seglib.training.checkpoints import folder_size
+from seglib.training.locking import is_locked
 
 TIMINGS = ("seconds", "images_per_second", "peak_memory_mb")
 
@@ -81,9 +83,10 @@ def list_runs(folder="outputs"):
         folder: str or path.
 
     Returns:
-        DataFrame, a row a run, the best first: run (path in the folder), status, model,
-        parameters, image_size, batch_size, learning_rate, seed, epochs, best_epoch,
-        mean_iou, pixel_accuracy (of the best epoch), seconds, megabytes.
+        DataFrame, a row a run, the best first: run (path in the folder), status (finished,
+        running, killed, stopped by …, failed: …), model, parameters, image_size, batch_size,
+        learning_rate, seed, epochs, best_epoch, mean_iou, pixel_accuracy (of the best epoch),
+        seconds, megabytes.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -108,15 +111,16 @@ def read_run_file(run_dir):
 
 
 def _describe(run_dir, folder):
-    from seglib.training.checkpoints import folder_size
-
     story = read_run_file(run_dir)
+    status = story.get("status", "unknown")
+    if status == "running" and not is_locked(run_dir):
+        status = "killed"
     settings, sessions = story.get("settings", {}), story.get("sessions", [{}])
     model = settings.get("model", {})
     return {
         **_describe_nothing(),
         "run": str(run_dir.relative_to(folder)),
-        "status": story.get("status", "unknown"),
+        "status": status,
         "model": model.get("name"),
         "parameters": model.get("parameters"),
         **{name: settings.get(name) for name in ("image_size", "batch_size", "seed")},
