@@ -22,7 +22,7 @@ _NAMES = {
     "datasets": ("Dataset", "Split", "open_dataset"),
     "images": ("DatasetError", "read_image", "read_labels", "resize_image"),
     "inference": ("evaluate", "predict", "predict_probabilities"),
-    "losses": ("CrossEntropy", "CrossEntropyDice", "Dice"),
+    "losses": ("CrossEntropy", "CrossEntropyDice", "Dice", "OneHotLoss"),
     "masks": (
         "closest_labels",
         "find_invented",

@@ -4,7 +4,7 @@ import pytest
 from keras_checks import check_loss
 from scipy.special import log_softmax, softmax
 
-from seglib.losses import CrossEntropy, CrossEntropyDice, Dice
+from seglib.losses import CrossEntropy, CrossEntropyDice, Dice, OneHotLoss, adapt_loss
 
 WEIGHTS = [0.5, 2.0, 1.0, 3.0]
 
@@ -108,6 +108,62 @@ def test_a_batch_with_nothing_to_learn_costs_nothing(loss):
 )
 def test_losses_keep_the_contract(loss):
     check_loss(loss, *make_case(ignore_label=255 if loss.get_config()["ignore_label"] else None))
+
+
+KERAS_LOSSES = [
+    keras.losses.BinaryCrossentropy(),
+    keras.losses.BinaryFocalCrossentropy(from_logits=True),
+    keras.losses.CategoricalCrossentropy(),
+    keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+    keras.losses.CategoricalFocalCrossentropy(),
+    keras.losses.CategoricalHinge(),
+    keras.losses.CosineSimilarity(),
+    keras.losses.Dice(),
+    keras.losses.Dice(axis=(0, 1, 2)),
+    keras.losses.Hinge(),
+    keras.losses.Huber(),
+    keras.losses.KLDivergence(),
+    keras.losses.LogCosh(),
+    keras.losses.MeanAbsoluteError(),
+    keras.losses.MeanSquaredError(),
+    keras.losses.MeanSquaredLogarithmicError(),
+    keras.losses.Poisson(),
+    keras.losses.SparseCategoricalCrossentropy(),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255),
+    keras.losses.SquaredHinge(),
+    keras.losses.Tversky(alpha=0.3, beta=0.7),
+]
+
+
+@pytest.mark.parametrize("loss", KERAS_LOSSES, ids=lambda loss: loss.name)
+def test_losses_of_keras_take_label_maps_and_logits(loss):
+    y_true, logits = make_case(ignore_label=255)
+    adapted = adapt_loss(loss, 255)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(adapted))
+    assert float(again(y_true, logits)) == float(adapted(y_true, logits))
+    layer = keras.layers.Conv2D(4, 1, kernel_initializer=keras.initializers.GlorotUniform(1))
+    model = keras.Sequential([keras.Input(logits.shape[1:]), layer])
+    model.compile(keras.optimizers.SGD(0.01), adapted)
+    losses = [float(model.train_on_batch(logits, y_true)) for _ in range(4)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+def test_an_adapted_loss_is_that_of_keras_on_one_hot_truth():
+    y_true, logits = make_case(ignore_label=255)
+    valid = (y_true != 255)[..., None]
+    truth = np.eye(4, dtype=np.float32)[np.where(y_true == 255, 0, y_true)] * valid
+    tversky = keras.losses.Tversky(alpha=0.3, beta=0.7, axis=(0, 1, 2))
+    expected = float(np.mean(tversky(truth, softmax(logits, -1) * valid)))
+    assert float(OneHotLoss(tversky, 255)(y_true, logits)) == pytest.approx(expected, rel=1e-5)
+    sparse = adapt_loss(keras.losses.SparseCategoricalCrossentropy(), 255)
+    expected = reference_cross_entropy(y_true, logits, [1] * 4, 255)
+    assert float(sparse(y_true, logits)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_losses_of_our_own_are_left_as_they_are():
+    loss = CrossEntropyDice(WEIGHTS, 255)
+    assert adapt_loss(loss, 255) is loss
 
 
 @pytest.mark.parametrize("weights", [[1, np.nan], [1, np.inf], [-1, 1], [[1, 2]]])

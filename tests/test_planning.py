@@ -102,8 +102,9 @@ def test_a_run_ends_with_its_time(tmp_path):
     assert run.finished
     again = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="12s")
     assert again.history.equals(run.history)
-    more = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="30s",
-                 epochs=len(run.history) + 1)  # fmt: skip
-    assert len(more.history) == len(run.history) + 1
+    epochs = int(run.history["epoch"].iloc[-1]) + 1
+    more = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="60s", epochs=epochs)
+    assert more.history.iloc[: len(run.history)].equals(run.history)
+    assert more.history["step"].iloc[-1] == epochs * story["plan"]["steps_per_epoch"]
     sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
     assert sessions[1]["seconds_before"] == pytest.approx(session["elapsed_seconds"], abs=3)

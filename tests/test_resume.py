@@ -74,6 +74,60 @@ def test_a_run_that_was_killed_twenty_times(tmp_path, backend):
     check_kills(tmp_path, killed_runs.draw_kills(20, seed=1), backend)
 
 
+OPTIMIZERS = ("Adadelta", "Adafactor", "Adagrad", "Adam", "Adamax", "AdamW", "Ftrl", "Lamb",
+              "Lion", "Muon", "Nadam", "RMSprop", "SGD")  # fmt: skip
+
+
+def create_optimizer(name, **options):
+    decay = training.keras.optimizers.schedules.CosineDecay(0.01, 9)
+    return getattr(training.keras.optimizers, name)(decay, **options)
+
+
+SETTINGS = {
+    "mixed_float16 and averaged weights": lambda: {"precision": "mixed_float16", "ema": True},
+    "mixed_bfloat16 and accumulated gradients": lambda: {
+        "precision": "mixed_bfloat16",
+        "gradient_accumulation": 2,
+    },
+    "a loss of Keras and a cosine": lambda: {
+        "loss": training.keras.losses.Tversky(axis=(0, 1, 2)),
+        "schedule": "cosine",
+    },
+    "SGD with momentum": lambda: {
+        "optimizer": training.keras.optimizers.SGD(0.01, momentum=0.9, clipnorm=1.0, use_ema=True)
+    },
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_a_run_of_any_settings_is_resumed_exactly(tmp_path, monkeypatch, settings):
+    check_resume(tmp_path, monkeypatch, settings)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_with_any_optimizer_is_resumed_exactly(tmp_path, monkeypatch, optimizer):
+    check_resume(tmp_path, monkeypatch, lambda: {"optimizer": create_optimizer(optimizer)})
+
+
+def check_resume(folder, monkeypatch, settings):
+    """Stop in the second epoch, by what leaves no time to tidy up, and carry on."""
+
+    def crash():
+        raise MemoryError
+
+    def run(name):
+        options = {**OPTIONS, "checkpoint_every": 1, **settings()}
+        return train(make_model(), make_dataset(), run_dir=folder / name, **options)
+
+    undisturbed = run("undisturbed")
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 5, crash)
+        with pytest.raises(MemoryError):
+            run("stopped")
+    assert_same_run(run("stopped"), undisturbed)
+
+
 def flip_a_byte(content):
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]

@@ -5,7 +5,7 @@ import numpy as np
 
 from seglib import balance
 from seglib.folders import make_folder
-from seglib.losses import CrossEntropyDice
+from seglib.losses import CrossEntropyDice, adapt_loss
 from seglib.models import copy_weights, set_model_classes
 from seglib.statistics import count_pixels
 from seglib.training.batches import ENDLESS, Batches
@@ -90,8 +90,8 @@ def train(
             holds for it as well; a schedule of its own is left as it is.
         gradient_accumulation: int, batches whose gradients make one update of Adam; an
             `optimizer` has its own `gradient_accumulation_steps`.
-        loss: keras loss on logits, applied to each head, in place of weighted
-            cross-entropy + Dice.
+        loss: keras loss on labels and logits, applied to each head, in place of weighted
+            cross-entropy + Dice. Keras' own, which want one-hot truth, are adapted.
         class_weights: `(num_classes,)` numbers for that loss; None for the median frequency
             weights of the training data, of which the square root is taken.
         augment: bool. True mirrors and changes brightness and contrast at random.
@@ -153,7 +153,7 @@ def train(
             _start_from(model, init_from)
         batches.start, batches.steps = state.step, plan.limit or ENDLESS
         policy = choose_precision() if precision == "auto" else precision
-        loss = loss or _default_loss(dataset, class_weights)
+        loss = _choose_loss(loss, dataset, class_weights)
         optimizer = optimizer or _create_adam(learning_rate, ema, gradient_accumulation)
         with compute_in(model, policy):
             planned_steps = plan_learning_rate(optimizer, schedule)
@@ -244,8 +244,10 @@ def _start_from(model, init_from):
         )
 
 
-def _default_loss(dataset, class_weights):
+def _choose_loss(loss, dataset, class_weights):
     ignore_label = dataset.classes.ignore_label
+    if loss is not None:
+        return adapt_loss(loss, ignore_label)
     if class_weights is None:
         counts = count_pixels(dataset.train, num_classes=dataset.classes.num_classes)
         class_weights = balance.class_weights(

@@ -92,6 +92,6 @@ def _simplify(value):
 
 def _read_config(value):
     try:
-        return _simplify(keras.saving.serialize_keras_object(value)["config"])
+        return _simplify(_without_names(keras.saving.serialize_keras_object(value)["config"]))
     except (NotImplementedError, TypeError, KeyError, ValueError):
         return {}
