@@ -6,6 +6,8 @@ import numpy as np
 
 MAX_CHUNK = 1 << 16  # colours compared with every class at once: 32 classes take 25 MB
 MAX_KEYS = 1 << 22  # pixels looked up at once, some 20 bytes each
+MAX_BAND = 1 << 19  # pixels whose neighbours are looked at, at once: 25 offsets and all classes
+REACH = 2  # pixels around one, in which the classes of a blend are looked for
 MAX_PIECES = 1 << 21  # pieces of pixels, or areas, counted at once: 8 bytes each and thrice
 
 
@@ -32,14 +34,7 @@ def closest_labels(pixels, mapping):
         array([7, 4, 7], dtype=uint8)
     """
     table = _closest_table(tuple(mapping.items()))
-    pixels = np.asarray(pixels)
-    if pixels.size <= 3 * MAX_KEYS or pixels.ndim < 2:
-        return table(_pack_colors(pixels))
-    rows = max(1, 3 * MAX_KEYS * len(pixels) // pixels.size)
-    labels = np.empty(pixels.shape[:-1], table.labels.dtype)
-    for start in range(0, len(pixels), rows):
-        labels[start : start + rows] = table(_pack_colors(pixels[start : start + rows]))
-    return labels
+    return _look_up(table, np.asarray(pixels), table.labels.dtype)
 
 
 def label_colors(labels, classes):
@@ -120,7 +115,12 @@ def sharpen_boundaries(pixels, labels, classes, *, tolerance=0):
         settled[~settled] = nearest <= tolerance**2
     open_pixels = np.argwhere(~settled)
     while len(open_pixels):
-        best = _best_neighbors(pixels, labels, settled, open_pixels, classes)
+        best = np.concatenate(
+            [
+                _best_neighbors(pixels, labels, settled, open_pixels[i : i + MAX_BAND], classes)
+                for i in range(0, len(open_pixels), MAX_BAND)
+            ]
+        )
         found = best >= 0
         if not found.any():
             break
@@ -134,7 +134,7 @@ def sharpen_boundaries(pixels, labels, classes, *, tolerance=0):
 def exact_colors(pixels, classes):
     """Return a bool array `(...)`: which pixels have exactly a class's colour."""
     table = _exact_table(tuple(classes.mapping))
-    return table.take(_pack_colors(pixels), mode="clip")
+    return _look_up(lambda keys: table.take(keys, mode="clip"), np.asarray(pixels), bool)
 
 
 def find_unknown_colors(pixels, labels, classes, *, distance=32):
@@ -152,6 +152,20 @@ def find_unknown_colors(pixels, labels, classes, *, distance=32):
     Returns:
         bool array `(height, width)`.
     """
+    bands = find_unknown_in_bands(pixels, labels, classes, distance=distance)
+    return np.concatenate([np.zeros((0, labels.shape[1]), bool), *bands])
+
+
+def find_unknown_in_bands(pixels, labels, classes, *, distance=32):
+    """Yield what `find_unknown_colors` returns, some rows at a time, so that memory is bounded."""
+    rows = max(1, MAX_BAND // max(1, labels.shape[1]))
+    for start in range(0, len(labels), rows):
+        first, last = max(0, start - REACH), min(len(labels), start + rows + REACH)
+        unknown = _find_unknown(pixels[first:last], labels[first:last], classes, distance)
+        yield unknown[start - first :][:rows]
+
+
+def _find_unknown(pixels, labels, classes, distance):
     pixels = np.asarray(pixels)
     unknown = np.zeros(labels.shape, bool)
     rows, columns = np.nonzero(~exact_colors(pixels, classes))
@@ -162,8 +176,8 @@ def find_unknown_colors(pixels, labels, classes, *, distance=32):
     nearest = _squared_distance_to_nearest(colors, palette)
     far = nearest > distance**2
     rows, columns, colors = rows[far], columns[far], colors[far]
-    around = _classes_around(labels, rows, columns, reach=2)
-    blend = _near_segments(colors, classes.colors, around, distance)
+    around = _classes_around(labels, rows, columns, reach=REACH)
+    blend = near_segments(colors, classes.colors, around, distance)
     unknown[rows[~blend], columns[~blend]] = True
     return unknown
 
@@ -254,6 +268,17 @@ def _covered_area(labels, compact, rows, columns, start):
     minlength = (target[-1] - start + 1) * (columns[2][-1] + 1) * (compact.max() + 1)
     weights = (length[:, None] * columns[0]).ravel()
     return np.bincount(keys.ravel(), weights=weights, minlength=minlength)
+
+
+def _look_up(table, pixels, dtype):
+    """What a table says of each colour, some rows at a time."""
+    if pixels.size <= 3 * MAX_KEYS or pixels.ndim < 2:
+        return table(_pack_colors(pixels))
+    rows = max(1, 3 * MAX_KEYS * len(pixels) // pixels.size)
+    found = np.empty(pixels.shape[:-1], dtype)
+    for start in range(0, len(pixels), rows):
+        found[start : start + rows] = table(_pack_colors(pixels[start : start + rows]))
+    return found
 
 
 def _pack_colors(pixels):
@@ -371,8 +396,18 @@ def _squared_distance_to_nearest(colors, palette):
     return nearest
 
 
-def _near_segments(points, palette, allowed, distance):
-    """Which points lie within `distance` of a line between two of their allowed colours."""
+def near_segments(points, palette, allowed, distance):
+    """Tell which colours lie within `distance` of a line between two of their allowed ones.
+
+    Args:
+        points: int array `(n, 3)`, RGB.
+        palette: int array `(k, 3)`, RGB.
+        allowed: bool array `(n, k)`.
+        distance: number, Euclidean in RGB.
+
+    Returns:
+        bool array `(n,)`.
+    """
     palette = palette.astype(np.float64)
     near = np.zeros(len(points), bool)
     present = np.flatnonzero(allowed.any(axis=0))

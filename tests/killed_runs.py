@@ -32,12 +32,13 @@ OPTIONS = {"epochs": 6, "checkpoint_every": 2, "ema": True, "patience": 6, "seed
 def draw_kills(count, seed, *, seconds=None):
     """Pairs of a spot and how often it is passed before, all spots in turn.
 
-    With `seconds`, every second kill is at a time up to that instead.
+    Which spot comes first is the seed's. With `seconds`, every second kill is at a time up to
+    that instead.
     """
     random = np.random.default_rng(seed)
     kills = []
     while len(kills) < count:
-        spot = SPOTS[len(kills) // (2 if seconds else 1) % len(SPOTS)]
+        spot = SPOTS[(seed + len(kills) // (2 if seconds else 1)) % len(SPOTS)]
         if seconds and len(kills) % 2:
             spot = f"after {random.uniform(0, seconds):.2f} s"
         kills.append((spot, int(random.integers(1, 3))))

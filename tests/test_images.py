@@ -8,15 +8,8 @@ from PIL import Image
 
 from seglib import masks
 from seglib.classes import ClassTable
-from seglib.images import (
-    DatasetError,
-    check_image_size,
-    count_colors,
-    read_image,
-    read_labels,
-    read_pair,
-    resize_image,
-)
+from seglib.encodings import read_labels, read_pair
+from seglib.images import DatasetError, check_image_size, read_image, resize_image
 from seglib.scenes import STREET_CLASSES, draw_scene
 
 
@@ -46,6 +39,77 @@ def test_images_are_rgb_whatever_the_file_holds(tmp_path):
         assert image.dtype == np.uint8
         np.testing.assert_array_equal(image, expected)
     np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), palette.convert("RGB"))
+
+
+def test_photographs_of_16_bits_keep_their_upper_8(tmp_path):
+    grey = np.array([[0, 255, 256], [257, 40000, 65535]], np.uint16)
+    expected = np.dstack([grey >> 8] * 3)
+    for name in ("grey.png", "grey.tif"):
+        Image.fromarray(grey).save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name), expected)
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "grey_32.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "grey_32.tif"), expected)
+
+
+def test_photographs_in_floating_point_are_in_0_to_1(tmp_path):
+    Image.fromarray(np.array([[0, 0.5, 1]], np.float32)).save(tmp_path / "grey.tif")
+    assert read_image(tmp_path / "grey.tif")[0, :, 0].tolist() == [0, 128, 255]
+    for values in ([-0.5, 1], [0, 300], [0, np.nan]):
+        Image.fromarray(np.array([values], np.float32)).save(tmp_path / "grey.tif")
+        with pytest.raises(DatasetError, match=r"grey.tif holds floating-point values"):
+            read_image(tmp_path / "grey.tif")
+
+
+def test_cmyk_photographs_have_the_colours_that_others_show(tmp_path):
+    rgb = np.zeros((16, 16, 3), np.uint8)
+    rgb[:, :8], rgb[:, 8:] = (200, 30, 60), (20, 180, 90)
+    Image.fromarray(rgb).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
+    with Image.open(tmp_path / "cmyk.jpg") as picture:
+        assert picture.mode == "CMYK"
+    assert np.abs(read_image(tmp_path / "cmyk.jpg").astype(int) - rgb).max() <= 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_photographs_are_upright(tmp_path, orientation, suffix):
+    upright = np.zeros((24, 40, 3), np.uint8)
+    upright[:12], upright[:, :10, 2] = (200, 60, 20), 250
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+        5: upright.transpose(1, 0, 2), 6: np.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, quality=95)
+    found = read_image(path)
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).mean() < 8
+    if suffix == "jpg":
+        mask = save(tmp_path / "mask.png", np.zeros((24, 40)))
+        table = ClassTable(["a", "b"], [(0, 0, 0), (9, 9, 9)])
+        assert read_pair(path, mask, table)[1].shape == (24, 40)
+        if orientation > 4:
+            mask = save(tmp_path / "mask.png", np.zeros((40, 24)))
+            with pytest.raises(DatasetError, match="turned upright, as its EXIF data ask"):
+                read_pair(path, mask, table)
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
+    path = save(tmp_path / "large.png", np.zeros((40, 50)))
+    monkeypatch.setattr("seglib.images.MAX_PIXELS", 1999)
+    monkeypatch.setattr(Image.Image, "load", None)
+    for read in (read_image, lambda path: read_labels(path, None)):
+        with pytest.raises(DatasetError, match=r"large.png claims 40×50 pixels .* than the 1,999"):
+            read(path)
+
+
+def test_a_palette_with_transparency_is_read(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    picture.putpalette([9, 8, 7, 6, 5, 4, 3, 2, 1])
+    picture.save(tmp_path / "palette.png", transparency=bytes([0, 128, 255]))
+    assert read_image(tmp_path / "palette.png").tolist() == [[[9, 8, 7], [6, 5, 4], [3, 2, 1]]]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
@@ -312,13 +376,3 @@ def test_image_sizes_smaller_than_32_are_refused(size):
         ValueError, match=r"an image size \(height, width\) of at least 32 pixels a side, received"
     ):
         check_image_size(size)
-
-
-# count_colors
-
-
-def test_count_colors_of_colours_and_of_ids(tmp_path):
-    values, counts = count_colors(save(tmp_path / "a.png", [[[1, 2, 3]] * 3, [[0, 0, 9]] * 3]))
-    assert (values.tolist(), counts.tolist()) == ([[0, 0, 9], [1, 2, 3]], [3, 3])
-    values, counts = count_colors(save(tmp_path / "b.png", [[4, 4], [0, 4]]))
-    assert (values.tolist(), counts.tolist()) == ([0, 4], [1, 3])

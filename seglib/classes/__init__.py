@@ -1,17 +1,9 @@
 """Class names, their colours, and the label that is ignored."""
 
-import csv
 import dataclasses
 import functools
-import os
-import re
 
 import numpy as np
-
-IGNORED_NAMES = frozenset(
-    {"void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore"}
-)
-YES = frozenset({"1", "true", "yes", "y", "x"})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,82 +100,15 @@ class ClassTable:
         }
 
 
-def read_class_table(path):
-    """Read a class table from a CSV file with the columns `name, r, g, b`.
-
-    A row is ignored when it is named void, unlabelled or ignore, in any case
-    and spelling; where the optional column `ignore` says something, 1, true or yes
-    against anything else, that decides.
-    Should several rows be ignored, the first one's id stands for all of them.
-
-    Args:
-        path: str or path of the CSV file.
-
-    Returns:
-        ClassTable; ids follow the order of the rows.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a column is missing, or a row is no class.
-    """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"no class table at {path}: expected a CSV file with the columns name, r, g, b"
-        )
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    lines = [(number, row) for number, row in lines if any(row)]
-    header = [cell.lower() for cell in lines[0][1]] if lines else []
-    missing = [column for column in ("name", "r", "g", "b") if column not in header]
-    if missing:
-        raise ValueError(
-            f"{path}: expected the columns name, r, g, b in the first line, "
-            f"received {header}; missing: {', '.join(missing)}"
-        )
-    records = [
-        _parse_row(path, line, dict(zip(header, row, strict=False))) for line, row in lines[1:]
-    ]
-    ignored = [i for i, (_, _, ignore) in enumerate(records) if ignore]
-    try:
-        return ClassTable(
-            names=[name for name, _, _ in records],
-            colors=np.array([color for _, color, _ in records], int).reshape(-1, 3),
-            ignore_label=ignored[0] if ignored else None,
-            also_ignored=tuple(ignored[1:]),
-        )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def write_class_table(path, classes):
-    """Write a class table as CSV, so that `read_class_table` gives it back.
-
-    An ignored label outside the table, such as 255, has no row and is not kept.
-    """
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "r", "g", "b", "ignore"])
-        for i, (name, color) in enumerate(zip(classes.names, classes.colors.tolist(), strict=True)):
-            writer.writerow([name, *color, int(i not in classes.scored_ids)])
-
-
-def _parse_row(path, line, row):
-    try:
-        name, color = row["name"], tuple(int(row[channel]) for channel in "rgb")
-    except (KeyError, ValueError):
-        raise ValueError(
-            f"{path}, line {line}: expected name, r, g, b with colours in 0..255, "
-            f"received {list(row.values())}"
-        ) from None
-    plain = re.sub(r"[^a-z]", "", name.lower())
-    marked = row.get("ignore", "").lower()
-    return name, color, marked in YES if marked else plain in IGNORED_NAMES
-
-
 def _check_unique(values, what):
     seen = set()
     for value in values:
         if value in seen:
             raise ValueError(f"the {what} {value!r} occurs twice in the class table")
         seen.add(value)
+
+
+# At the end, as these make class tables.
+from seglib.classes.files import create_class_table, read_class_table, write_class_table  # noqa: E402
+
+__all__ = ["ClassTable", "create_class_table", "read_class_table", "write_class_table"]

@@ -1,0 +1,380 @@
+"""Which mask belongs to which photograph."""
+
+import collections
+import dataclasses
+import itertools
+import os
+import pathlib
+import re
+import warnings
+
+from seglib.datasets.files import SPLIT_NAMES, find_pictures, normalize
+from seglib.images import SUFFIXES, DatasetError
+
+ENDINGS = ("", "_L", "_mask", "_masks", "_label", "_labels", "_gt", "_labelTrainIds", "_labelIds",
+           "_seg", "_segmentation", "_annotation", "-mask", "-label", " mask",
+           "_color")  # fmt: skip
+PREFIXES = ("mask_", "label_", "labels_", "gt_", "seg_", "mask-", "L_")
+LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
+SEPARATORS = "_-. "
+OTHERS_SHOWN = 5
+KEYS = ("place", "folders", "split", "stem")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What `find_layout` found.
+
+    Args:
+        pairs: dict split -> list of `(image path, mask path)`; the split None where the folder
+            has none.
+        without_mask, without_image: lists of paths.
+        expected: str, the name of a mask or image that is missing first, and where.
+        others: list of paths of files that are no pictures.
+    """
+
+    pairs: dict
+    without_mask: list
+    without_image: list
+    expected: tuple
+    others: list
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How the names of a mask and its photograph differ.
+
+    Args:
+        prefix, ending: str, what a mask's name has more than the pair's.
+        image_prefix, image_ending: str, likewise for the photograph.
+        key: str, what of the folders' names must agree beside the split: their "place" or
+            "folders", nothing ("split"), or not even the split ("stem").
+    """
+
+    prefix: str = ""
+    ending: str = ""
+    image_prefix: str = ""
+    image_ending: str = ""
+    key: str = "place"
+
+    def name_mask(self, picture):
+        """What a mask has in common with its photograph; None where it is no mask of the rule."""
+        return self._name(picture, self.prefix, self.ending)
+
+    def name_image(self, picture):
+        """What a photograph has in common with its mask."""
+        return self._name(picture, self.image_prefix, self.image_ending)
+
+    def _name(self, picture, prefix, ending):
+        stem = picture.stem
+        if not (stem.startswith(prefix) and stem.endswith(ending)):
+            return None
+        if len(stem) < len(prefix) + len(ending):
+            return None
+        stem = stem[len(prefix) : len(stem) - len(ending)]
+        split = None if self.key == "stem" else picture.split
+        return (split, getattr(picture, self.key, ()) if self.key in KEYS[:2] else (), stem)
+
+
+def find_layout(path, *, images=None, masks=None):
+    """Find the pairs of photograph and mask in a folder.
+
+    Args:
+        path: path of the folder.
+        images, masks: as in `find_pictures`.
+
+    Returns:
+        Layout.
+
+    Raises:
+        DatasetError: there is no pair, or two pictures have the same name.
+    """
+    pictures, others = find_pictures(path, images=images, masks=masks)
+    photographs, sources = _tell_apart(pictures)
+    found = [_pair(photographs, source) for source in sources.values()]
+    found = [reading for reading in found if reading.pairs]
+    if not found:
+        raise DatasetError(
+            f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
+            f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
+            f"passed as images= and masks=; found {list_folder(path)}"
+        )
+    best = max(found, key=lambda reading: len(reading.pairs))
+    _tell_of_other_readings(path, best, found)
+    return _split(path, best, others)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    rule: Rule
+    pairs: list  # of two Pictures
+    without_mask: list
+    without_image: list
+    also: list  # endings that pair as many
+
+
+def _tell_apart(pictures):
+    """`(photographs, {folder: masks})`; by names and extensions where no folder says."""
+    masks = [picture for picture in pictures if picture.role == "mask"]
+    if not masks:
+        return _tell_apart_by_name(pictures)
+    photographs = [picture for picture in pictures if picture.role == "image"]
+    photographs = photographs or [picture for picture in pictures if picture.role is None]
+    if not photographs:  # all in one folder whose name says labels
+        return _tell_apart_by_name(masks)
+    sources = collections.defaultdict(list)
+    for mask in masks:
+        sources[_name_source(mask)].append(mask)
+    return photographs, sources
+
+
+def _name_source(picture):
+    """The folder without what varies within one set of masks: splits, cities, ..."""
+    parts = [part for part in picture.folder.split("/") if part not in picture.folders]
+    words = sorted((word for words in SPLIT_NAMES.values() for word in words), key=len)
+    words = "|".join(reversed(words))
+    parts = [re.sub(rf"(?i)(?<![a-z])({words})(?![a-z])|^({words})", "", part) for part in parts]
+    return "/".join(part.strip(SEPARATORS) for part in parts if part.strip(SEPARATORS))
+
+
+def _tell_apart_by_name(pictures):
+    stems = {(picture.folder, picture.stem) for picture in pictures}
+    rules = [Rule(ending=ending) for ending in ENDINGS if ending]
+    rules += [Rule(prefix=prefix) for prefix in PREFIXES]
+
+    def pick(rule):
+        named = [(picture, rule.name_mask(picture)) for picture in pictures]
+        return [picture for picture, name in named if name and (picture.folder, name[2]) in stems]
+
+    masks = max(map(pick, rules), key=len, default=[])
+    if not masks:
+        endings = collections.defaultdict(set)
+        for picture in pictures:
+            endings[picture.folder, picture.stem].add(picture.path.suffix.lower())
+        masks = [
+            picture
+            for picture in pictures
+            if picture.path.suffix.lower() in LOSSLESS
+            and endings[picture.folder, picture.stem] - LOSSLESS
+        ]
+    chosen = {id(mask) for mask in masks}
+    return [picture for picture in pictures if id(picture) not in chosen], {"": masks}
+
+
+def _pair(photographs, masks):
+    """The reading that pairs most; the first of several."""
+    affixes = _list_affixes(photographs, masks) if photographs and masks else []
+    best, rule, also = [], Rule(), []
+    for key in KEYS:
+        for affix in affixes:
+            tried = Rule(*affix, key=key)
+            pairs = _match(tried, photographs, masks)
+            if len(pairs) > len(best):
+                best, rule, also = pairs, tried, []
+            elif best and len(pairs) == len(best) and _take_other_masks(pairs, best):
+                also.append(tried.ending)
+        if len(best) == len(photographs):
+            break
+    if not best:
+        return _Reading(rule, [], [], [], [])
+    paired = [{id(pair[i]) for pair in best} for i in (0, 1)]
+    splits = {image.split for image, _ in best}
+    stems = {rule.name_image(image)[-1] for image, _ in best}
+    without_mask = [
+        image for image in photographs if id(image) not in paired[0] and image.split in splits
+    ]
+    without_image = [
+        mask
+        for mask in masks
+        if id(mask) not in paired[1]
+        and (mask.split in splits or rule.key == "stem")
+        and not _is_of_another_kind(mask, rule, stems)
+    ]
+    _check_names(rule, photographs, masks)
+    also = sorted({ending for ending in also if ending != rule.ending})
+    return _Reading(rule, best, without_mask, without_image, also)
+
+
+def _take_other_masks(pairs, best):
+    return {id(mask) for _, mask in pairs}.isdisjoint(id(mask) for _, mask in best)
+
+
+def _list_affixes(photographs, masks):
+    """Endings and prefixes that are customary, that these files show, or that all share."""
+    affixes = [("", ending) for ending in ENDINGS] + [(prefix, "") for prefix in PREFIXES]
+    stems = {picture.stem for picture in photographs}
+    seen = collections.Counter()
+    for stem in (mask.stem for mask in masks):
+        lengths = range(len(stem) - 1, 0, -1)
+        seen.update([("", stem[n:]) for n in lengths if stem[:n] in stems][:1])
+        seen.update([(stem[:-n], "") for n in lengths if stem[-n:] in stems][:1])
+    affixes += [affix for affix, _ in seen.most_common(OTHERS_SHOWN)]
+    affixes = [(*affix, "", "") for affix in affixes]
+    of_images = _common_affixes(photographs)
+    affixes.append((*_common_affixes(masks), *of_images))
+    last = {stem[stem.rfind("_") :] for stem in (mask.stem for mask in masks) if "_" in stem}
+    if len(last) <= 2 * OTHERS_SHOWN:  # such as _labelIds and _color beside each other
+        known = [ending for ending in ENDINGS if ending in last]
+        for ending in [*known, *sorted(last - set(known))]:
+            same = [mask for mask in masks if mask.stem.endswith(ending)]
+            affixes.append((*_common_affixes(same), *of_images))
+    return list(dict.fromkeys(affixes))
+
+
+def _common_affixes(pictures):
+    """What all names begin and end with, up to a separator."""
+    stems = [picture.stem for picture in pictures]
+    prefix = _common_start(stems)
+    prefix = prefix[: max(prefix.rfind(separator) for separator in SEPARATORS) + 1]
+    ending = _common_start([stem[len(prefix) :][::-1] for stem in stems])[::-1]
+    starts = [i for i in map(ending.find, SEPARATORS) if i >= 0]
+    return prefix, ending[min(starts) :] if starts else ""
+
+
+def _common_start(texts):
+    first, last = min(texts), max(texts)
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
+                        min(len(first), len(last)))]  # fmt: skip
+
+
+def _match(rule, photographs, masks):
+    """Pairs under a rule; none where names are not unique without the folders' names."""
+    by_name = {}
+    for mask in masks:
+        name = rule.name_mask(mask)
+        if name is not None and by_name.setdefault(name, mask) is not mask and rule.key != KEYS[0]:
+            return []
+    pairs = [(image, by_name.get(rule.name_image(image))) for image in photographs]
+    pairs = [(image, mask) for image, mask in pairs if mask is not None]
+    unique = len({id(mask) for _, mask in pairs}) == len(pairs)
+    return pairs if unique or rule.key == KEYS[0] else []
+
+
+def _check_names(rule, photographs, masks):
+    for pictures, name in ((photographs, rule.name_image), (masks, rule.name_mask)):
+        first = {}
+        for picture in pictures:
+            other = first.setdefault(name(picture), picture)
+            if other is picture or name(picture) is None:
+                continue
+            if other.folder == picture.folder:
+                raise DatasetError(
+                    f"{other.path.name} and {picture.path.name} in {other.path.parent} differ in "
+                    "their extension only: expected one picture of each name; remove or rename one"
+                )
+            raise DatasetError(
+                f"{other.path} and {picture.path} have the same name, so that pairs cannot be "
+                "told: choose folders with images= and masks="
+            )
+
+
+def _is_of_another_kind(mask, rule, stems):
+    """Whether a mask is of a photograph that has another one, such as `…_color` of `…_labelIds`."""
+    if rule.name_mask(mask) is not None and (rule.prefix or rule.ending):
+        return False
+    stem = mask.stem.removeprefix(rule.prefix)
+    return any(stem[:i] in stems for i, letter in enumerate(stem) if letter in SEPARATORS)
+
+
+def _tell_of_other_readings(path, best, found):
+    others = [reading for reading in found if reading is not best]
+    names = [f"masks={_describe_source(path, other)!r}" for other in others]
+    names += [f"masks={'*' + ending + '.*'!r}" for ending in best.also]
+    if names:
+        warnings.warn(
+            f"{path}: masks are taken from {_describe_source(path, best)}; also possible are "
+            f"{', '.join(names[:OTHERS_SHOWN])}, passed to open_dataset; or pass "
+            f"masks={_describe_source(path, best)!r} to confirm the choice",
+            stacklevel=4,
+        )
+
+
+def _describe_source(path, reading):
+    """A pattern that chooses these masks."""
+    folders = {mask.path.parent.relative_to(path) for _, mask in reading.pairs}
+    folder = pathlib.PurePath(os.path.commonpath(folders)) if folders else pathlib.PurePath()
+    return (folder / f"*{reading.rule.ending}.*").as_posix() if reading.also else folder.as_posix()
+
+
+def _split(path, reading, others):
+    """Pairs by split: as the folders say, or as lists of names say."""
+    pairs = collections.defaultdict(list)
+    for image, mask in reading.pairs:
+        pairs[image.split].append((image.path, mask.path))
+    without_mask = [picture.path for picture in reading.without_mask]
+    if len(pairs) == 1 and "train" not in pairs:  # such as all of them in "my test/"
+        pairs = {None: next(iter(pairs.values()))}
+    if set(pairs) == {None}:
+        listed = _read_lists(others, reading.pairs)
+        if listed:
+            pairs, without_mask = listed, []
+    elif None in pairs:
+        del pairs[None]
+    return Layout(
+        pairs=dict(pairs),
+        without_mask=without_mask,
+        without_image=[picture.path for picture in reading.without_image],
+        expected=_expect(reading),
+        others=others,
+    )
+
+
+def _expect(reading):
+    """`(name of the first missing mask, its folder, name of the first missing image, folder)`."""
+    rule, (image, mask) = reading.rule, reading.pairs[0]
+    missing_mask = missing_image = ""
+    image_folder, mask_folder = image.path.parent, mask.path.parent
+    if reading.without_mask:
+        lonely = reading.without_mask[0]
+        same = [m.path.parent for i, m in reading.pairs if i.folder == lonely.folder]
+        mask_folder = same[0] if same else mask_folder
+        stem = rule.name_image(lonely)
+        missing_mask = rule.prefix + (stem[2] if stem else lonely.stem) + rule.ending
+    if reading.without_image:
+        lonely = reading.without_image[0]
+        same = [i.path.parent for i, m in reading.pairs if m.folder == lonely.folder]
+        image_folder = same[0] if same else image_folder
+        stem = rule.name_mask(lonely)
+        missing_image = rule.image_prefix + (stem[2] if stem else lonely.stem) + rule.image_ending
+    return missing_mask, mask_folder, missing_image, image_folder
+
+
+def _read_lists(others, pairs):
+    """Pairs by split as text files such as `ImageSets/Segmentation/train.txt` list them."""
+    lists = {}
+    for split, names in SPLIT_NAMES.items():
+        files = [f for f in others if f.suffix.lower() == ".txt" and f.stem.lower() in names]
+        files.sort(key=lambda file: ("segmentation" not in str(file).lower(), len(file.parts)))
+        if files:
+            lists[split] = files[0]
+    by_stem = {image.stem: (image.path, mask.path) for image, mask in pairs}
+    found = {}
+    for split, file in lists.items():
+        lines = filter(None, map(str.strip, file.read_text("utf-8-sig", "replace").splitlines()))
+        chosen = [by_stem.get(_find_stem(line, by_stem)) for line in lines]
+        missing = [name for name in chosen if name is None]
+        if len(missing) < len(chosen):
+            found[split] = sorted(pair for pair in chosen if pair is not None)
+        if missing and len(missing) < len(chosen):
+            warnings.warn(
+                f"{file} lists {len(missing)} pictures without a pair; they are left out",
+                stacklevel=5,
+            )
+    return found
+
+
+def _find_stem(line, stems):
+    """The name in a line: all of it, or its first word; a path, with an extension or not."""
+    for name in (line, line.split()[0]):
+        last = normalize(name).replace("\\", "/").rsplit("/", 1)[-1]
+        for stem in (last, last.rsplit(".", 1)[0]):
+            if stem in stems:
+                return stem
+    return None
+
+
+def list_folder(path):
+    """Return what a folder holds, in a line."""
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in itertools.islice(
+        path.iterdir(), 1000))  # fmt: skip
+    return ", ".join(names[:10]) + (" …" if len(names) > 10 else "") if names else "nothing"

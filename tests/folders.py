@@ -1,0 +1,148 @@
+"""Data sets as people have them: the same photographs and labels in every layout and encoding."""
+
+import numpy as np
+from PIL import Image
+
+from seglib.classes import ClassTable, write_class_table
+from seglib.classes.files import voc_colors
+
+CLASSES = ClassTable(["back", "road", "car", "tree"], voc_colors(4))
+BINARY = ClassTable(["background", "foreground"], [(0, 0, 0), (255, 255, 255)])
+SPLITS = {"train": range(4), "val": range(4, 6), "test": range(6, 8)}
+SPLIT_OF = {i: split for split, indices in SPLITS.items() for i in indices}
+
+
+def create_pair(index, *, num_classes=4, size=(48, 64)):
+    """A photograph and its labels, a pattern of blocks."""
+    random = np.random.default_rng(index)
+    blocks = random.integers(0, num_classes, (size[0] // 16, size[1] // 16), np.uint8)
+    blocks.flat[:num_classes] = range(num_classes)
+    labels = np.kron(blocks, np.ones((16, 16), np.uint8))
+    image = (50 * labels[..., None] + random.integers(0, 50, (*labels.shape, 3))).astype(np.uint8)
+    return image, labels
+
+
+# Where photographs and masks lie: templates of {name}, {split} and the extensions.
+
+LAYOUTS = {
+    "camvid": ("{split}/{name}.png", "{split}_labels/{name}_L"),
+    "split inside": ("images/{split}/{name}.png", "masks/{split}/{name}"),
+    "split outside": ("{split}/images/{name}.jpg", "{split}/masks/{name}"),
+    "split in the names of folders": ("{split}_images/{name}.png", "{split}_masks/{name}_mask"),
+    "annot": ("{split}/{name}.png", "{split}annot/{name}"),
+    "no splits": ("images/{name}.png", "annotations/{name}"),
+    "capitals": ("Images/{name}.JPG", "LABELS/{name}"),
+    "photographs in the root": ("{name}.jpg", "labels/{name}"),
+    "suffix in one folder": ("{name}.png", "{name}_mask"),
+    "prefix in one folder": ("{name}.jpg", "mask_{name}"),
+    "a prefix on each side": ("images/img_{name}.jpg", "masks/mask_{name}"),
+    "another extension in one folder": ("data/{name}.jpg", "data/{name}"),
+    "cityscapes": (
+        "leftImg8bit/{split}/bonn/bonn_{name}_leftImg8bit.png",
+        "gtFine/{split}/bonn/bonn_{name}_gtFine_labelIds",
+    ),
+    "voc": ("JPEGImages/{name}.jpg", "SegmentationClass/{name}"),
+    "nested": ("photos/north/{name}.png", "masks/north/{name}_seg"),
+    "spaces and accents": ("my images/été {name}.png", "my masks/été {name} label"),
+    "in a folder of its own": ("wrapped/segmentation set/{split}/{name}.png",
+                               "wrapped/segmentation set/{split}_labels/{name}"),
+    "an ending that nobody knows": ("images/{name}.png", "masks/{name}_fine-v2"),
+    "masks without splits": ("images/{split}/{name}.png", "masks/{name}"),
+}  # fmt: skip
+
+
+def write_rgb(path, labels, classes):
+    Image.fromarray(classes.colors[labels]).save(path.with_suffix(".png"))
+
+
+def write_rgba(path, labels, classes):
+    alpha = np.full((*labels.shape, 1), 255, np.uint8)
+    Image.fromarray(np.dstack([classes.colors[labels], alpha])).save(path.with_suffix(".png"))
+
+
+def write_palette(path, labels, classes):
+    picture = Image.fromarray(labels.astype(np.uint8))
+    palette = np.concatenate([classes.colors, voc_colors(256)[classes.num_classes :]])
+    picture.putpalette(palette.ravel().tolist())
+    picture.save(path.with_suffix(".png"))
+
+
+def write_adaptive_palette(path, labels, classes):
+    """Colours in the order that an image editor gives them, another one in each file."""
+    order = np.random.default_rng(labels.sum()).permutation(classes.num_classes)
+    picture = Image.fromarray(np.argsort(order).astype(np.uint8)[labels])
+    picture.putpalette(classes.colors[order].ravel().tolist())
+    picture.save(path.with_suffix(".png"))
+
+
+def write_grey(path, labels, classes):
+    Image.fromarray(labels.astype(np.uint8)).save(path.with_suffix(".png"))
+
+
+def write_grey_16(path, labels, classes):
+    Image.fromarray(labels.astype(np.uint16)).save(path.with_suffix(".PNG"))
+
+
+def write_tiff(path, labels, classes):
+    Image.fromarray(labels.astype(np.uint8)).save(path.with_suffix(".tif"), compression="tiff_lzw")
+
+
+def write_tiff_32(path, labels, classes):
+    Image.fromarray(labels.astype(np.int32)).save(path.with_suffix(".tiff"))
+
+
+def write_jpeg(path, labels, classes):
+    Image.fromarray(classes.colors[labels]).save(path.with_suffix(".jpeg"), quality=90)
+
+
+def write_bmp(path, labels, classes):
+    Image.fromarray(classes.colors[labels]).save(path.with_suffix(".bmp"))
+
+
+def write_binary(path, labels, classes):
+    Image.fromarray((255 * labels).astype(np.uint8)).save(path.with_suffix(".png"))
+
+
+def write_bits(path, labels, classes):
+    Image.fromarray(labels.astype(bool)).save(path.with_suffix(".png"))
+
+
+def write_binary_jpeg(path, labels, classes):
+    Image.fromarray((255 * labels).astype(np.uint8)).save(path.with_suffix(".jpg"))
+
+
+ENCODINGS = {
+    "rgb": write_rgb,
+    "rgba": write_rgba,
+    "palette": write_palette,
+    "a palette of its own for each": write_adaptive_palette,
+    "grey": write_grey,
+    "16 bits": write_grey_16,
+    "tiff": write_tiff,
+    "tiff of 32 bits": write_tiff_32,
+    "jpeg": write_jpeg,
+    "bmp": write_bmp,
+}
+BINARY_ENCODINGS = {"0 and 255": write_binary, "bits": write_bits, "grey jpeg": write_binary_jpeg}
+
+
+def write_folder(folder, layout="no splits", encoding="rgb", *, classes=CLASSES, table=True):
+    """Write eight pairs; returns {name: (split, labels)}."""
+    image_path, mask_path = LAYOUTS[layout]
+    write_mask = {**ENCODINGS, **BINARY_ENCODINGS}[encoding]
+    expected = {}
+    for i, split in SPLIT_OF.items():
+        image, labels = create_pair(i, num_classes=classes.num_classes)
+
+        words = {"name": "abcdefgh"[i] * 2 + str(i), "split": split}
+        photograph, mask = (
+            folder / template.format(**words) for template in (image_path, mask_path)
+        )
+        for path in (photograph, mask):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(photograph)
+        write_mask(mask, labels, classes)
+        expected[photograph.stem] = (split, labels)
+    if table:
+        write_class_table(folder / "class_dict.csv", classes)
+    return expected
