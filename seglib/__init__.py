@@ -14,13 +14,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 __version__ = "0.1.0"
 
 _NAMES = {
-    "augment": ("augment_pair",),
+    "augment": ("Augmentation", "augment_pair"),
     "balance": ("class_weights", "weight_table"),
     "baselines": ("score_colors",),
     "caching": ("PreparedDataset", "PreparedSplit", "prepare_dataset"),
-    "classes": ("ClassTable", "read_class_table", "write_class_table"),
+    "checks": ("DatasetReport", "check_dataset"),
+    "classes": ("ClassTable", "create_class_table", "read_class_table", "write_class_table"),
     "datasets": ("Dataset", "Split", "open_dataset"),
-    "images": ("DatasetError", "read_image", "read_labels", "resize_image"),
+    "encodings": ("read_labels",),
+    "images": ("DatasetError", "read_image", "resize_image"),
     "inference": ("evaluate", "predict", "predict_probabilities"),
     "losses": ("CrossEntropy", "CrossEntropyDice", "Dice", "OneHotLoss"),
     "masks": (
@@ -45,8 +47,17 @@ _NAMES = {
         "morph_labels",
         "remove_small_regions",
     ),
+    "proposals": ("propose_class_table",),
     "reports": ("Report", "create_report", "describe_run"),
     "scenes": ("STREET_CLASSES", "draw_scene", "write_scenes"),
+    "sequences": (
+        "find_groups",
+        "find_near_duplicates",
+        "find_sequences",
+        "hash_thumbnails",
+        "name_sequence",
+        "read_thumbnails",
+    ),
     "statistics": ("count_pixels", "measure_split"),
     "submission": ("decode_rle", "encode_rle", "read_submission", "write_submission"),
     "training": ("Run", "list_runs", "load_model", "train"),

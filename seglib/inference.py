@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from seglib.images import resize_image
-from seglib.models import model_classes
+from seglib.fitting import cut_padding, fit_classes, fit_image
+from seglib.models import model_classes, model_fit
 from seglib.progress import show_progress
 from seglib.reports import create_report
 
@@ -19,9 +19,10 @@ _scorers = weakref.WeakKeyDictionary()
 def predict(model, images, *, flip=False, tile=False):
     """Label pictures of any size.
 
-    A picture is reduced to the model's size (antialiased, bilinear), the class
-    probabilities are enlarged bilinearly, and each pixel takes the most probable
-    class. The ignored class is never answered.
+    A picture is reduced to the model's size (antialiased, bilinear), stretched or
+    letterboxed like those that the model learned from; the class probabilities are
+    enlarged bilinearly, and each pixel takes the most probable class. The ignored
+    class is never answered.
 
     Args:
         model: keras.Model whose last output is logits.
@@ -81,7 +82,7 @@ def evaluate(model, split, *, flip=False, tile=False, seed=0):
         ValueError: the split is empty, or of other classes than the model.
     """
     known = model_classes(model)
-    if known is not None and known != split.classes:
+    if known not in (None, split.classes, fit_classes(split.classes, fit=model_fit(model))):
         raise ValueError(
             f"the model was trained for {known.names} but the data have {split.classes.names}: "
             "evaluate it on data of its own classes"
@@ -115,14 +116,16 @@ def _score_pictures(model, pictures, flip, tile):
     pictures = [np.asarray(picture) for picture in pictures]
     if tile:
         return [(_score_tiles(model, picture, flip), picture.shape[:2]) for picture in pictures]
-    size = model.input_shape[1:3]
+    size, fit = model.input_shape[1:3], model_fit(model)
     if None in size and len({picture.shape for picture in pictures}) > 1:
         return [_score_pictures(model, [picture], flip, tile)[0] for picture in pictures]
-    batch = np.stack(
-        [picture if None in size else resize_image(picture, size) for picture in pictures]
-    )
-    scores = _score_batch(model, batch, flip)
-    return [(s, picture.shape[:2]) for s, picture in zip(scores, pictures, strict=True)]
+    if None in size:
+        size = pictures[0].shape[:2]
+    batch = np.stack([fit_image(picture, size, fit=fit) for picture in pictures])
+    return [
+        (cut_padding(scores, picture.shape[:2], fit=fit), picture.shape[:2])
+        for scores, picture in zip(_score_batch(model, batch, flip), pictures, strict=True)
+    ]
 
 
 def _score_batch(model, batch, flip):

@@ -1,4 +1,9 @@
-"""Losses for label maps: from logits, with class weights and an ignored label."""
+"""Losses for label maps: from logits, with class weights and an ignored label.
+
+The truth is a label map, int `(batch, height, width)` or `(batch, height, width, 1)`, or, as
+mixup makes it, the share of each class, float `(batch, height, width, num_classes)`. A pixel of
+shares counts by their sum: an ignored one is all zeros.
+"""
 
 import keras
 import numpy as np
@@ -15,8 +20,7 @@ class CrossEntropy(keras.losses.Loss):
         class_weights: `(num_classes,)` finite numbers ≥ 0, or None for equal weights.
         ignore_label: int or None. Pixels with this id do not count.
 
-    `y_true` is int `(batch, height, width)` or `(batch, height, width, 1)`, `y_pred`
-    are logits `(batch, height, width, num_classes)`.
+    `y_true` are ids or shares of classes, `y_pred` logits `(batch, height, width, num_classes)`.
     """
 
     def __init__(self, class_weights=None, ignore_label=None, name="cross_entropy", **kwargs):
@@ -25,12 +29,20 @@ class CrossEntropy(keras.losses.Loss):
         self.ignore_label = ignore_label
 
     def call(self, y_true, y_pred):
+        if _is_shares(y_true, y_pred):
+            return self._compare_shares(ops.cast(y_true, y_pred.dtype), y_pred)
         labels, valid = _valid_labels(y_true, y_pred, self.ignore_label)
         weights = valid
         if self.class_weights is not None:
             weights = valid * ops.take(ops.convert_to_tensor(self.class_weights), labels)
         losses = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits=True)
         return _divide(ops.sum(losses * weights), ops.sum(weights))
+
+    def _compare_shares(self, shares, y_pred):
+        if self.class_weights is not None:
+            shares = shares * ops.convert_to_tensor(self.class_weights, dtype=y_pred.dtype)
+        losses = -ops.sum(shares * ops.log_softmax(y_pred))
+        return _divide(losses, ops.sum(shares))
 
     def get_config(self):
         weights = None if self.class_weights is None else self.class_weights.tolist()
@@ -45,13 +57,15 @@ class CrossEntropy(keras.losses.Loss):
 class Dice(keras.losses.Loss):
     """1 − the soft Dice score, averaged over the classes that the batch's truth holds.
 
-    A class is pooled over the whole batch, so that an image without it is no matter.
+    A class is pooled over the whole batch, so that an image without it is no matter. The overlap
+    with a share is the smaller of share and probability, so that equal ones score 1.
 
     Args:
         ignore_label: int or None. Pixels with this id do not count.
 
     Source: Milletari et al. 2016, "V-Net", section 3, with plain sums in the
-    denominator as in Sudre et al. 2017, "Generalised Dice overlap".
+    denominator as in Sudre et al. 2017, "Generalised Dice overlap"; shares as in
+    Wang et al. 2023, "Dice Semimetric Losses".
     """
 
     def __init__(self, ignore_label=None, name="dice", **kwargs):
@@ -59,10 +73,10 @@ class Dice(keras.losses.Loss):
         self.ignore_label = ignore_label
 
     def call(self, y_true, y_pred):
-        labels, valid = _valid_labels(y_true, y_pred, self.ignore_label)
-        probabilities = ops.softmax(y_pred) * valid[..., None]
-        truth = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype) * valid[..., None]
-        overlap = ops.sum(probabilities * truth, axis=(0, 1, 2))
+        truth, valid = _valid_shares(y_true, y_pred, self.ignore_label)
+        probabilities = ops.softmax(y_pred) * valid
+        overlap = ops.minimum if _is_shares(y_true, y_pred) else ops.multiply  # the same for ids
+        overlap = ops.sum(overlap(probabilities, truth), axis=(0, 1, 2))
         pixels = ops.sum(truth, axis=(0, 1, 2))
         total = ops.sum(probabilities, axis=(0, 1, 2)) + pixels
         present = ops.cast(pixels > 0, y_pred.dtype)
@@ -127,11 +141,10 @@ class OneHotLoss(keras.losses.Loss):
         self.loss, self.ignore_label = loss, ignore_label
 
     def call(self, y_true, y_pred):
-        labels, valid = _valid_labels(y_true, y_pred, self.ignore_label)
-        truth = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype) * valid[..., None]
+        truth, valid = _valid_shares(y_true, y_pred, self.ignore_label)
         if not self.loss.get_config().get("from_logits", False):
             # Not quite 0: Keras' cross-entropies divide by the sum over the classes.
-            y_pred = ops.maximum(ops.softmax(y_pred) * valid[..., None], 1e-7)
+            y_pred = ops.maximum(ops.softmax(y_pred) * valid, 1e-7)
         return self.loss(truth, y_pred)
 
     def get_config(self):
@@ -158,6 +171,21 @@ def adapt_loss(loss, ignore_label=None):
     if config["ignore_class"] is None:
         config["ignore_class"] = ignore_label
     return type(loss).from_config(config)
+
+
+def _is_shares(y_true, y_pred):
+    alike = len(y_true.shape) == len(y_pred.shape)
+    return alike and y_true.shape[-1] == y_pred.shape[-1] != 1
+
+
+def _valid_shares(y_true, y_pred, ignore_label):
+    """Shares `(batch, height, width, num_classes)`, 0 where ignored; and how much they count."""
+    if _is_shares(y_true, y_pred):
+        shares = ops.cast(y_true, y_pred.dtype)
+        return shares, ops.sum(shares, axis=-1, keepdims=True)
+    labels, valid = _valid_labels(y_true, y_pred, ignore_label)
+    shares = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype) * valid[..., None]
+    return shares, valid[..., None]
 
 
 def _valid_labels(y_true, y_pred, ignore_label):

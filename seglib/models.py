@@ -6,6 +6,7 @@ import keras
 from keras import layers, ops
 
 from seglib.classes import ClassTable
+from seglib.fitting import check_fit
 from seglib.images import check_image_size
 
 
@@ -36,11 +37,13 @@ class ClassLogits(layers.Layer):
 
     Args:
         classes: ClassTable, its dict, or None while the classes are not known.
+        fit: "stretch" or "letterbox", how pictures are brought to the model's size.
     """
 
-    def __init__(self, classes=None, **kwargs):
+    def __init__(self, classes=None, fit="stretch", **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes
+        self.fit = fit
 
     def call(self, scores, image):
         height, width = ops.shape(image)[1:3]
@@ -51,7 +54,7 @@ class ClassLogits(layers.Layer):
 
     def get_config(self):
         classes = self.classes.to_dict() if self.classes else None
-        return {**super().get_config(), "classes": classes}
+        return {**super().get_config(), "classes": classes, "fit": self.fit}
 
 
 def create_unetpp_model(
@@ -180,12 +183,19 @@ def copy_weights(source, target):
     return skipped
 
 
-def set_model_classes(model, classes):
+def set_model_classes(model, classes, *, fit="stretch"):
     """Tell a model which classes its scores are of; it is saved with the model.
 
+    Args:
+        model: keras.Model.
+        classes: ClassTable.
+        fit: "stretch" or "letterbox", how the pictures that it learns from were prepared, and
+            pictures will be brought to its size when it predicts.
+
     Raises:
-        ValueError: the model has another number of classes.
+        ValueError: the model has another number of classes, or `fit` is neither.
     """
+    check_fit(fit)
     if model.outputs[-1].shape[-1] != classes.num_classes:
         raise ValueError(
             f"the model has {model.outputs[-1].shape[-1]} classes but the class table "
@@ -193,7 +203,7 @@ def set_model_classes(model, classes):
         )
     for layer in model.layers:
         if isinstance(layer, ClassLogits):
-            layer.classes = classes
+            layer.classes, layer.fit = classes, fit
 
 
 def model_classes(model):
@@ -202,6 +212,12 @@ def model_classes(model):
         if isinstance(layer, ClassLogits) and layer.classes is not None:
             return layer.classes
     return None
+
+
+def model_fit(model):
+    """Return how pictures are brought to a model's size: "stretch" or "letterbox"."""
+    fits = [layer.fit for layer in model.layers if isinstance(layer, ClassLogits)]
+    return fits[0] if fits else "stretch"
 
 
 def set_precision(model, policy):

@@ -346,3 +346,76 @@ def test_every_mask_of_camvid_is_read(camvid):
         labels = read_labels(mask, dataset.classes)
         present += np.bincount(labels.ravel(), minlength=12) > 0
     assert present.min() > 0.2 * len(masks)
+
+
+# Dealt out anew
+
+
+@pytest.fixture
+def drives(tmp_path, classes):
+    """Six drives of four frames that drift; the class of `rare` is in two of them only."""
+    random = np.random.default_rng(0)
+    for kind in ("train", "train_labels", "val", "val_labels"):
+        (tmp_path / kind).mkdir()
+    for drive in range(6):
+        view = random.integers(0, 256, (12, 16, 3)).astype(np.uint8)
+        for frame in range(4):
+            image = np.asarray(Image.fromarray(view).resize((64, 48), Image.Resampling.BICUBIC))
+            labels = np.zeros((48, 64), np.uint8)
+            labels[:, 20:] = 1
+            labels[:5, :5] = 2 if drive in (1, 4) else 0
+            split = "train" if frame < 3 else "val"
+            name = f"drive{'abcdef'[drive]}_{frame:03d}"
+            moved = np.roll(image, frame, axis=1)
+            Image.fromarray(moved).save(tmp_path / split / f"{name}.png")
+            colors = Image.fromarray(classes.colors[labels])
+            colors.save(tmp_path / f"{split}_labels" / f"{name}_L.png")
+    write_class_table(tmp_path / "class_dict.csv", classes)
+    return open_dataset(tmp_path)
+
+
+def drives_of(split):
+    return {name.split("_")[0] for name in split.names}
+
+
+def test_frames_of_a_drive_stay_together_and_a_rare_class_is_on_both_sides(drives):
+    assert drives_of(drives.train) == drives_of(drives.val)
+    dealt = drives.split(by="sequence", fractions=(0.5, 0.5, 0))
+    assert sorted(dealt.train.names + dealt.val.names) == sorted(
+        drives.train.names + drives.val.names
+    )
+    assert not drives_of(dealt.train) & drives_of(dealt.val)
+    assert len(dealt.train) == len(dealt.val) == 12
+    for split in (dealt.train, dealt.val):
+        assert any((labels == 2).any() for _, labels in split)
+    assert dealt.train.pairs == drives.split(by="sequence", fractions=(0.5, 0.5, 0)).train.pairs
+
+
+def test_groups_may_be_given_by_a_function_or_a_list(drives):
+    by_letter = drives.split(by=lambda name: name[5] in "abc", fractions=(0.5, 0.5, 0))
+    assert drives_of(by_letter.train) in ({"drivea", "driveb", "drivec"},
+                                          {"drived", "drivee", "drivef"})  # fmt: skip
+    names = drives.train.names + drives.val.names
+    listed = drives.split(by=[name[5] in "abc" for name in names], fractions=(0.5, 0.5, 0))
+    assert listed.train.names == by_letter.train.names
+    with pytest.raises(ValueError, match=r'"sequence", a function .*or 24 groups, received'):
+        drives.split(by="drive")
+    with pytest.raises(ValueError, match=r"24 groups, received \[1, 2\]"):
+        drives.split(by=[1, 2])
+
+
+def test_random_splits_hold_every_class_where_they_can(drives):
+    for seed in range(5):
+        dealt = drives.split(seed=seed, fractions=(0.6, 0.2, 0.2))
+        for split in dealt.splits.values():
+            assert any((labels == 2).any() for _, labels in split)
+    assert len(drives.split(stratify=False).train) == 16
+
+
+def test_splits_are_written_and_read_again(drives, tmp_path):
+    dealt = drives.split(by="sequence")
+    dealt.write_splits(tmp_path / "splits.csv")
+    again = open_dataset(drives.path, splits=tmp_path / "splits.csv")
+    for name, split in dealt.splits.items():
+        assert again.splits[name].pairs == split.pairs
+        assert again.splits[name].names == split.names

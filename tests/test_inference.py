@@ -1,24 +1,30 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from PIL import Image
+from small_runs import make_dataset
+from small_runs import make_model as make_unetpp
 
 import seglib
 from seglib import inference
 from seglib.classes import ClassTable
+from seglib.fitting import fit_image
 from seglib.inference import evaluate, predict, predict_probabilities
-from seglib.models import ClassLogits, set_model_classes
+from seglib.models import ClassLogits, model_classes, model_fit, set_model_classes
 
 COLORS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 90)]
 
 
-def make_model(size=(32, 32), ignore_label=None):
+def make_model(size=(32, 32), ignore_label=None, fit="stretch"):
     """A model whose class is the colour: logits are red, green and blue, and 1 for class 3."""
     image = keras.Input((*size, 3))
     scores = keras.layers.Conv2D(4, 1)(keras.layers.Rescaling(1 / 20)(image))
     model = keras.Model(image, ClassLogits()(scores, image))
     model.layers[-2].set_weights([np.eye(3, 4)[None, None], np.array([0, 0, 0, 1.0])])
-    set_model_classes(model, ClassTable(list("rgbx"), COLORS, ignore_label=ignore_label))
+    table = ClassTable(list("rgbx"), COLORS, ignore_label=ignore_label)
+    set_model_classes(model, table, fit=fit)
     return model
 
 
@@ -177,6 +183,83 @@ def test_models_of_free_size_work_at_the_pictures_size(size):
 def test_what_is_no_picture_is_refused(model, picture):
     with pytest.raises(ValueError, match="expected a uint8 RGB picture"):
         predict(model, picture)
+
+
+# Letterbox
+
+
+@pytest.fixture(scope="module")
+def boxed():
+    return make_model(ignore_label=255, fit="letterbox")
+
+
+@pytest.mark.parametrize("size", [(24, 32), (32, 17), (1, 32)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_letterboxed_pictures_come_back_without_their_padding(boxed, size, flip):
+    """They fit as they are: each pixel is labelled, which stretched ones would blur."""
+    labels = blocks(*size, side=1)
+    np.testing.assert_array_equal(predict(boxed, paint(labels), flip=flip), labels)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (90, 20), (360, 480), (20, 27), (1, 7)])
+def test_letterboxed_pictures_of_any_size_come_back_as_they_were(boxed, size):
+    labels = np.zeros(size, np.uint8)
+    labels[:, size[1] // 2 :] = 1
+    answer = predict(boxed, paint(labels))
+    assert answer.shape == size
+    if min(size) >= 20:
+        assert (answer == labels).mean() > 0.95
+    assert predict_probabilities(boxed, paint(labels)).shape == (*size, 4)
+
+
+def test_a_letterboxing_model_sees_the_picture_in_grey():
+    seen = []
+    image = keras.Input((32, 32, 3))
+    model = keras.Model(image, ClassLogits()(image, image))
+    set_model_classes(model, ClassTable(list("rgb"), COLORS[:3], ignore_label=255), fit="letterbox")
+    picture = paint(blocks(30, 70))
+    answer = predict_probabilities(model, picture)
+    scorer = inference._get_scorer(model)
+    scorer.predict_on_batch = lambda batch: seen.append(batch) or np.zeros((*batch.shape[:3], 3))
+    predict(model, [picture, paint(blocks(70, 30))])
+    np.testing.assert_array_equal(seen[0][0], fit_image(picture, (32, 32), fit="letterbox"))
+    assert (seen[0][0][[0, -1]] == 128).all()
+    assert (seen[0][1][:, [0, -1]] == 128).all()
+    assert answer.shape == (30, 70, 3)
+
+
+def test_lists_and_tiles_and_free_sizes_are_letterboxed_alike(boxed):
+    pictures = [paint(blocks(40, 64, 0)), paint(blocks(64, 40, 1)), paint(blocks(9, 9, 2))]
+    for answer, picture in zip(predict(boxed, pictures), pictures, strict=True):
+        np.testing.assert_array_equal(answer, predict(boxed, picture))
+    fine = blocks(40, 70, side=1)
+    np.testing.assert_array_equal(predict(boxed, paint(fine), tile=True), fine)
+    free = make_model(size=(None, None), fit="letterbox")
+    np.testing.assert_array_equal(predict(free, paint(fine)), fine)
+
+
+def test_evaluation_fits_pictures_as_the_model_learned():
+    """And the data's own table, which ignores nothing, is still the model's."""
+    table = ClassTable(list("rgbx"), COLORS)
+    truth = blocks(16, 32, side=1)
+    stretched, boxed = make_model(), make_model(ignore_label=255, fit="letterbox")
+    pairs = Pairs([(paint(truth), truth)], table)
+    assert evaluate(boxed, pairs).pixel_accuracy == 1
+    assert evaluate(boxed, Pairs(pairs, model_classes(boxed))).pixel_accuracy == 1
+    assert evaluate(boxed, pairs).confusion.sum() == truth.size
+    with pytest.raises(ValueError, match="trained for"):
+        evaluate(stretched, Pairs(pairs, model_classes(boxed)))
+
+
+def test_a_model_trained_on_letterboxed_pairs_predicts_so(tmp_path):
+    dataset = dataclasses.replace(make_dataset(), fit="letterbox")
+    seglib.train(make_unetpp(), dataset, run_dir=tmp_path, epochs=1, precision="float32")
+    model = seglib.load_model(tmp_path)
+    assert model_fit(model) == "letterbox"
+    assert predict(model, np.zeros((20, 50, 3), np.uint8)).shape == (20, 50)
+
+
+# Evaluation
 
 
 class Pairs(list):

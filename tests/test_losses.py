@@ -161,6 +161,128 @@ def test_an_adapted_loss_is_that_of_keras_on_one_hot_truth():
     assert float(sparse(y_true, logits)) == pytest.approx(expected, rel=1e-5)
 
 
+# Shares of classes, as mixup makes them
+
+
+def make_shares(seed=0):
+    """Shares of two classes, with pixels that are ignored in one or both; class 3 is absent."""
+    random = np.random.default_rng(seed)
+    first, second = random.integers(0, 3, (2, 3, 5, 6))
+    share = random.uniform(0, 1, (3, 1, 1))
+    known = random.random((2, 3, 5, 6)) < 0.7
+    eye = np.eye(4)
+    shares = (share * known[0])[..., None] * eye[first]
+    shares += ((1 - share) * known[1])[..., None] * eye[second]
+    return shares.astype(np.float32), random.normal(0, 3, (3, 5, 6, 4)).astype(np.float32)
+
+
+def reference_soft_cross_entropy(shares, logits, weights):
+    losses, total = 0.0, 0.0
+    for row, scores in zip(shares.reshape(-1, 4), log_softmax(logits.reshape(-1, 4), -1),
+                           strict=True):  # fmt: skip
+        for share, weight, score in zip(row, weights, scores, strict=True):
+            losses -= share * weight * score
+            total += share * weight
+    return losses / total
+
+
+def reference_soft_dice(shares, logits):
+    counted = softmax(logits, -1) * shares.sum(-1, keepdims=True)
+    scores = []
+    for share, guess in zip(shares.reshape(-1, 4).T, counted.reshape(-1, 4).T, strict=True):
+        if share.any():
+            overlap = (share.sum() + guess.sum() - np.abs(share - guess).sum()) / 2
+            scores.append(2 * overlap / (share.sum() + guess.sum()))
+    return 1 - np.mean(scores)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_soft_losses_are_those_of_a_plain_loop(weights):
+    shares, logits = make_shares()
+    cross_entropy = reference_soft_cross_entropy(shares, logits, weights or [1] * 4)
+    dice = reference_soft_dice(shares, logits)
+    for ignore_label in (None, 255):
+        answers = [loss(shares, logits) for loss in (
+            CrossEntropy(weights, ignore_label), Dice(ignore_label),
+            CrossEntropyDice(weights, ignore_label),
+        )]  # fmt: skip
+        expected = [cross_entropy, dice, cross_entropy + dice]
+        np.testing.assert_allclose([float(answer) for answer in answers], expected, rtol=1e-5)
+
+
+ON_IDS_AND_SHARES = [
+    CrossEntropy(WEIGHTS, 255),
+    CrossEntropy(ignore_label=255),
+    Dice(255),
+    CrossEntropyDice(WEIGHTS, 255, dice_weight=0.5),
+    OneHotLoss(keras.losses.Tversky(alpha=0.3, beta=0.7, axis=(0, 1, 2)), 255),
+    OneHotLoss(keras.losses.CategoricalFocalCrossentropy(), 255),
+    OneHotLoss(keras.losses.CategoricalCrossentropy(from_logits=True), 255),
+]
+
+
+@pytest.mark.parametrize("loss", ON_IDS_AND_SHARES, ids=lambda loss: loss.name)
+def test_one_hot_shares_cost_what_ids_cost(loss):
+    y_true, logits = make_case(ignore_label=255)
+    shares = np.eye(256, dtype=np.float32)[y_true][..., :4]  # an ignored pixel is all 0
+    np.testing.assert_allclose(float(loss(shares, logits)), float(loss(y_true, logits)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ON_IDS_AND_SHARES, ids=lambda loss: loss.name)
+def test_one_hot_shares_teach_what_ids_teach(loss):
+    y_true, logits = make_case(ignore_label=255)
+    shares = np.eye(256, dtype=np.float32)[y_true][..., :4]
+    weights = []
+    for truth in (y_true, shares):
+        layer = keras.layers.Conv2D(4, 1, kernel_initializer=keras.initializers.GlorotUniform(1))
+        model = keras.Sequential([keras.Input(logits.shape[1:]), layer])
+        model.compile(keras.optimizers.SGD(0.1), loss)
+        for _ in range(3):
+            model.train_on_batch(logits, truth)
+        weights.append(model.get_weights()[0])
+    np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(WEIGHTS), Dice(), CrossEntropyDice(WEIGHTS)])
+def test_soft_losses_learn_finitely_and_survive_extremes(loss):
+    shares, logits = make_shares()
+    assert np.isfinite(float(loss(shares, 1e4 * logits)))
+    assert float(loss(0 * shares, logits)) == 0
+    low = float(loss(shares, keras.ops.cast(logits, "bfloat16")))
+    np.testing.assert_allclose(low, float(loss(shares, logits)), rtol=0.02)
+    model = keras.Sequential([keras.Input(logits.shape[1:]), keras.layers.Conv2D(4, 1)])
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    losses = [float(model.train_on_batch(logits, shares)) for _ in range(5)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+def test_shares_are_best_met_by_equal_probabilities():
+    shares = np.array([[[[0.75, 0.25]], [[0.5, 0.5]], [[0, 0]]]], np.float32)
+    equal = np.log(np.maximum(shares, 1e-6))
+    assert float(Dice()(shares, equal)) == pytest.approx(0, abs=1e-5)
+    best = float(CrossEntropy()(shares, equal))
+    assert best == pytest.approx((-0.75 * np.log(0.75) - 0.25 * np.log(0.25) + np.log(2)) / 2)
+    for change in (-0.5, 0.5):
+        other = equal + np.array([change, 0], np.float32)
+        assert float(Dice()(shares, other)) > 1e-2
+        assert float(CrossEntropy()(shares, other)) > best
+
+
+def test_the_loss_of_a_blend_is_that_of_both_truths():
+    """Numerators and weights add, whatever is ignored in one of the two."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 3, (1, 4, 5, 3)).astype(np.float32)
+    first, second = random.integers(0, 4, (2, 1, 4, 5))  # 3 is ignored
+    soft = np.stack([0.3 * np.eye(4)[first], 0.7 * np.eye(4)[second]]).sum(axis=0)[..., :3]
+    counts = [0.3 * (first < 3).sum(), 0.7 * (second < 3).sum()]
+    measure = CrossEntropy(ignore_label=3)
+    parts = [float(measure(truth, logits)) for truth in (first, second)]
+    expected = np.average(parts, weights=counts)
+    answer = float(measure(soft.astype(np.float32), logits))
+    assert answer == pytest.approx(expected, rel=1e-5)
+
+
 def test_losses_of_our_own_are_left_as_they_are():
     loss = CrossEntropyDice(WEIGHTS, 255)
     assert adapt_loss(loss, 255) is loss

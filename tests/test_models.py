@@ -15,6 +15,7 @@ from seglib.models import (
     create_unet_model,
     create_unetpp_model,
     model_classes,
+    model_fit,
     prune,
     set_model_classes,
     set_precision,
@@ -170,6 +171,25 @@ def test_a_saved_model_knows_its_classes(tmp_path):
     x = images(1, 32, 32)
     for answer, expected in zip(loaded.predict_on_batch(x), model.predict_on_batch(x), strict=True):
         np.testing.assert_array_equal(answer, expected)
+
+
+def test_a_saved_model_knows_how_pictures_fit_it(tmp_path):
+    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(2, 3, 4))
+    assert model_fit(model) == "stretch"
+    set_model_classes(model, TABLE, fit="letterbox")
+    model.save(tmp_path / "model.keras")
+    assert model_fit(keras.saving.load_model(tmp_path / "model.keras")) == "letterbox"
+    assert model_fit(prune(model, 1)) == "letterbox"
+    set_model_classes(model, TABLE)
+    assert model_fit(model) == "stretch"
+    with pytest.raises(ValueError, match="fit to be one of stretch, letterbox, received 'crop'"):
+        set_model_classes(model, TABLE, fit="crop")
+
+
+def test_models_saved_before_there_was_a_choice_stretch():
+    config = ClassLogits(TABLE).get_config()
+    assert config.pop("fit") == "stretch"
+    assert ClassLogits.from_config(config).fit == "stretch"
 
 
 def test_a_model_of_another_number_of_classes_is_refused():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from small_runs import (
     TABLE,
+    assert_same_run,
     assert_same_weights,
     make_dataset,
     make_model,
@@ -198,6 +199,47 @@ def test_batches_are_a_function_of_seed_and_step():
     assert (whole[0][0] != Batches(split, seed=2, **options)[0][0]).any()
 
 
+MIXED = seglib.Augmentation(scale=(0.7, 1.5), rotation=10, noise=5, focus=0.5, mixup=0.3,
+                            cutmix=0.3)  # fmt: skip
+
+
+def test_augmented_and_mixed_batches_are_a_function_of_seed_and_step():
+    split = make_split(5, 0)
+    options = {"batch_size": 2, "augment": MIXED, "heads": 2, "steps": 12}
+    whole, later = Batches(split, seed=1, **options), Batches(split, seed=1, start=7, **options)
+    for i in range(5):
+        (images, (shares, _)), (again, (same, _)) = whole[7 + i], later[i]
+        np.testing.assert_array_equal(images, again)
+        np.testing.assert_array_equal(shares, same)
+        assert (shares.dtype, shares.shape[1:]) == (np.float32, (32, 32, 3))
+        assert not shares[..., 2].any()  # the ignored class
+        assert shares.sum(axis=-1).max() < 1 + 1e-6
+    assert (whole[0][0] != whole[3][0]).any()
+
+
+def test_keras_workers_keep_order_and_stop():
+    """Even of an endless run; `seglib.train` needs none, a caller may want them."""
+    split = make_split(5, 0)
+    streams = []
+    for workers in (1, 3):
+        batches = Batches(split, batch_size=2, seed=0, augment=True, heads=1)
+        batches.workers, seen = workers, []
+
+        class Seen(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None, seen=seen):
+                seen.append(logs["loss"])
+                self.model.stop_training = batch == 7
+
+        layer = keras.layers.Conv2D(1, 1, kernel_initializer="ones")
+        model = keras.Sequential([keras.Input((32, 32, 3)), layer])
+        model.compile(keras.optimizers.SGD(0.0), lambda y_true, y_pred: keras.ops.mean(y_pred))
+        model.fit(batches, shuffle=False, verbose=0, callbacks=[Seen()])
+        streams.append(seen)
+    assert len(streams[0]) == 8
+    np.testing.assert_allclose(*streams, rtol=1e-6)
+    assert len(set(streams[0])) == 8
+
+
 def test_every_pair_is_seen_once_an_epoch():
     split = make_split(7, 0)
     batches = Batches(split, batch_size=3, seed=0, augment=False, heads=2)
@@ -209,6 +251,113 @@ def test_every_pair_is_seen_once_an_epoch():
     images, (first, second) = batches[0]
     np.testing.assert_array_equal(first, second)
     assert len(images) == 3
+
+
+def test_what_goes_wrong_while_pairs_are_read_is_reported(tmp_path, monkeypatch):
+    def fail(*pair, epoch, **options):
+        if epoch == 1:
+            raise ValueError("the disk has gone")
+        return pair
+
+    monkeypatch.setattr(training.batches, "augment_pair", fail)
+    with pytest.raises(Exception, match="the disk has gone"):
+        train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3)
+
+
+# Augmentation
+
+
+def test_a_run_with_mixed_pairs_learns_and_carries_on_exactly(tmp_path):
+    options = {"augment": MIXED, "precision": "float32", "schedule": "constant"}
+    whole = train(make_model(), make_dataset(), run_dir=tmp_path / "whole", epochs=4, **options)
+    assert whole.history["val_loss"].iloc[-1] < whole.history["val_loss"].iloc[0]
+    train(make_model(), make_dataset(), run_dir=tmp_path / "parts", epochs=1, **options)
+    parts = train(make_model(seed=9), make_dataset(), run_dir=tmp_path / "parts", epochs=4,
+                  **options)  # fmt: skip
+    assert_same_run(parts, whole)
+
+
+def test_another_augmentation_is_another_run(finished):
+    options = {"run_dir": finished.run_dir, "epochs": 3}
+    with pytest.raises(ValueError, match=r"augment\.rotation: 0\.0 before, 10 now"):
+        train(make_model(), make_dataset(), augment=seglib.Augmentation(rotation=10), **options)
+    with pytest.raises(ValueError, match=r"augment: \{.* before, False now"):
+        train(make_model(), make_dataset(), augment=False, **options)
+    same = train(make_model(), make_dataset(), augment=seglib.Augmentation(), **options)
+    assert same.finished
+
+
+def make_large_dataset():
+    """The pairs of `make_dataset`, twice as large."""
+    dataset = make_dataset()
+
+    def enlarge(split):
+        images, labels = (part.repeat(2, axis=1).repeat(2, axis=2)
+                          for part in (split.images, split.labels))  # fmt: skip
+        return PreparedSplit(images, labels, split.names, split.classes)
+
+    splits = {name: enlarge(getattr(dataset, name)) for name in ("train", "val", "test")}
+    return dataclasses.replace(dataset, image_size=(64, 64), **splits)
+
+
+def test_windows_of_larger_pictures_train_and_validation_is_at_the_models_size(tmp_path):
+    augmentation = seglib.Augmentation(size=32, scale=(0.8, 2))
+    run = train(make_model(dropout=0), make_large_dataset(), run_dir=tmp_path, epochs=8,
+                learning_rate=1e-2, precision="float32", augment=augmentation)  # fmt: skip
+    assert run.best["pixel_accuracy"] > 0.95
+    resized = training.resize_split(make_large_dataset().val, (32, 32))
+    report = seglib.evaluate(run.model, resized)
+    assert report.mean_iou == pytest.approx(run.best["mean_iou"])
+
+
+def test_a_split_is_resized_like_a_prepared_one():
+    large, small = make_large_dataset().val, make_dataset().val
+    resized = training.resize_split(large, (32, 32))
+    np.testing.assert_array_equal(resized.labels, small.labels)
+    np.testing.assert_array_equal(resized.images[1], seglib.resize_image(large.images[1], (32, 32)))
+    assert training.resize_split(small, (None, 32)) is small
+    assert training.resize_split(large, (None, None)) is large
+    assert len(training.resize_split(large[:0], (32, 32))) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"augment": "strong"}, r"augment to be True, False or a seglib\.Augmentation"),
+        (
+            {"augment": seglib.Augmentation(size=64)},
+            r"prepared as \(32, 32\) and cut to \(64, 64\)",
+        ),
+        ({"augment": seglib.Augmentation(focus_weights=[1, 1])}, "expected 3 focus_weights"),
+        (
+            {"augment": MIXED, "loss": keras.losses.SparseCategoricalCrossentropy()},
+            "SparseCategoricalCrossentropy takes ids alone",
+        ),
+    ],
+)
+def test_augmentation_that_does_not_fit_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1, **options)
+
+
+def test_larger_pictures_need_an_augmentation_that_cuts(tmp_path):
+    for augment in (True, False, seglib.Augmentation(scale=(1, 2))):
+        with pytest.raises(ValueError, match=r"or augment=Augmentation\(size=\(32, 32\)\)"):
+            train(make_model(), make_large_dataset(), run_dir=tmp_path, epochs=1, augment=augment)
+
+
+def test_letterboxed_pictures_are_not_stretched(tmp_path):
+    dataset = dataclasses.replace(make_large_dataset(), fit="letterbox")
+    model = seglib.create_unet_model((32, 48, 3), num_classes=3, filters=(2, 4))
+    with pytest.raises(ValueError, match=r"letterboxed pictures of \(64, 64\) would be stretched"):
+        train(model, dataset, run_dir=tmp_path, epochs=1,
+              augment=seglib.Augmentation(size=(32, 48)))  # fmt: skip
+
+
+def test_losses_of_keras_take_mixed_pairs(tmp_path):
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3, augment=MIXED,
+                loss=keras.losses.CategoricalFocalCrossentropy())  # fmt: skip
+    assert np.isfinite(run.history["loss"]).all()
 
 
 def test_loading_what_is_not_there_says_how_to_get_it(tmp_path):

@@ -4,6 +4,7 @@ Each function returns a figure that pyplot no longer holds, so a notebook shows
 it once, as the last expression of a cell, and figures do not pile up.
 """
 
+from seglib.plots.checks import plot_findings
 from seglib.plots.data import (
     plot_class_frequency,
     plot_class_weights,
@@ -36,6 +37,7 @@ __all__ = [
     "plot_confidence",
     "plot_confusion_matrix",
     "plot_error_map",
+    "plot_findings",
     "plot_image_statistics",
     "plot_label_comparison",
     "plot_learning_curves",

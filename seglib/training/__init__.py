@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from seglib import balance
+from seglib.augment import choose_augmentation
 from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice, adapt_loss
 from seglib.models import copy_weights, set_model_classes
@@ -20,7 +21,7 @@ from seglib.training.runs import TIMINGS, Run, list_runs, load_model
 from seglib.training.schedules import Cosine, Trapezoid, plan_learning_rate
 from seglib.training.settings import describe_settings, find_differences
 from seglib.training.story import Story
-from seglib.training.validation import Snapshot, validate
+from seglib.training.validation import Snapshot, resize_split, validate
 from seglib.training.variables import restore_variables, seed_dropout
 from seglib.units import parse_duration, parse_size
 
@@ -34,6 +35,7 @@ __all__ = [
     "choose_precision",
     "list_runs",
     "load_model",
+    "resize_split",
     "train",
     "validate",
 ]
@@ -75,7 +77,8 @@ def train(
 
     Args:
         model: keras.Model from `seglib.create_…_model`. Its weights become the best ones.
-        dataset: PreparedDataset of the model's input size.
+        dataset: PreparedDataset of the model's input size; of another size where `augment` cuts
+            windows of the model's. Validation pairs are then resized, as `predict` does.
         run_dir: str or path of the run's folder, created if missing.
         epochs: int, how often each training pair is seen, all calls together; 10 where no
             `time_budget` is given either.
@@ -94,7 +97,8 @@ def train(
             cross-entropy + Dice. Keras' own, which want one-hot truth, are adapted.
         class_weights: `(num_classes,)` numbers for that loss; None for the median frequency
             weights of the training data, of which the square root is taken.
-        augment: bool. True mirrors and changes brightness and contrast at random.
+        augment: bool or Augmentation. True mirrors and changes brightness and contrast at random,
+            which are the defaults of `seglib.Augmentation`.
         ema: bool. True keeps an exponential moving average of the weights (over about 50
             steps), which is what is validated, kept as best and returned.
         precision: "auto", or a Keras dtype policy such as "float32", "mixed_bfloat16".
@@ -123,7 +127,8 @@ def train(
         OSError: `run_dir` cannot be written, or is full. The last good checkpoint is kept.
     """
     clock = Clock()
-    _check_fit(model, dataset)
+    augmentation = choose_augmentation(augment)
+    _check_fit(model, dataset, augmentation)
     if epochs is None and time_budget is None:
         epochs = 10
     _check_counts(epochs=epochs, batch_size=batch_size, patience=patience,
@@ -132,17 +137,18 @@ def train(
     budget = None if time_budget is None else parse_duration(time_budget)
     every = _parse_interval(checkpoint_every)
     size_limit = parse_size(size_limit)
-    set_model_classes(model, dataset.classes)
+    set_model_classes(model, dataset.classes, fit=dataset.fit)
     settings = describe_settings(
         model, dataset, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
         optimizer=optimizer, gradient_accumulation=gradient_accumulation, loss=loss,
-        class_weights=class_weights, augment=augment, ema=ema, init_from=init_from, seed=seed,
+        class_weights=class_weights, augment=augmentation or False, ema=ema, init_from=init_from,
+        seed=seed,
     )  # fmt: skip
     run_dir = make_folder(run_dir, "the run")
     with lock_run(run_dir) as lock, note_interrupts() as request:
         checkpoints = Checkpoints(run_dir, keep=keep_checkpoints, size_limit=size_limit)
         state = _take_up(checkpoints, clock, settings, resume_from, allow_changes)
-        batches = Batches(dataset.train, batch_size=batch_size, seed=seed, augment=augment,
+        batches = Batches(dataset.train, batch_size=batch_size, seed=seed, augment=augmentation,
                           heads=len(model.outputs))  # fmt: skip
         state.use_steps_per_epoch(batches.steps_per_epoch)
         plan = Plan(clock, steps_per_epoch=batches.steps_per_epoch, epochs=epochs, budget=budget,
@@ -153,7 +159,7 @@ def train(
             _start_from(model, init_from)
         batches.start, batches.steps = state.step, plan.limit or ENDLESS
         policy = choose_precision() if precision == "auto" else precision
-        loss = _choose_loss(loss, dataset, class_weights)
+        loss = _choose_loss(loss, dataset, class_weights, augmentation)
         optimizer = optimizer or _create_adam(learning_rate, ema, gradient_accumulation)
         with compute_in(model, policy):
             planned_steps = plan_learning_rate(optimizer, schedule)
@@ -163,7 +169,8 @@ def train(
             state.arrays, state.settings = None, settings
             story = Story(run_dir, state, plan, precision=policy)
             keeper = Keeper(
-                snapshot=Snapshot(model, loss, policy), split=dataset.val, state=state,
+                snapshot=Snapshot(model, loss, policy), state=state,
+                split=resize_split(dataset.val, model.input_shape[1:3]),
                 checkpoints=checkpoints, plan=plan, planned_steps=planned_steps,
                 batches=batches, checkpoint_every=every, request=request, lock=lock,
                 on_kept=story.write,
@@ -175,17 +182,29 @@ def train(
         return _finish(model, run_dir, state, story.ended_by)
 
 
-def _check_fit(model, dataset):
-    size = model.input_shape[1:3]
-    if any(
-        side not in (None, wanted) for side, wanted in zip(size, dataset.image_size, strict=True)
-    ):
+def _check_fit(model, dataset, augmentation):
+    size, stored = model.input_shape[1:3], dataset.image_size
+    given = (augmentation and augmentation.size) or stored
+    if any(side not in (None, wanted) for side, wanted in zip(size, given, strict=True)):
+        cut = f" and cut to {given}" if given != stored else ""
         raise ValueError(
             f"the model takes images of {size} (height, width) but the data were prepared as "
-            f"{dataset.image_size}: use dataset.prepare(image_size={size})"
+            f"{stored}{cut}: use dataset.prepare(image_size={size}), or "
+            f"augment=Augmentation(size={size}) to cut windows out of larger pictures"
+        )
+    if dataset.fit == "letterbox" and given[0] / given[1] != stored[0] / stored[1]:
+        raise ValueError(
+            f"letterboxed pictures of {stored} would be stretched to {given}: prepare them in a "
+            "size of the same shape as the model's"
         )
     if not len(dataset.train):
         raise ValueError("the training split is empty: expected at least one pair")
+    weights, rows = augmentation and augmentation.focus_weights, dataset.classes.num_classes
+    if weights is not None and len(weights) != rows:
+        raise ValueError(
+            f"expected {rows} focus_weights, one for each row of the class table, "
+            f"received {len(weights)}"
+        )
 
 
 def _check_counts(**settings):
@@ -244,9 +263,15 @@ def _start_from(model, init_from):
         )
 
 
-def _choose_loss(loss, dataset, class_weights):
+def _choose_loss(loss, dataset, class_weights, augmentation):
     ignore_label = dataset.classes.ignore_label
     if loss is not None:
+        takes_ids_only = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+        if takes_ids_only and augmentation is not None and augmentation.mixup:
+            raise ValueError(
+                "mixup makes shares of classes, SparseCategoricalCrossentropy takes ids alone: "
+                "use CategoricalCrossentropy or seglib.CrossEntropy, or mixup=0"
+            )
         return adapt_loss(loss, ignore_label)
     if class_weights is None:
         counts = count_pixels(dataset.train, num_classes=dataset.classes.num_classes)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from seglib.augment import augment_pair
+from seglib.augment import augment_pair, choose_augmentation
 
 ENDLESS = 10**9  # steps: more than any budget allows
 
@@ -13,11 +13,15 @@ class Batches(keras.utils.PyDataset):
 
     So training can start at any step, and sees there what it would have seen anyway.
 
+    They are read one at a time, by one worker: TensorFlow's pipeline does so while a step
+    computes. Threads gained nothing: a pair's many short calls hold Python's lock in between,
+    two threads changed as many a second as one.
+
     Args:
         split: PreparedSplit.
         batch_size: int.
         seed: int, of the order and the augmentation.
-        augment: bool.
+        augment: bool or Augmentation.
         heads: int, how often the labels are given, once for each output of the model.
         start: int, the step of the run that index 0 stands for.
         steps: int, how many steps the run has at the most.
@@ -26,7 +30,7 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, split, *, batch_size, seed, augment, heads, start=0, steps=ENDLESS):
         super().__init__()
         self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.augment, self.heads = augment, heads
+        self.augmentation, self.heads = choose_augmentation(augment), heads
         self.start, self.steps = start, steps
         self.steps_per_epoch = -(-len(split) // batch_size)
 
@@ -37,11 +41,21 @@ class Batches(keras.utils.PyDataset):
         epoch, batch = divmod(self.start + index, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
         chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        pairs = [self.split[i] for i in chosen]
-        if self.augment:
-            pairs = [
-                augment_pair(image, labels, seed=self.seed, epoch=epoch, index=int(i))
-                for i, (image, labels) in zip(chosen, pairs, strict=True)
-            ]
+        pairs = [self._read_pair(epoch, int(i)) for i in chosen]
         images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
         return images, (labels,) * self.heads if self.heads > 1 else labels
+
+    def _read_pair(self, epoch, index):
+        image, labels = self.split[index]
+        if self.augmentation is None:
+            return image, labels
+        return augment_pair(
+            image,
+            labels,
+            seed=self.seed,
+            epoch=epoch,
+            index=index,
+            augmentation=self.augmentation,
+            ignore_label=self.split.classes.ignore_label,
+            partners=self.split,
+        )

@@ -196,9 +196,10 @@ class Keeper(keras.callbacks.Callback):
 
     def _show(self, loss=None):
         epochs = (self.plan.steps or 0) / self.batches.steps_per_epoch
-        epoch = self.state.step // self.batches.steps_per_epoch + 1
+        step = self.state.step - (self.state.step == self.plan.steps)  # the last one is over
+        epoch = step // self.batches.steps_per_epoch + 1
         self.bar.set_description(f"epoch {epoch}" + f"/{epochs:.3g}" * bool(epochs), refresh=False)
         scores = {} if loss is None else {"loss": f"{loss:.3f}"}
-        if self.state.history:
+        if self.state.history and len(self.split):
             scores["mean_iou"] = f"{self.state.history[-1]['mean_iou']:.3f}"
         self.bar.set_postfix(scores, refresh=False)

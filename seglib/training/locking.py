@@ -6,10 +6,7 @@ import os
 import socket
 import time
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None
+from seglib import locking
 
 LENGTH = 200  # bytes of the note, so that it is written at once
 SECONDS_BETWEEN_NOTES = 1.0
@@ -48,11 +45,9 @@ def lock_run(run_dir):
         BlockingIOError: another process trains it.
     """
     path = run_dir / ".lock"
-    path.touch()
-    with open(path, "r+b") as stream:
+    with contextlib.ExitStack() as stack:
         try:
-            if fcntl is not None:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stream = stack.enter_context(locking.lock_file(path))
         except BlockingIOError:
             holder = _read_note(path)
             raise BlockingIOError(
@@ -60,22 +55,12 @@ def lock_run(run_dir):
                 f"{holder.get('host', 'this machine')}: wait for it, stop it, or choose another "
                 "run_dir"
             ) from None
-        except OSError:
-            pass  # a file system without locks
         yield RunLock(stream)
 
 
 def is_locked(run_dir):
     """Return whether a process trains this run at the moment."""
-    try:
-        with open(run_dir / ".lock", "rb") as stream:
-            if fcntl is not None:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
+    return locking.is_locked(run_dir / ".lock")
 
 
 def noted_seconds(run_dir):

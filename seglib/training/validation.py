@@ -7,6 +7,9 @@ import keras
 import numpy as np
 
 from seglib import metrics
+from seglib.caching import PreparedSplit
+from seglib.images import resize_image
+from seglib.masks import resize_labels
 from seglib.models import set_precision
 from seglib.training.checkpoints import explain_full_disk
 from seglib.training.variables import inner_optimizer
@@ -87,6 +90,34 @@ def validate(scorer, split, loss, *, batch_size=BATCH_SIZE, should_stop=lambda: 
         "pixel_accuracy": float(metrics.pixel_accuracy(matrix)),
         "mean_iou": float(metrics.mean_iou(matrix, ignore_label=ignore_label)),
     }
+
+
+def resize_split(split, size):
+    """Return a split at the size of a model, where it was prepared at another one.
+
+    The same is done as in preparing: images are resized bilinearly with antialiasing, and a
+    pixel's label is the class that covers most of its area. So the scores are those at the
+    model's size.
+
+    Args:
+        split: PreparedSplit.
+        size: `(height, width)`; a side of None stays as it is.
+
+    Returns:
+        PreparedSplit; the same one if nothing is to be done, else one in memory.
+    """
+    size = tuple(
+        stored if side is None else side
+        for side, stored in zip(size, split.images.shape[1:3], strict=True)
+    )
+    if size == split.images.shape[1:3]:
+        return split
+    images = np.empty((len(split), *size, 3), split.images.dtype)
+    labels = np.empty((len(split), *size), split.labels.dtype)
+    for i in range(len(split)):
+        images[i] = resize_image(split.images[i], size)
+        labels[i] = resize_labels(split.labels[i], size)
+    return PreparedSplit(images, labels, split.names, split.classes)
 
 
 def predict_batch(scorer, images, batch_size):
