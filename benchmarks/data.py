@@ -158,7 +158,7 @@ def train_a_little(prepared, run_dir):
     fetch, fetched = Batches.__getitem__, itertools.count()
 
     def fetch_some(batches, index):
-        if next(fetched) == STEPS:
+        if next(fetched) == STEPS + 1:  # Keras fetches two batches ahead
             signal.raise_signal(signal.SIGINT)  # as Ctrl-C: the run ends after this step
         return fetch(batches, index)
 
@@ -170,15 +170,25 @@ def train_a_little(prepared, run_dir):
     assert run.ended_by == "Ctrl-C"
 
 
+def measure_in_a_process(folder):
+    process = subprocess.run(
+        [sys.executable, __file__, "--measure", folder],
+        env={**os.environ, "TQDM_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if process.returncode:
+        raise RuntimeError(process.stderr)
+    return json.loads(process.stdout.splitlines()[-1])
+
+
 def print_memory(sizes, folder):
     print(f"\nanonymous memory at 256×256, highest while each is done ({describe_machine()})")
     print("    pairs  opening MB  preparing MB  pairs a second  training MB")
     for count in sizes:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             create_large_set(pathlib.Path(place), count)
-            command = [sys.executable, __file__, "--measure", place]
-            printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        row = json.loads(printed.splitlines()[-1])
+            row = measure_in_a_process(place)
         print(
             f"  {count:7} {row['opening']:11.0f} {row['preparing']:13.0f} "
             f"{count / row['preparing seconds']:15.0f} {row['training']:12.0f}"

@@ -71,6 +71,7 @@ CO_OCCURRENCE = pd.DataFrame([[1, 0.5, 0], [1, 1, 0], [np.nan] * 3], index=NAMES
 
 FIGURES = {
     "samples": lambda: plots.plot_samples([(IMAGE, TRUE)], CLASSES),
+    "variants": lambda: plots.plot_variants([(IMAGE, TRUE)] * 2, CLASSES, ["before", "after"]),
     "palette": lambda: plots.plot_palette(CLASSES),
     "class_frequency": lambda: plots.plot_class_frequency(FREQUENCY, CLASSES),
     "co_occurrence": lambda: plots.plot_co_occurrence(CO_OCCURRENCE),

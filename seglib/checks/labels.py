@@ -5,7 +5,7 @@ import collections
 import numpy as np
 
 from seglib.checks.looking import measure_distance
-from seglib.checks.reporting import Finding, count, find_in_pairs, list_names
+from seglib.checks.reporting import Finding, count, find_in_pairs, list_names, percent
 from seglib.statistics import imbalance_ratio
 
 MIN_RATIO = 10  # of the commonest class's pixels to the rarest's: less needs no class weights
@@ -89,7 +89,7 @@ def _check_seams(looks, root):
             "Export them as PNG, or trust boundaries less.",
             root=root,
         )
-    blended = [look for look in looks if look.blends and not look.lossy]
+    blended = [look for look in looks if look.blends and not (look.lossy or look.refused)]
     if blended:
         blended.sort(key=lambda look: -look.blends / look.pixels)
         share = sum(look.blends for look in blended) / sum(look.pixels for look in blended)
@@ -98,7 +98,7 @@ def _check_seams(looks, root):
             "warning",
             blended,
             "mask{s} with colours between those of two classes, as antialiasing leaves them, on "
-            f"{100 * share:.2g} % of the pixels.",
+            f"{percent(share)} of the pixels.",
             "sharpen_boundaries gives these the class of a neighbour when masks are read; better "
             "export the masks without antialiasing.",
             root=root,
@@ -167,7 +167,7 @@ def _check_tiny(looks, dataset, image_size):
             f"mask{{s}} with connected regions of less area than one pixel has at "
             f"{image_size[0]}×{image_size[1]}: {number:,} of {regions:,}. "
             f"{dataset.classes.names[scored[worst]]} loses most, "
-            f"{100 * lost[worst]:.2g} % of its pixels.",
+            f"{percent(lost[worst])} of its pixels.",
             "They vanish in training: choose a larger image_size if they matter.",
             root=dataset.path,
             split="",

@@ -174,6 +174,17 @@ def count(things, text):
     return f"{number:,} {text}".replace("{s}", "s" * (number != 1))
 
 
+def percent(share):
+    """Return a share in [0, 1] as str of two digits that count.
+
+    Example:
+        >>> percent(0.00123), percent(0.057), percent(0.996), percent(1)
+        ('0.12 %', '5.7 %', '99.6 %', '100 %')
+    """
+    value = 100 * share
+    return f"{value:.1f} %".replace(".0 ", " ") if value >= 10 else f"{value:.2g} %"
+
+
 def list_names(names, *, limit=3):
     """Return a few names as one str."""
     names = [str(name) for name in names]

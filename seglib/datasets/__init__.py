@@ -85,8 +85,8 @@ class Dataset:
         """Deal all pairs out anew.
 
         Args:
-            by: "random"; "sequence", which keeps the frames of a drive or film together, see
-                `find_sequences`; a function from a pair's name to its group; or a sequence of
+            by: "random"; "sequence", which keeps the frames of a drive or film and near-duplicates
+                together, see `sequences.find_groups`; a function from a pair's name to its group; or a sequence of
                 groups, one for each pair in the order of `splits`.
             fractions: shares of train, val and test.
             seed: int, which pairs go where; the same on every machine.
@@ -127,8 +127,7 @@ class Dataset:
         if by == "random":
             return len(pairs)
         if by == "sequence":
-            thumbnails = sequences.read_thumbnails([image for image, _ in pairs])
-            return sequences.find_sequences([image.stem for image, _ in pairs], thumbnails)
+            return sequences.find_groups([image for image, _ in pairs])
         groups = [by(name) for name in names] if callable(by) else by
         if isinstance(groups, str) or len(groups) != len(pairs):
             raise ValueError(

@@ -24,6 +24,7 @@ from seglib.plots.pictures import (
     plot_palette,
     plot_predictions,
     plot_samples,
+    plot_variants,
 )
 from seglib.plots.scores import plot_confusion_matrix, plot_learning_curves, plot_per_class
 
@@ -48,4 +49,5 @@ __all__ = [
     "plot_predictions",
     "plot_region_sizes",
     "plot_samples",
+    "plot_variants",
 ]

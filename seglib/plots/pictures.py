@@ -89,6 +89,26 @@ def plot_samples(pairs, classes, *, titles=None):
     return figure
 
 
+def plot_variants(pairs, classes, titles):
+    """Show what became of a pair, photos above and masks below, a column a variant.
+
+    Args:
+        pairs: sequence of `(image, labels)` of one size.
+        classes: ClassTable.
+        titles: sequence of str, a name for each column.
+
+    Returns:
+        Figure, with a legend of the classes below.
+    """
+    rows = [
+        [_to_bytes(image) for image, _ in pairs],
+        [label_colors(labels, classes) for _, labels in pairs],
+    ]
+    figure, _ = _plot_pictures(rows, titles, ["photo", "mask"], smooth=())
+    _add_class_legend(figure, classes)
+    return figure
+
+
 def plot_predictions(images, y_true, y_pred, classes, *, titles=None, confidence=None):
     """Compare predictions with the truth, a row an image.
 
