@@ -173,7 +173,6 @@ def train_a_little(prepared, run_dir):
 def measure_in_a_process(folder):
     process = subprocess.run(
         [sys.executable, __file__, "--measure", folder],
-        env={**os.environ, "TQDM_DISABLE": "1"},
         capture_output=True,
         text=True,
     )
@@ -207,6 +206,7 @@ def main():
     options = parser.parse_args()
     if options.measure:
         return measure_memory(options.measure)
+    os.environ["TQDM_DISABLE"] = "1"
     if not options.no_speed:
         measure_speed()
     if options.sizes:

@@ -20,6 +20,7 @@ LOSSY_NOISE_DISTANCE, LOSSY_UNKNOWN_DISTANCE = 24, 64
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on, height and width change places
 ENCODINGS = ("ids", "colors", "binary")
+FEW = 16  # colour masks that are decoded to see whether they are grey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,10 @@ class Survey:
         shown: dict `{(r, g, b): pixels}`, the colours that those masks show.
         palette: dict `{value: (r, g, b)}` of masks with a palette or one bit; the first one's
             where they differ.
-        one_channel, colored: ints, how many masks are of which kind.
+        one_channel, colored: ints, how many masks are of which kind. Where all colour masks are
+            grey, they count as masks with one channel.
         grey, lossy: ints, how many masks with one channel have no palette; are lossy.
+        conflict: bool, whether palettes show a value in different colours.
     """
 
     values: dict
@@ -42,6 +45,7 @@ class Survey:
     colored: int
     grey: int
     lossy: int
+    conflict: bool = False
 
 
 def survey_masks(paths, *, workers=None):
@@ -56,7 +60,13 @@ def survey_masks(paths, *, workers=None):
     """
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         found = pool.map(_survey_mask, paths)
-        return _add_up(show_progress(found, total=len(paths), desc="looking at masks", unit="mask"))
+        found = list(show_progress(found, total=len(paths), desc="looking at masks", unit="mask"))
+        colored = [path for path, (kind, *_) in zip(paths, found, strict=True) if kind == "color"]
+        few = colored[:: -(-len(colored) // FEW) or 1]
+        if colored and all(kind == "grey" for kind, *_ in pool.map(_survey_grey, few)):
+            found = [item for item in found if item[0] != "color"]
+            found += pool.map(_survey_grey, colored)
+    return _add_up(found)
 
 
 def choose_encoding(survey, classes, *, source="the masks"):
@@ -64,7 +74,8 @@ def choose_encoding(survey, classes, *, source="the masks"):
 
     They hold ids if all values, over the whole data set, are in the table or 255. Where they
     show exactly the table's colours as well, and these say something else, the colours count: by
-    chance they would not fit. Black and white are the two classes of a table of two.
+    chance they would not fit. So they do where palettes differ from mask to mask. Black and white
+    are the two classes of a table of two.
 
     Args:
         survey: Survey.
@@ -80,7 +91,10 @@ def choose_encoding(survey, classes, *, source="the masks"):
     ids = [*range(classes.num_classes), CUSTOMARY_IGNORE_LABEL, classes.ignore_label]
     are_ids = set(survey.values) <= set(ids)
     pixels = sum(survey.values.values())
-    fitting = sum(count for color, count in survey.shown.items() if color in classes.mapping)
+    known = [color for color in survey.shown if color in classes.mapping]
+    fitting = sum(survey.shown[color] for color in known)
+    if survey.conflict:
+        return "colors"
     if fitting == pixels and len(values) > 1:
         if are_ids and not _agree(survey, classes) and not looks_binary(survey):
             warnings.warn(
@@ -92,7 +106,8 @@ def choose_encoding(survey, classes, *, source="the masks"):
         return "colors"
     if looks_binary(survey) and classes.num_classes == 2 and classes.ignore_label is None:
         return "binary"
-    if not are_ids and (survey.lossy or fitting > 0.5 * pixels):
+    mostly_known = fitting == pixels or (len(known) > 1 and fitting > 0.5 * pixels)
+    if not are_ids and (survey.lossy or mostly_known):
         return "colors"
     return "ids"
 
@@ -177,7 +192,13 @@ def read_mask(path, classes, *, encoding="auto"):
     picture = open_picture(path)
     lossy = picture.format in LOSSY_FORMATS
     if is_color(picture):
-        encoding = "colors"
+        grey = take_grey(picture) if encoding in ("ids", "binary") else None
+        picture, encoding = (picture, "colors") if grey is None else (grey, encoding)
+        if _shows_by_alpha(picture):
+            raise DatasetError(
+                f"{path} has one colour and shows its classes by transparency: save it with "
+                "classes as colours or as ids"
+            )
     elif encoding == "auto":
         encoding = choose_encoding(_add_up([_survey_picture(picture, path)]), classes, source=path)
     if encoding == "colors":
@@ -224,6 +245,15 @@ def is_color(picture):
     return picture.mode not in ONE_CHANNEL
 
 
+def take_grey(picture):
+    """Return the one channel of a colour picture whose channels are all alike; else None."""
+    if _shows_by_alpha(picture):
+        return None
+    red, *others = convert_to_rgb(picture).split()
+    alike = all(np.array_equal(np.asarray(red), np.asarray(other)) for other in others)
+    return red if alike else None
+
+
 def read_values(picture, path="the mask"):
     """Return the values of a picture with one channel or a palette, int `(height, width)`."""
     if picture.mode in ("LA", "La", "PA"):
@@ -245,6 +275,19 @@ def _survey_mask(path):
         return _survey_picture(open_picture(path), path)
     except DatasetError:
         return "unreadable", False, {}, {}
+
+
+def _survey_grey(path):
+    """As `_survey_mask`, of a colour mask that is grey."""
+    try:
+        picture = open_picture(path)
+    except DatasetError:
+        return "unreadable", False, {}, {}
+    grey, lossy = take_grey(picture), picture.format in LOSSY_FORMATS
+    if grey is None:
+        return "color", lossy, {}, {}
+    _, _, counts, colors = _survey_picture(grey, path)
+    return "grey", lossy, counts, colors
 
 
 def _survey_picture(picture, path):
@@ -281,17 +324,32 @@ def _find_colors(picture, values):
 def _add_up(surveyed):
     """Survey of what `_survey_mask` found in each mask."""
     values, shown, palette = collections.Counter(), collections.Counter(), {}
-    kinds = collections.Counter()
+    kinds, conflict = collections.Counter(), False
     for kind, lossy, counts, colors in surveyed:
         kinds.update([kind, "lossy"] if lossy else [kind])
         values.update(counts)
         for value, color in colors.items():
             shown[color] += counts[value]
             if kind == "palette":
-                palette.setdefault(value, color)
+                conflict |= palette.setdefault(value, color) != color
     one_channel = kinds["grey"] + kinds["palette"]
-    return Survey(dict(values), dict(shown), palette, one_channel, kinds["color"], kinds["grey"],
-                  kinds["lossy"])  # fmt: skip
+    return Survey(
+        values=dict(values),
+        shown=dict(shown),
+        palette=palette,
+        one_channel=one_channel,
+        colored=kinds["color"],
+        grey=kinds["grey"],
+        lossy=kinds["lossy"],
+        conflict=conflict,
+    )
+
+
+def _shows_by_alpha(picture):
+    if picture.mode != "RGBA":
+        return False
+    *colors, (low, high) = picture.getextrema()
+    return low < high and all(lowest == highest for lowest, highest in colors)
 
 
 def _check_unknown_colors(pixels, labels, classes, path, lossy):

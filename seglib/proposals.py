@@ -62,7 +62,7 @@ def propose_from_survey(survey):
         return None
     if looks_binary(survey) or set(survey.shown) == set(BINARY.mapping):
         return BINARY
-    if not look_like_ids(survey):
+    if survey.conflict or not look_like_ids(survey):
         return None
     highest = max(value for value in survey.values if value != CUSTOMARY_IGNORE_LABEL)
     colors = [survey.palette.get(i, (round(255 * i / max(highest, 1)),) * 3)

@@ -95,9 +95,9 @@ def test_grey_with_alpha_holds_ids(tmp_path):
     assert read_labels(tmp_path / "mask.png", table).tolist() == [[0, 1, 2]]
 
 
-def test_a_survey_counts_values_and_looks_at_heads_only_where_it_can(tmp_path, monkeypatch):
+def test_a_survey_counts_values_and_decodes_few_colour_masks(tmp_path, monkeypatch):
     paths = [save(tmp_path / f"{i}.png", [[i, i + 1]], np.uint8) for i in range(3)]
-    paths.append(save(tmp_path / "color.png", np.zeros((4, 4, 3)), np.uint8))
+    paths.append(save(tmp_path / "color.png", np.full((4, 4, 3), (9, 0, 0)), np.uint8))
     (tmp_path / "empty.png").touch()
     survey = survey_masks([*paths, tmp_path / "empty.png", tmp_path / "gone.png"])
     assert survey.values == {0: 1, 1: 2, 2: 2, 3: 1}

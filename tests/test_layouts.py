@@ -377,3 +377,171 @@ def test_the_table_of_camvid_is_proposed_from_its_masks(camvid):
     masks = sorted(camvid.glob("*_labels/*"))
     proposed = seglib.propose_class_table(masks)
     assert set(proposed.mapping) == set(seglib.open_dataset(camvid).classes.mapping)
+
+
+# What was read wrongly once
+
+
+def write_flat(folder, masks, *, mode=None):
+    """`images/` and `masks/` with these masks as PNG."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for i, mask in enumerate(masks):
+        picture = mask if isinstance(mask, Image.Image) else Image.fromarray(mask)
+        Image.new("RGB", picture.size).save(folder / f"images/a{i}.jpg")
+        picture.save(folder / f"masks/a{i}.png")
+    return folder
+
+
+def draw_ids(count, num_classes):
+    return [np.random.default_rng(i).integers(0, num_classes, (40, 48)).astype(np.uint8)
+            for i in range(count)]  # fmt: skip
+
+
+def test_palettes_that_differ_from_mask_to_mask_are_colours(tmp_path):
+    pictures = []
+    for ids, shift in zip(draw_ids(3, 3), range(3), strict=True):
+        picture = Image.fromarray((ids + shift) % 3)
+        picture.putpalette(np.roll(CLASSES.colors[:3], shift, axis=0).ravel().tolist())
+        pictures.append(picture)
+    write_flat(tmp_path, pictures)
+    with pytest.raises(DatasetError, match="no class table for"):
+        seglib.open_dataset(tmp_path)
+    dataset = seglib.open_dataset(tmp_path, classes=CLASSES, fractions=(1, 0, 0))
+    for (_, labels), ids in zip(dataset.train, draw_ids(3, 3), strict=True):
+        np.testing.assert_array_equal(labels, ids)
+
+
+@pytest.mark.parametrize("wrong", [3, 12, 254])
+def test_an_id_outside_the_table_is_an_error_however_much_background_there_is(tmp_path, wrong):
+    mask = np.zeros((40, 48), np.uint8)
+    mask[:3], mask[3:5], mask[5, 0] = 1, 2, wrong
+    write_flat(tmp_path, [mask] * 3)
+    dataset = seglib.open_dataset(tmp_path, classes=CLASSES.names[:3], fractions=(1, 0, 0))
+    with pytest.raises(DatasetError, match=rf"label outside the class table \({wrong}\)"):
+        dataset.train[0]
+
+
+@pytest.mark.parametrize("classes", [["back", "road", "car", "tree"], None])
+def test_ids_in_three_channels_are_ids(tmp_path, classes):
+    ids = draw_ids(4, 4)
+    write_flat(tmp_path, [np.dstack([mask] * 3) for mask in ids])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*no class table for")
+        dataset = seglib.open_dataset(tmp_path, classes=classes, fractions=(1, 0, 0))
+    for (_, labels), mask in zip(dataset.train, ids, strict=True):
+        np.testing.assert_array_equal(labels, mask)
+
+
+def test_black_and_white_in_three_channels_needs_no_table(tmp_path):
+    ids = draw_ids(4, 2)
+    write_flat(tmp_path, [255 * np.dstack([mask] * 3) for mask in ids])
+    dataset = seglib.open_dataset(tmp_path, fractions=(1, 0, 0))
+    assert dataset.classes == BINARY
+    for (_, labels), mask in zip(dataset.train, ids, strict=True):
+        np.testing.assert_array_equal(labels, mask)
+
+
+def test_classes_shown_by_transparency_are_refused(tmp_path):
+    ids = draw_ids(1, 4)[0]
+    mask = np.dstack([np.zeros((*ids.shape, 3), np.uint8), 60 * ids])
+    write_flat(tmp_path, [mask] * 3)
+    dataset = seglib.open_dataset(tmp_path, classes=CLASSES)
+    with pytest.raises(DatasetError, match="shows its classes by transparency"):
+        dataset.train[0]
+
+
+def test_lists_tell_pictures_of_one_name_apart_by_their_folders(tmp_path):
+    for place in "pqr":
+        write_flat(tmp_path / "in", draw_ids(2, 4))
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / kind).rename(tmp_path / "data" / kind / place)
+    (tmp_path / "data/train.txt").write_text("p/a0\np/a1\nq/a0.jpg,q/a0.png\n")
+    (tmp_path / "data/val.txt").write_text("images/r/a0.jpg\np/a1\na1\n")
+    with pytest.warns(UserWarning, match=r"val.txt lists") as caught:
+        dataset = seglib.open_dataset(tmp_path / "data", classes=CLASSES)
+    assert dataset.train.names == ["p/a0", "p/a1", "q/a0"]
+    assert dataset.val.names == ["r/a0"]
+    assert [str(w.message).split("val.txt ")[1] for w in caught] == [
+        "lists 1 pictures without a pair; they are left out",
+        "lists 1 pictures that another split has; they stay there",
+    ]
+
+
+def test_what_no_list_names_is_for_training_where_there_is_no_list_for_that(tmp_path):
+    write_flat(tmp_path, draw_ids(5, 4))
+    (tmp_path / "val.txt").write_text("a3\na4\n")
+    dataset = seglib.open_dataset(tmp_path, classes=CLASSES)
+    assert [len(split) for split in dataset.splits.values()] == [3, 2, 0]
+    (tmp_path / "trainval.txt").write_text("a0\na1\n")
+    dataset = seglib.open_dataset(tmp_path, classes=CLASSES)
+    assert dataset.train.names == ["a0", "a1"]
+
+
+def test_pairs_without_a_split_are_for_training_or_named(tmp_path):
+    write_flat(tmp_path, draw_ids(3, 4))
+    write_flat(tmp_path / "test", draw_ids(2, 4))
+    dataset = seglib.open_dataset(tmp_path, classes=CLASSES)
+    assert [len(split) for split in dataset.splits.values()] == [3, 0, 2]
+    write_flat(tmp_path / "train", draw_ids(2, 4))
+    with pytest.warns(UserWarning, match="3 pairs are in no folder of a split and left out"):
+        dataset = seglib.open_dataset(tmp_path, classes=CLASSES)
+    assert [len(split) for split in dataset.splits.values()] == [2, 0, 2]
+
+
+def test_train_val_is_for_training(tmp_path):
+    write_flat(tmp_path / "train_val", draw_ids(3, 4))
+    write_flat(tmp_path / "TEST", draw_ids(2, 4))
+    dataset = seglib.open_dataset(tmp_path, classes=CLASSES)
+    assert [len(split) for split in dataset.splits.values()] == [3, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("classes.txt", "0 back\n1 road\n2 car\n3: tree\n"),
+        ("classes.txt", "back 0 0 0\nroad 128 0 0\ncar 0 128 0\ntree 128 128 0\n"),
+        ("_classes.csv", "Pixel Value, Class\n0, back\n1, road\n2, car\n3, tree\n"),
+        ("classes.json", '{"back": 0, "road": 1, "car": 2, "tree": 3}'),
+        ("classes.json", '{"classes": [{"title": "back", "color": "#000000"}, {"title": "road",'
+                         '"color": "#800000"}, {"title": "car", "color": "#008000"}, {"title":'
+                         '"tree", "color": "#808000"}], "tags": []}'),
+    ],
+)  # fmt: skip
+def test_more_kinds_of_class_tables(tmp_path, name, content):
+    expected = write_folder(tmp_path, "camvid", "palette", table=False)
+    (tmp_path / "labels.txt").write_text("a0.jpg cat\na1.jpg dog\n")  # of pictures, not pixels
+    (tmp_path / name).write_text(content)
+    dataset = seglib.open_dataset(tmp_path)
+    assert dataset.classes == CLASSES
+    assert_read(dataset, expected)
+
+
+def test_linked_folders_are_followed_and_links_back_are_not(tmp_path):
+    write_flat(tmp_path / "store", draw_ids(3, 4))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/images").symlink_to(tmp_path / "store/images")
+    (tmp_path / "data/masks").symlink_to(tmp_path / "store/masks")
+    (tmp_path / "store/images/back").symlink_to(tmp_path / "store/images")
+    assert len(seglib.open_dataset(tmp_path / "data", classes=CLASSES)) == 3
+
+
+def test_folders_are_named_in_any_way_that_leads_there(tmp_path):
+    write_flat(tmp_path, draw_ids(3, 4))
+    for masks in ("masks", "masks/", "./masks", tmp_path / "masks", "masks/*.png"):
+        assert len(seglib.open_dataset(tmp_path, classes=CLASSES, masks=masks)) == 3
+    with pytest.raises(DatasetError, match=r"masks='mask' matches no picture in .*: expected a"):
+        seglib.open_dataset(tmp_path, classes=CLASSES, masks="mask")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"), [("{}_sat.jpg", "{}_mask.png"), ("image_{}.png", "mask_{}.png")]
+)
+def test_both_halves_named_in_one_folder(tmp_path, image, mask):
+    for i, ids in enumerate(draw_ids(3, 4)):
+        Image.new("RGB", (48, 40)).save(tmp_path / image.format(i))
+        Image.fromarray(ids).save(tmp_path / mask.format(i))
+    dataset = seglib.open_dataset(tmp_path, classes=CLASSES, fractions=(1, 0, 0))
+    for (_, labels), ids in zip(dataset.train, draw_ids(3, 4), strict=True):
+        np.testing.assert_array_equal(labels, ids)

@@ -14,17 +14,20 @@ IGNORED_NAMES = frozenset(
 )
 YES = frozenset({"1", "true", "yes", "y", "x"})
 CUSTOMARY_IGNORE_LABEL = 255
+ID_COLUMNS, NAME_COLUMNS = ("id", "pixel value", "value"), ("name", "class", "label")
 
 
 def read_class_table(path, *, colors=None):
     """Read a class table from a file.
 
-    - `.csv` with the columns `name, r, g, b`. A row is ignored when it is named void,
-      unlabelled or ignore, in any case and spelling; where the optional column `ignore` says
-      something, 1, true or yes against anything else, that decides.
+    - `.csv` with the columns `name, r, g, b`; or `id` (or `pixel value`) and `name` (or `class`).
+      A row is ignored when it is named void, unlabelled or ignore, in any case and spelling;
+      where the optional column `ignore` says something, 1, true or yes against anything else,
+      that decides.
     - `.json`: `{name: [r, g, b]}`, a list of names, a list of objects with `name` and `color`
-      (and `ignore`), `{id: name}`, or what `ClassTable.to_dict` gives.
-    - `.txt`: a name a line, ids from 0, a leading `__ignore__` skipped; or `r g b name` a line.
+      (and `ignore`), `{id: name}`, `{name: id}`, or what `ClassTable.to_dict` gives.
+    - `.txt`: a name a line, ids from 0, a leading `__ignore__` skipped; or `id name`, `r g b name`
+      or `name r g b` a line.
 
     Should several rows be ignored, the first one's id stands for all of them.
 
@@ -84,8 +87,8 @@ def create_class_table(content, *, colors=None):
         return content
     if isinstance(content, dict) and "names" in content and "colors" in content:
         return ClassTable(**content)
-    if isinstance(content, dict) and list(content) in (["classes"], ["labels"]):
-        (content,) = content.values()
+    if isinstance(content, dict) and isinstance(content.get("classes"), list | dict):
+        content = content["classes"]
     if isinstance(content, dict) and content:
         rows = _rows_from_mapping(content)
     elif isinstance(content, list | tuple) and content:
@@ -164,6 +167,10 @@ def _read_csv(path, text):
     lines = [(number, row) for number, row in lines if any(row)]
     header = [cell.lower() for cell in lines[0][1]] if lines else []
     missing = [column for column in ("name", "r", "g", "b") if column not in header]
+    by_id = [next((header.index(word) for word in words if word in header), None)
+             for words in (ID_COLUMNS, NAME_COLUMNS)]  # fmt: skip
+    if missing and None not in by_id:
+        return _rows_from_mapping({row[by_id[0]]: row[by_id[1]] for _, row in lines[1:]})
     if missing:
         raise ValueError(
             f"{path}: expected the columns name, r, g, b in the first line, "
@@ -185,11 +192,23 @@ def _parse_row(path, line, row):
 
 
 def _read_lines(path, text):
+    lines = list(filter(None, map(str.strip, text.splitlines())))
+    numbered = [re.fullmatch(r"(\d+)\s*[:,;\s]\s*(\D.*)", line) for line in lines]
+    if lines and all(numbered):
+        return _rows_from_mapping({match[1]: match[2] for match in numbered})
     rows = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        match = re.fullmatch(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)[\s,]+(.+)", line)
-        rows.append((match[4], tuple(map(int, match.groups()[:3])), None) if match
-                    else (line, None, None))  # fmt: skip
+    for line in lines:
+        color = r"(\d+)[\s,]+(\d+)[\s,]+(\d+)"
+        first, last = (
+            re.fullmatch(rf"{color}[\s,]+(.+)", line),
+            re.fullmatch(rf"(.+?)[\s,:]+{color}", line),
+        )
+        if first:
+            rows.append((first[4], tuple(map(int, first.groups()[:3])), None))
+        elif last:
+            rows.append((last[1], tuple(map(int, last.groups()[1:])), None))
+        else:
+            rows.append((line, None, None))
     if not rows:
         raise ValueError(f"{path}: expected a class name a line, received an empty file")
     return rows
@@ -205,6 +224,8 @@ def _rows_from_mapping(content):
                 f"{sorted(missing)[:8]}"
             )
         return [_row_from_item(names[i]) for i in range(len(names))]
+    if all(isinstance(value, int) for value in content.values()):
+        return _rows_from_mapping({str(i): str(name) for name, i in content.items()})
     if all(isinstance(key, tuple) for key in content):
         content = {name: color for color, name in content.items()}
     return [_row_from_item({"name": name, "color": color}) for name, color in content.items()]
@@ -213,6 +234,8 @@ def _rows_from_mapping(content):
 def _row_from_item(item):
     if isinstance(item, str):
         return item, None, None
+    if isinstance(item, dict) and "title" in item:
+        item = {"name": item["title"], **item}
     if not isinstance(item, dict) or "name" not in item:
         raise ValueError(f"expected a name, or an object with name and color, received {item!r}")
     color = item.get("color", [item[c] for c in "rgb"] if "r" in item else None)

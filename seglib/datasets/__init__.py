@@ -86,8 +86,8 @@ class Dataset:
 
         Args:
             by: "random"; "sequence", which keeps the frames of a drive or film and near-duplicates
-                together, see `sequences.find_groups`; a function from a pair's name to its group; or a sequence of
-                groups, one for each pair in the order of `splits`.
+                together, see `sequences.find_groups`; a function from a pair's name to its
+                group; or a sequence of groups, one for each pair in the order of `splits`.
             fractions: shares of train, val and test.
             seed: int, which pairs go where; the same on every machine.
             stratify: bool. True reads all masks, so that each class is in every split as far as
@@ -142,7 +142,7 @@ class Dataset:
 
     def __repr__(self):
         counts = ", ".join(f"{name} {len(split)}" for name, split in self.splits.items())
-        return f"Dataset({self.path.name}: {self.classes.num_classes} classes, {counts})"
+        return f"Dataset({self.path.resolve().name}: {self.classes.num_classes} classes, {counts})"
 
 
 def name_apart(images):

@@ -7,7 +7,7 @@ import pathlib
 import re
 import unicodedata
 
-from seglib.images import SUFFIXES
+from seglib.images import SUFFIXES, DatasetError
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -67,14 +67,26 @@ def find_pictures(path, *, images=None, masks=None):
         `(pictures, others)`: list of Picture and list of paths, sorted. Hidden files and folders
         are passed over.
     """
-    files, others = [], []
-    for folder, names, found in os.walk(path):
+    files, others, seen = [], [], set()
+    for folder, names, found in os.walk(path, followlinks=True):
+        if os.path.realpath(folder) in seen:  # a link back
+            names.clear()
+            continue
+        seen.add(os.path.realpath(folder))
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
         for name in sorted(file for file in found if not file.startswith(".")):
             file = pathlib.Path(folder, name)
             (files if file.suffix.lower() in SUFFIXES else others).append(file)
     folders = {file.parent for file in files}
     shared = len(pathlib.Path(os.path.commonpath(folders)).parts) if folders else 0
+    images, masks = (_clean(path, pattern) for pattern in (images, masks))
+    for name, pattern in (("images", images), ("masks", masks)):
+        relative = (normalize(file.relative_to(path).as_posix()) for file in files)
+        if pattern is not None and not any(_matches(file, pattern) for file in relative):
+            raise DatasetError(
+                f"{name}={pattern!r} matches no picture in {path}: expected a folder below it, or "
+                'a pattern such as "gtFine/**/*_labelIds.png"'
+            )
     described = (_describe(file, path, shared, images, masks) for file in files)
     return [picture for picture in described if picture is not None], others
 
@@ -99,7 +111,8 @@ def _describe(file, path, shared, images, masks):
             PASSED_OVER & set(words) or (is_mask and {"object", "objects"} & set(words))
         ):
             return None
-        split = SPLIT_OF_WORD[here[-1]] if here else split
+        if here:  # train_val is for training
+            split = "train" if "train" in here else SPLIT_OF_WORD[here[-1]]
         role = "mask" if is_mask else "image" if is_image else role
         rest = [w for w in words if w not in SPLIT_OF_WORD and w not in MASK_WORDS | IMAGE_WORDS]
         place += ["_".join(rest)] * bool(rest)
@@ -127,8 +140,16 @@ def _find_role(relative, images, masks):
     return None
 
 
+def _clean(path, pattern):
+    """A pattern relative to the folder, whichever way it was written."""
+    if pattern is None:
+        return None
+    if os.path.isabs(pattern):
+        pattern = os.path.relpath(pattern, os.path.abspath(path))
+    return normalize(pathlib.PurePath(pattern).as_posix())
+
+
 def _matches(relative, pattern):
-    pattern = normalize(str(pattern)).strip("/")
     return relative.startswith(f"{pattern}/") or fnmatch.fnmatchcase(
         relative, pattern.replace("**/", "*")
     )

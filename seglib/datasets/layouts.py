@@ -14,10 +14,13 @@ from seglib.images import SUFFIXES, DatasetError
 ENDINGS = ("", "_L", "_mask", "_masks", "_label", "_labels", "_gt", "_labelTrainIds", "_labelIds",
            "_seg", "_segmentation", "_annotation", "-mask", "-label", " mask",
            "_color")  # fmt: skip
+IMAGE_AFFIXES = [("", ending) for ending in ("", "_sat", "_image", "_img", "_photo", "_rgb")]
+IMAGE_AFFIXES += [(prefix, "") for prefix in ("image_", "img_", "photo_")]
 PREFIXES = ("mask_", "label_", "labels_", "gt_", "seg_", "mask-", "L_")
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 SEPARATORS = "_-. "
 OTHERS_SHOWN = 5
+LISTS = {**SPLIT_NAMES, "train": (*SPLIT_NAMES["train"], "trainval", "train_val")}
 KEYS = ("place", "folders", "split", "stem")
 
 
@@ -144,7 +147,15 @@ def _tell_apart_by_name(pictures):
 
     def pick(rule):
         named = [(picture, rule.name_mask(picture)) for picture in pictures]
-        return [picture for picture, name in named if name and (picture.folder, name[2]) in stems]
+        return [
+            picture
+            for picture, name in named
+            if name
+            and any(
+                (picture.folder, prefix + name[2] + ending) in stems
+                for prefix, ending in IMAGE_AFFIXES
+            )
+        ]
 
     masks = max(map(pick, rules), key=len, default=[])
     if not masks:
@@ -305,11 +316,16 @@ def _split(path, reading, others):
     if len(pairs) == 1 and "train" not in pairs:  # such as all of them in "my test/"
         pairs = {None: next(iter(pairs.values()))}
     if set(pairs) == {None}:
-        listed = _read_lists(others, reading.pairs)
+        listed = _read_lists(path, others, reading.pairs)
         if listed:
             pairs, without_mask = listed, []
+    elif None in pairs and "train" not in pairs:
+        pairs["train"] = pairs.pop(None)
     elif None in pairs:
-        del pairs[None]
+        warnings.warn(
+            f"{path}: {len(pairs.pop(None))} pairs are in no folder of a split and left out",
+            stacklevel=5,
+        )
     return Layout(
         pairs=dict(pairs),
         without_mask=without_mask,
@@ -339,37 +355,62 @@ def _expect(reading):
     return missing_mask, mask_folder, missing_image, image_folder
 
 
-def _read_lists(others, pairs):
+def _read_lists(path, others, pairs):
     """Pairs by split as text files such as `ImageSets/Segmentation/train.txt` list them."""
-    lists = {}
-    for split, names in SPLIT_NAMES.items():
+    places = _index_endings(path, pairs)
+    found, taken = {}, set()
+    for split, names in LISTS.items():
         files = [f for f in others if f.suffix.lower() == ".txt" and f.stem.lower() in names]
-        files.sort(key=lambda file: ("segmentation" not in str(file).lower(), len(file.parts)))
-        if files:
-            lists[split] = files[0]
-    by_stem = {image.stem: (image.path, mask.path) for image, mask in pairs}
-    found = {}
-    for split, file in lists.items():
-        lines = filter(None, map(str.strip, file.read_text("utf-8-sig", "replace").splitlines()))
-        chosen = [by_stem.get(_find_stem(line, by_stem)) for line in lines]
-        missing = [name for name in chosen if name is None]
-        if len(missing) < len(chosen):
-            found[split] = sorted(pair for pair in chosen if pair is not None)
-        if missing and len(missing) < len(chosen):
-            warnings.warn(
-                f"{file} lists {len(missing)} pictures without a pair; they are left out",
-                stacklevel=5,
-            )
+        files.sort(key=lambda file: (names.index(file.stem.lower()), _is_other_list(file), file))
+        if not files:
+            continue
+        lines = filter(None, map(str.strip, files[0].read_text("utf-8-sig", "replace").split("\n")))
+        listed = [_find_listed(line, places) for line in lines]
+        chosen = {pair for pair in listed if pair is not None}
+        _warn_of_list(files[0], listed.count(None), len(chosen & taken))
+        found[split] = sorted(chosen - taken)
+        taken |= chosen
+    found = {split: chosen for split, chosen in found.items() if chosen}
+    if found and "train" not in found:
+        every = {(image.path, mask.path) for image, mask in pairs}
+        found["train"] = sorted(every - taken)
     return found
 
 
-def _find_stem(line, stems):
-    """The name in a line: all of it, or its first word; a path, with an extension or not."""
-    for name in (line, line.split()[0]):
-        last = normalize(name).replace("\\", "/").rsplit("/", 1)[-1]
-        for stem in (last, last.rsplit(".", 1)[0]):
-            if stem in stems:
-                return stem
+def _is_other_list(file):
+    return "segmentation" not in str(file).lower(), len(file.parts)
+
+
+def _warn_of_list(file, missing, twice):
+    if missing:
+        warnings.warn(f"{file} lists {missing} pictures without a pair; they are left out",
+                      stacklevel=6)  # fmt: skip
+    if twice:
+        warnings.warn(f"{file} lists {twice} pictures that another split has; they stay there",
+                      stacklevel=6)  # fmt: skip
+
+
+def _index_endings(path, pairs):
+    """`{end of a path: pair}`; None where several paths end alike."""
+    places = {}
+    for image, mask in pairs:
+        parts = normalize(image.path.relative_to(path).with_suffix("").as_posix()).split("/")
+        for i in range(len(parts)):
+            ending, pair = "/".join(parts[i:]), (image.path, mask.path)
+            places[ending] = pair if ending not in places else None
+    return places
+
+
+def _find_listed(line, places):
+    """The pair in a line: all of it, or its first word; a path, with an extension or not."""
+    for name in (line, re.split(r"[\s,;]", line)[0]):
+        name = normalize(name).replace("\\", "/")
+        for path in (name, name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name):
+            parts = path.split("/")
+            endings = ("/".join(parts[i:]) for i in range(len(parts)))
+            found = next((ending for ending in endings if ending in places), None)
+            if places.get(found) is not None:
+                return places[found]
     return None
 
 

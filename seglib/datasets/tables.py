@@ -1,18 +1,28 @@
 """Whose class table, and how the masks show its classes."""
 
-import json
 import pathlib
+import re
 import warnings
 
 from seglib.classes import create_class_table, read_class_table
 from seglib.classes.files import voc_colors
 from seglib.encodings import choose_encoding, ignore_customary, survey_masks
-from seglib.images import DatasetError
+from seglib.images import SUFFIXES, DatasetError
 from seglib.proposals import BINARY, propose_from_survey, propose_lines
 
 TABLE = "class_dict.csv"
+PICTURE = re.compile("|".join(rf"\{suffix}\b" for suffix in SUFFIXES))  # lists of pictures
 OTHER_TABLES = frozenset(
-    ("class_dict", "classes", "class_names", "labels", "label_colors", "class_colors", "colors")
+    (
+        "class_dict",
+        "classes",
+        "_classes",
+        "class_names",
+        "labels",
+        "label_colors",
+        "class_colors",
+        "colors",
+    )
 )
 
 
@@ -67,15 +77,17 @@ def _read_table(path, given, others, survey):
     for file in files:
         if file.suffix.lower() in (".csv", ".json", ".txt") and file.stem.lower() in OTHER_TABLES:
             try:
-                return read_class_table(file, colors=colors)
-            except (ValueError, KeyError, json.JSONDecodeError):
+                table = read_class_table(file, colors=colors)
+            except (ValueError, KeyError):
                 continue  # a file of another kind with such a name
+            if not any(PICTURE.search(name.lower()) for name in table.names):
+                return table
     return None
 
 
 def _colors_of_ids(survey):
     """The palette's colours for ids; None where masks have none, or one that repeats itself."""
-    if not survey.palette:
+    if not survey.palette or survey.conflict:
         return None
     colors = voc_colors(256)
     for value, color in survey.palette.items():
