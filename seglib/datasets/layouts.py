@@ -8,7 +8,8 @@ import pathlib
 import re
 import warnings
 
-from seglib.datasets.files import SPLIT_NAMES, find_pictures, normalize
+from seglib.datasets.files import SPLIT_NAMES, find_pictures
+from seglib.datasets.lists import read_lists
 from seglib.images import SUFFIXES, DatasetError
 
 ENDINGS = ("", "_L", "_mask", "_masks", "_label", "_labels", "_gt", "_labelTrainIds", "_labelIds",
@@ -20,7 +21,6 @@ PREFIXES = ("mask_", "label_", "labels_", "gt_", "seg_", "mask-", "L_")
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 SEPARATORS = "_-. "
 OTHERS_SHOWN = 5
-LISTS = {**SPLIT_NAMES, "train": (*SPLIT_NAMES["train"], "trainval", "train_val")}
 KEYS = ("place", "folders", "split", "stem")
 
 
@@ -316,7 +316,7 @@ def _split(path, reading, others):
     if len(pairs) == 1 and "train" not in pairs:  # such as all of them in "my test/"
         pairs = {None: next(iter(pairs.values()))}
     if set(pairs) == {None}:
-        listed = _read_lists(path, others, reading.pairs)
+        listed = read_lists(path, others, reading.pairs)
         if listed:
             pairs, without_mask = listed, []
     elif None in pairs and "train" not in pairs:
@@ -353,65 +353,6 @@ def _expect(reading):
         stem = rule.name_mask(lonely)
         missing_image = rule.image_prefix + (stem[2] if stem else lonely.stem) + rule.image_ending
     return missing_mask, mask_folder, missing_image, image_folder
-
-
-def _read_lists(path, others, pairs):
-    """Pairs by split as text files such as `ImageSets/Segmentation/train.txt` list them."""
-    places = _index_endings(path, pairs)
-    found, taken = {}, set()
-    for split, names in LISTS.items():
-        files = [f for f in others if f.suffix.lower() == ".txt" and f.stem.lower() in names]
-        files.sort(key=lambda file: (names.index(file.stem.lower()), _is_other_list(file), file))
-        if not files:
-            continue
-        lines = filter(None, map(str.strip, files[0].read_text("utf-8-sig", "replace").split("\n")))
-        listed = [_find_listed(line, places) for line in lines]
-        chosen = {pair for pair in listed if pair is not None}
-        _warn_of_list(files[0], listed.count(None), len(chosen & taken))
-        found[split] = sorted(chosen - taken)
-        taken |= chosen
-    found = {split: chosen for split, chosen in found.items() if chosen}
-    if found and "train" not in found:
-        every = {(image.path, mask.path) for image, mask in pairs}
-        found["train"] = sorted(every - taken)
-    return found
-
-
-def _is_other_list(file):
-    return "segmentation" not in str(file).lower(), len(file.parts)
-
-
-def _warn_of_list(file, missing, twice):
-    if missing:
-        warnings.warn(f"{file} lists {missing} pictures without a pair; they are left out",
-                      stacklevel=6)  # fmt: skip
-    if twice:
-        warnings.warn(f"{file} lists {twice} pictures that another split has; they stay there",
-                      stacklevel=6)  # fmt: skip
-
-
-def _index_endings(path, pairs):
-    """`{end of a path: pair}`; None where several paths end alike."""
-    places = {}
-    for image, mask in pairs:
-        parts = normalize(image.path.relative_to(path).with_suffix("").as_posix()).split("/")
-        for i in range(len(parts)):
-            ending, pair = "/".join(parts[i:]), (image.path, mask.path)
-            places[ending] = pair if ending not in places else None
-    return places
-
-
-def _find_listed(line, places):
-    """The pair in a line: all of it, or its first word; a path, with an extension or not."""
-    for name in (line, re.split(r"[\s,;]", line)[0]):
-        name = normalize(name).replace("\\", "/")
-        for path in (name, name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name):
-            parts = path.split("/")
-            endings = ("/".join(parts[i:]) for i in range(len(parts)))
-            found = next((ending for ending in endings if ending in places), None)
-            if places.get(found) is not None:
-                return places[found]
-    return None
 
 
 def list_folder(path):

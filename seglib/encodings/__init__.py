@@ -1,7 +1,5 @@
 """Masks from files: as ids, as colours, or black and white, decided once for a whole data set."""
 
-import collections
-import concurrent.futures
 import dataclasses
 import warnings
 
@@ -9,64 +7,40 @@ import numpy as np
 
 from seglib import masks
 from seglib.classes.files import CUSTOMARY_IGNORE_LABEL
-from seglib.images import ONE_CHANNEL, DatasetError, convert_to_rgb, open_picture, read_image
-from seglib.progress import show_progress
+from seglib.encodings.surveys import (
+    LOSSY_FORMATS,
+    NOISE_DISTANCE,
+    Survey,
+    add_up,
+    is_color,
+    looks_binary,
+    read_values,
+    shows_by_alpha,
+    survey_masks,
+    survey_picture,
+    take_grey,
+)
+from seglib.images import DatasetError, convert_to_rgb, open_picture, read_image
+
+__all__ = [
+    "ENCODINGS",
+    "Survey",
+    "choose_encoding",
+    "explain_sizes",
+    "ignore_customary",
+    "read_labels",
+    "read_mask",
+    "read_pair",
+    "survey_masks",
+]
 
 MAX_UNKNOWN_SHARE = 0.01  # of a mask's pixels: more is no accident of drawing
 # The line between two CamVid colours passes a third at 17.8 or more, or right through it: within
 # 16, blends are told from shifted colours. JPEG shifts more; 24 and 64 read its masks best.
-NOISE_DISTANCE, UNKNOWN_DISTANCE = 16, 32
+UNKNOWN_DISTANCE = 32
 LOSSY_NOISE_DISTANCE, LOSSY_UNKNOWN_DISTANCE = 24, 64
-LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on, height and width change places
 ENCODINGS = ("ids", "colors", "binary")
-FEW = 16  # colour masks that are decoded to see whether they are grey
-
-
-@dataclasses.dataclass(frozen=True)
-class Survey:
-    """What the masks of a data set hold.
-
-    Args:
-        values: dict `{value: pixels}` of the masks with one channel.
-        shown: dict `{(r, g, b): pixels}`, the colours that those masks show.
-        palette: dict `{value: (r, g, b)}` of masks with a palette or one bit; the first one's
-            where they differ.
-        one_channel, colored: ints, how many masks are of which kind. Where all colour masks are
-            grey, they count as masks with one channel.
-        grey, lossy: ints, how many masks with one channel have no palette; are lossy.
-        conflict: bool, whether palettes show a value in different colours.
-    """
-
-    values: dict
-    shown: dict
-    palette: dict
-    one_channel: int
-    colored: int
-    grey: int
-    lossy: int
-    conflict: bool = False
-
-
-def survey_masks(paths, *, workers=None):
-    """Look at all masks: at the head of colour masks, at every value of those with one channel.
-
-    Args:
-        paths: sequence of paths. What cannot be read is passed over; reading it tells why.
-        workers: int or None, threads.
-
-    Returns:
-        Survey.
-    """
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        found = pool.map(_survey_mask, paths)
-        found = list(show_progress(found, total=len(paths), desc="looking at masks", unit="mask"))
-        colored = [path for path, (kind, *_) in zip(paths, found, strict=True) if kind == "color"]
-        few = colored[:: -(-len(colored) // FEW) or 1]
-        if colored and all(kind == "grey" for kind, *_ in pool.map(_survey_grey, few)):
-            found = [item for item in found if item[0] != "color"]
-            found += pool.map(_survey_grey, colored)
-    return _add_up(found)
 
 
 def choose_encoding(survey, classes, *, source="the masks"):
@@ -110,18 +84,6 @@ def choose_encoding(survey, classes, *, source="the masks"):
     if not are_ids and (survey.lossy or mostly_known):
         return "colors"
     return "ids"
-
-
-def looks_binary(survey):
-    """Whether masks with one channel are black and white, give or take what JPEG does to them."""
-    if survey.palette or not survey.values:
-        return False
-    values, counts = (np.array(list(part)) for part in (survey.values, survey.values.values()))
-    if values.min() < 0 or not 255 - NOISE_DISTANCE <= values.max() <= 255:
-        return False
-    noise = NOISE_DISTANCE if survey.lossy else 0
-    near = (values <= noise) | (values >= 255 - noise)
-    return bool(counts[near].sum() >= (0.9 if survey.lossy else 1) * counts.sum())
 
 
 def _agree(survey, classes):
@@ -194,13 +156,13 @@ def read_mask(path, classes, *, encoding="auto"):
     if is_color(picture):
         grey = take_grey(picture) if encoding in ("ids", "binary") else None
         picture, encoding = (picture, "colors") if grey is None else (grey, encoding)
-        if _shows_by_alpha(picture):
+        if shows_by_alpha(picture):
             raise DatasetError(
                 f"{path} has one colour and shows its classes by transparency: save it with "
                 "classes as colours or as ids"
             )
     elif encoding == "auto":
-        encoding = choose_encoding(_add_up([_survey_picture(picture, path)]), classes, source=path)
+        encoding = choose_encoding(add_up([survey_picture(picture, path)]), classes, source=path)
     if encoding == "colors":
         pixels = np.asarray(convert_to_rgb(picture, path))
         return masks.closest_labels(pixels, classes.mapping), pixels, lossy
@@ -238,118 +200,6 @@ def explain_sizes(image_path, image_shape, mask_path, mask_shape):
         f"{mask_path} is {mask_shape[0]}×{mask_shape[1]} (height × width) but its image "
         f"{image_path} is {image_shape[0]}×{image_shape[1]}: {advice}"
     )
-
-
-def is_color(picture):
-    """Whether a Pillow picture has more than one channel and no palette."""
-    return picture.mode not in ONE_CHANNEL
-
-
-def take_grey(picture):
-    """Return the one channel of a colour picture whose channels are all alike; else None."""
-    if _shows_by_alpha(picture):
-        return None
-    red, *others = convert_to_rgb(picture).split()
-    alike = all(np.array_equal(np.asarray(red), np.asarray(other)) for other in others)
-    return red if alike else None
-
-
-def read_values(picture, path="the mask"):
-    """Return the values of a picture with one channel or a palette, int `(height, width)`."""
-    if picture.mode in ("LA", "La", "PA"):
-        picture = picture.getchannel(0)
-    values = np.asarray(picture)
-    if values.dtype.kind == "f":
-        if not np.array_equal(values, np.round(values)):
-            raise DatasetError(f"{path} holds fractions: expected whole numbers, the classes' ids")
-        values = values.astype(np.int64)
-    return values.astype(np.uint8) if values.dtype == bool else values
-
-
-def _survey_mask(path):
-    """`(kind, lossy, {value: pixels}, {value: color})` of a mask; the last two for one channel."""
-    try:
-        picture = open_picture(path, decode=False)
-        if is_color(picture):
-            return "color", picture.format in LOSSY_FORMATS, {}, {}
-        return _survey_picture(open_picture(path), path)
-    except DatasetError:
-        return "unreadable", False, {}, {}
-
-
-def _survey_grey(path):
-    """As `_survey_mask`, of a colour mask that is grey."""
-    try:
-        picture = open_picture(path)
-    except DatasetError:
-        return "unreadable", False, {}, {}
-    grey, lossy = take_grey(picture), picture.format in LOSSY_FORMATS
-    if grey is None:
-        return "color", lossy, {}, {}
-    _, _, counts, colors = _survey_picture(grey, path)
-    return "grey", lossy, counts, colors
-
-
-def _survey_picture(picture, path):
-    values = read_values(picture, path)
-    if values.dtype == np.uint8:
-        counts = np.bincount(values.ravel(), minlength=256)
-        found = np.flatnonzero(counts)
-        counts = dict(zip(found.tolist(), counts[found].tolist(), strict=True))
-    else:
-        counts = dict(zip(*(part.tolist() for part in np.unique(values, return_counts=True)),
-                          strict=True))  # fmt: skip
-    return (
-        "palette" if picture.mode in ("P", "PA", "1") else "grey",
-        picture.format in LOSSY_FORMATS,
-        counts,
-        _find_colors(picture, list(counts)),
-    )
-
-
-def _find_colors(picture, values):
-    """The colour in which a picture shows each of its values."""
-    if picture.mode in ("P", "PA"):
-        palette = np.zeros((256, 3), int)
-        given = np.array(picture.getpalette("RGB"), int).reshape(-1, 3)
-        palette[: len(given)] = given
-        return {value: tuple(palette[value].tolist()) for value in values}
-    if picture.mode == "1":
-        return {value: (255 * value,) * 3 for value in values}
-    if picture.mode in ("L", "LA", "La"):
-        return {value: (value,) * 3 for value in values}
-    return {}
-
-
-def _add_up(surveyed):
-    """Survey of what `_survey_mask` found in each mask."""
-    values, shown, palette = collections.Counter(), collections.Counter(), {}
-    kinds, conflict = collections.Counter(), False
-    for kind, lossy, counts, colors in surveyed:
-        kinds.update([kind, "lossy"] if lossy else [kind])
-        values.update(counts)
-        for value, color in colors.items():
-            shown[color] += counts[value]
-            if kind == "palette":
-                conflict |= palette.setdefault(value, color) != color
-    one_channel = kinds["grey"] + kinds["palette"]
-    return Survey(
-        values=dict(values),
-        shown=dict(shown),
-        palette=palette,
-        one_channel=one_channel,
-        colored=kinds["color"],
-        grey=kinds["grey"],
-        lossy=kinds["lossy"],
-        conflict=conflict,
-    )
-
-
-def _shows_by_alpha(picture):
-    if picture.mode != "RGBA":
-        return False
-    *colors, (low, high) = picture.getextrema()
-    return low < high and all(lowest == highest for lowest, highest in colors)
 
 
 def _check_unknown_colors(pixels, labels, classes, path, lossy):
