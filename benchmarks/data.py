@@ -27,7 +27,7 @@ import seglib
 
 CAMVID = os.environ.get("CAMVID_DIR", "data/camvid")
 SIZE, LARGE = (128, 128), (256, 256)
-SIZES, ORIGINALS = (1_000, 5_000, 20_000, 50_000), 300
+SIZES, ORIGINALS = (1_000, 5_000), 300
 STEPS, BATCH_SIZE, FILTERS = 24, 4, (8, 16, 32, 64)
 LIMIT = 2000  # MB of anonymous memory while 50,000 pairs train
 

@@ -6,29 +6,10 @@ import keras
 from keras import layers, ops
 
 from seglib.classes import ClassTable
+from seglib.encoders import create_encoder
+from seglib.encoders.padding import PadToMultiple
 from seglib.fitting import check_fit
 from seglib.images import check_image_size
-
-
-@keras.saving.register_keras_serializable(package="seglib")
-class PadToMultiple(layers.Layer):
-    """Pad height and width with zeros, at the bottom and right, to multiples of an int."""
-
-    def __init__(self, multiple, **kwargs):
-        super().__init__(**kwargs)
-        self.multiple = multiple
-
-    def call(self, x):
-        padding = [-size % self.multiple for size in ops.shape(x)[1:3]]
-        return ops.pad(x, [[0, 0], [0, padding[0]], [0, padding[1]], [0, 0]])
-
-    def compute_output_shape(self, input_shape):
-        batch, *size, channels = input_shape
-        padded = [None if side is None else side + -side % self.multiple for side in size]
-        return (batch, *padded, channels)
-
-    def get_config(self):
-        return {**super().get_config(), "multiple": self.multiple}
 
 
 @keras.saving.register_keras_serializable(package="seglib")
@@ -61,9 +42,11 @@ def create_unetpp_model(
     input_shape,
     *,
     num_classes,
-    filters=(32, 64, 128, 256, 512),
+    filters=None,
     deep_supervision=True,
     dropout=0.1,
+    encoder=None,
+    encoder_weights="imagenet",
     seed=0,
 ):
     """Create U-Net++: a U-Net whose skip connections are nested, densely connected blocks.
@@ -72,14 +55,24 @@ def create_unetpp_model(
     that each X(0, j) is the end of a complete smaller U-Net. Under deep supervision
     each has a head; `prune` cuts the model at one of them.
 
+    With an `encoder`, its feature maps are the nodes X(i, 0). The first has stride 2, so
+    that row 0 works at half the resolution and the heads double it.
+
     Args:
         input_shape: `(height, width, 3)`, None for sizes that vary. Sizes that do not
             divide by 2 to the power of the depth are padded and cropped inside.
         num_classes: int, an ignored class of the table included.
-        filters: 2 to 6 ints, channels of each level from full resolution down.
-        deep_supervision: bool. True gives a head to each of X(0, 1)…X(0, J), J being
-            `len(filters) - 1`; the last output is the final head. False: that one only.
-        dropout: float in [0, 1), in the two deepest encoder blocks.
+        filters: 2 to 6 ints, channels of each level from full resolution down; None for
+            32, 64, 128, 256, 512. With an encoder 1 to 4 ints, channels of the decoder's
+            rows from stride 2 down; None for 32, 48, 64, 96.
+        deep_supervision: bool. True gives a head to each of X(0, 1)…X(0, J), J being the
+            number of rows with a decoder; the last output is the final head. False: that
+            one only.
+        dropout: float in [0, 1), in the two deepest encoder blocks, or on the two deepest
+            maps of an encoder.
+        encoder, encoder_weights: name and weights as of `seglib.encoders.create_encoder`,
+            such as "efficientnet_lite0", whose pretrained weights the requirements bring;
+            None for blocks of the model's own.
         seed: int, from which all weights are drawn.
 
     Returns:
@@ -92,18 +85,25 @@ def create_unetpp_model(
     Source: Zhou et al. 2018, "UNet++: A Nested U-Net Architecture for Medical Image
     Segmentation", section 3; Zhou et al. 2020, section III (pruning, section III-C).
     """
-    blocks = _Blocks(input_shape, num_classes, filters, dropout, seed)
+    if filters is None:
+        filters = (32, 64, 128, 256, 512) if encoder is None else (32, 48, 64, 96)
+    if encoder is None:
+        blocks = _Blocks(input_shape, num_classes, filters, dropout, seed)
+    else:
+        blocks = _EncoderBlocks(
+            encoder, encoder_weights, input_shape, num_classes, filters, dropout, seed
+        )
     image, x = blocks.create_input()
     nodes = {}
-    for i in range(len(filters)):
-        x = nodes[i, 0] = blocks.encode(x if i == 0 else blocks.pool(x, i), i)
+    for i, node in enumerate(blocks.encode_all(x)):
+        nodes[i, 0] = node
         for j in range(1, i + 1):  # the diagonal that this level completes
             row = i - j
             up = blocks.enlarge(nodes[row + 1, j - 1], row, j)
             skips = [nodes[row, k] for k in range(j)]
             nodes[row, j] = blocks.decode([*skips, up], row, j)
-    first = 1 if deep_supervision else len(filters) - 1
-    heads = [blocks.create_head(nodes[0, j], image, j) for j in range(first, len(filters))]
+    first = 1 if deep_supervision else blocks.depth
+    heads = [blocks.create_head(nodes[0, j], image, j) for j in range(first, blocks.depth + 1)]
     return keras.Model(image, heads if len(heads) > 1 else heads[0], name="unetpp")
 
 
@@ -122,10 +122,8 @@ def create_unet_model(
     """
     blocks = _Blocks(input_shape, num_classes, filters, dropout, seed)
     image, x = blocks.create_input()
-    skips = []
-    for i in range(len(filters)):
-        x = blocks.encode(x if i == 0 else blocks.pool(x, i), i)
-        skips.append(x)
+    skips = list(blocks.encode_all(x))
+    x = skips[-1]
     for i in reversed(range(len(filters) - 1)):
         j = len(filters) - 1 - i
         x = blocks.decode([skips[i], blocks.enlarge(x, i, j)], i, j)
@@ -223,8 +221,10 @@ def model_fit(model):
 def set_precision(model, policy):
     """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32."""
     for layer in model.layers:
+        # In bfloat16 a processor takes 2 to 4 times as long for the gradients of depthwise kernels.
+        is_slow = isinstance(layer, layers.DepthwiseConv2D) and policy == "mixed_bfloat16"
         if not isinstance(layer, ClassLogits):
-            layer.dtype_policy = policy
+            layer.dtype_policy = "float32" if is_slow else policy
     model.dtype_policy = policy
 
 
@@ -237,10 +237,13 @@ def _copy_model(model):
 class _Blocks:
     """The pieces that both models are made of, named by their place X(i, j)."""
 
+    counts = (2, 6)
+
     def __init__(self, input_shape, num_classes, filters, dropout, seed):
         self.filters = tuple(filters)
-        if not 2 <= len(self.filters) <= 6 or min(self.filters) < 1:
-            raise ValueError(f"expected 2 to 6 filter counts, received {filters}")
+        least, most = self.counts
+        if not least <= len(self.filters) <= most or min(self.filters) < 1:
+            raise ValueError(f"expected {least} to {most} filter counts, received {filters}")
         if len(input_shape) != 3 or input_shape[2] != 3:
             raise ValueError(f"expected an input shape (height, width, 3), received {input_shape}")
         check_image_size([side or 32 for side in input_shape[:2]])
@@ -250,15 +253,22 @@ class _Blocks:
             raise ValueError(f"expected a dropout in [0, 1), received {dropout}")
         self.input_shape, self.num_classes = tuple(input_shape), num_classes
         self.dropout, self.seed, self.drawn = dropout, seed, 0
+        self.depth = len(self.filters) - 1  # of the deepest level, from 0
 
     def create_input(self):
         image = keras.Input(self.input_shape, name="image")
         x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(image)  # to [-1, 1]
-        return image, PadToMultiple(2 ** (len(self.filters) - 1), name="pad")(x)
+        return image, PadToMultiple(2**self.depth, name="pad")(x)
 
-    def encode(self, x, level):
-        x = self.convolve_twice(x, level, f"x_{level}_0")
-        if self.dropout and level >= max(1, len(self.filters) - 2):
+    def encode_all(self, x):
+        """Yield X(i, 0) of each level, made when it is asked for: what is drawn has an order."""
+        for i in range(self.depth + 1):
+            x = self.convolve_twice(x if i == 0 else self.pool(x, i), i, f"x_{i}_0")
+            x = self.drop(x, i)
+            yield x
+
+    def drop(self, x, level):
+        if self.dropout and level >= max(1, self.depth - 1):
             x = layers.Dropout(self.dropout, seed=self.next_seed(), name=f"x_{level}_0_drop")(x)
         return x
 
@@ -299,10 +309,12 @@ class _Blocks:
         name = f"head_{column}"
         # With a 1×1 convolution alone, as in the paper, heads learn the first epochs more slowly.
         x = self.convolve(x, self.filters[0], name)
-        x = layers.Conv2D(
-            self.num_classes, 1, kernel_initializer=self.draw_weights(), name=f"{name}_classes"
+        return ClassLogits(name=name)(self.score(x, f"{name}_classes"), image)
+
+    def score(self, x, name):
+        return layers.Conv2D(
+            self.num_classes, 1, kernel_initializer=self.draw_weights(), name=name
         )(x)
-        return ClassLogits(name=name)(x, image)
 
     def draw_weights(self):
         return keras.initializers.HeNormal(seed=self.next_seed())
@@ -310,3 +322,29 @@ class _Blocks:
     def next_seed(self):
         self.drawn += 1
         return self.seed * 10_000 + self.drawn
+
+
+class _EncoderBlocks(_Blocks):
+    """The same above a pretrained encoder, which has one level more than the decoder rows."""
+
+    counts = (1, 4)
+
+    def __init__(self, encoder, weights, input_shape, num_classes, filters, dropout, seed):
+        super().__init__(input_shape, num_classes, filters, dropout, seed)
+        self.depth = len(self.filters)
+        self.encoder = create_encoder(
+            encoder, self.input_shape, weights=weights, levels=self.depth + 1, seed=seed
+        )
+
+    def create_input(self):
+        return self.encoder.input, self.encoder.outputs
+
+    def encode_all(self, x):
+        for i, node in enumerate(x):
+            yield self.drop(node, i)
+
+    def score(self, x, name):
+        """Each pixel at stride 2 scores four of the picture's."""
+        return layers.Conv2DTranspose(
+            self.num_classes, 2, strides=2, kernel_initializer=self.draw_weights(), name=name
+        )(x)

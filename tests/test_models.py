@@ -8,6 +8,9 @@ from keras_checks import check_layer
 
 import seglib
 from seglib.classes import ClassTable
+from seglib.encoders import encoder_layers
+from seglib.encoders.lite import find_weights
+from seglib.encoders.torch_files import read_torch_arrays
 from seglib.models import (
     ClassLogits,
     PadToMultiple,
@@ -244,3 +247,115 @@ def test_models_and_losses_are_free_of_tensorflow():
         text = (folder / f"{name}.py").read_text()
         assert "tensorflow" not in text
         assert "tf." not in text
+
+
+def create_with_encoder(size=(64, 64), **options):
+    options = {"num_classes": 3, "filters": (4, 6), "encoder": "efficientnet_lite0", **options}
+    return create_unetpp_model((*size, 3), **options)
+
+
+def test_maps_of_an_encoder_are_the_first_nodes():
+    f, classes, channels = (8, 10, 12, 14), 5, (16, 24, 40, 112, 320)
+    model = create_with_encoder(filters=f, num_classes=classes, encoder_weights=None)
+    expected = sum(layer.count_params() for layer in encoder_layers(model))
+    assert expected == 2_998_304  # of EfficientNet-Lite0 without its head
+    for row in range(4):
+        for column in range(1, 5 - row):
+            node = model.get_layer(f"x_{row}_{column}_join").output
+            assert node.shape == (None, 32 >> row, 32 >> row, channels[row] + column * f[row])
+            below = channels[row + 1] if column == 1 else f[row + 1]
+            expected += 4 * below * f[row] + f[row]
+            expected += count_block(node.shape[-1], f[row])
+    # Each of a head's pixels scores four of the picture's.
+    expected += 4 * (count_head(f[0], f[0], classes) + 3 * f[0] * classes)
+    assert model.count_params() == expected
+    assert [output.shape for output in model.outputs] == [(None, 64, 64, classes)] * 4
+    dropped = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert sorted(dropped) == ["x_3_0_drop", "x_4_0_drop"]
+
+
+def test_a_pretrained_encoder_brings_its_weights_and_the_seed_the_others():
+    first, second = (create_with_encoder(seed=seed) for seed in (1, 2))
+    kernels = read_torch_arrays(find_weights())["_conv_stem.weight"].transpose(2, 3, 1, 0)
+    for model in (first, second):
+        np.testing.assert_array_equal(
+            model.get_layer("encoder_stem_conv").get_weights()[0], kernels
+        )
+    pairs = [model.get_layer("x_0_1_a_conv").get_weights()[0] for model in (first, second)]
+    assert (pairs[0] != pairs[1]).any()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@pytest.mark.parametrize("supervised", [True, False])
+def test_an_encoder_takes_one_to_four_rows_and_any_classes(rows, supervised):
+    model = create_with_encoder(
+        (32, 32),
+        num_classes=2 + 40 * rows,
+        filters=(4,) * rows,
+        deep_supervision=supervised,
+        encoder_weights=None,
+    )
+    heads = [layer.name for layer in model.layers if isinstance(layer, ClassLogits)]
+    assert heads == [f"head_{j}" for j in range(1 if supervised else rows, rows + 1)]
+    assert model.outputs[-1].shape == (None, 32, 32, 2 + 40 * rows)
+
+
+def test_decoders_of_encoders_have_widths_of_their_own():
+    model = create_with_encoder((32, 32), filters=None, encoder_weights=None)
+    widths = [model.get_layer(f"x_{row}_1_a_conv").filters for row in range(4)]
+    assert widths == [32, 48, 64, 96]
+    with pytest.raises(ValueError, match="1 to 4 filter counts"):
+        create_with_encoder(filters=(4,) * 5)
+
+
+@pytest.mark.parametrize("encoder", ["efficientnet_lite0", "MobileNetV2"])
+def test_with_an_encoder_sizes_are_padded_heads_pruned_and_models_saved(encoder, tmp_path):
+    options = {"encoder": encoder, "encoder_weights": None}
+    fixed, free = (create_with_encoder(size, **options) for size in ((33, 47), (None, None)))
+    set_model_classes(fixed, TABLE)
+    x = images(2, 33, 47)
+    outputs = fixed.predict_on_batch(x)
+    assert [output.shape for output in outputs] == [(2, 33, 47, 3)] * 2
+    for answer, expected in zip(free.predict_on_batch(x), outputs, strict=True):
+        np.testing.assert_allclose(answer, expected, atol=1e-4)
+
+    pruned = prune(fixed, 1)
+    np.testing.assert_array_equal(pruned.predict_on_batch(x), outputs[0])
+    assert model_classes(pruned) == TABLE
+    assert len(encoder_layers(pruned)) < len(encoder_layers(fixed))
+
+    fixed.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert model_classes(loaded) == TABLE
+    for answer, expected in zip(loaded.predict_on_batch(x), outputs, strict=True):
+        np.testing.assert_array_equal(answer, expected)
+    assert copy_weights(loaded, fixed) == []
+
+
+def test_a_model_with_a_pretrained_encoder_learns():
+    model = create_with_encoder((32, 32))
+    labels = np.random.default_rng(0).integers(0, 3, (2, 32, 32, 1))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-2), [loss] * 2)
+    values = [model.train_on_batch(images(2, 32, 32), [labels] * 2)[0] for _ in range(4)]
+    assert np.isfinite(values).all()
+    assert values[-1] < values[0]
+
+
+def test_low_precision_leaves_depthwise_kernels_in_float32():
+    model = create_with_encoder()
+    x = images(1, 64, 64)
+    expected = model.predict_on_batch(x)[-1]
+    set_precision(model, "mixed_bfloat16")
+    assert model.get_layer("encoder_block_1_expand_conv").compute_dtype == "bfloat16"
+    assert model.get_layer("encoder_block_1_depthwise_conv").compute_dtype == "float32"
+    model.compile("sgd", ["mse"] * 2)
+    answer = model.predict_on_batch(x)[-1]
+    assert answer.dtype == np.float32
+    assert (answer != expected).any()
+    np.testing.assert_allclose(answer, expected, atol=0.05 * np.abs(expected).max())
+    assert np.isfinite(model.train_on_batch(x, [np.zeros((1, 64, 64, 3))] * 2)).all()
+    set_precision(model, "mixed_float16")
+    assert model.get_layer("encoder_block_1_depthwise_conv").compute_dtype == "float16"
+    set_precision(model, "float32")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}

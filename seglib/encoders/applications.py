@@ -53,8 +53,15 @@ def _create(create, name, weights, x):
             f"there is no file {weights} with weights of {name}: give its path, "
             '"imagenet" to have Keras download them, or None to start from random ones'
         )
+    if weights not in (None, "imagenet") and name.lower().startswith("efficientnetb"):
+        raise ValueError(
+            f'{name} with weights of a path lacks a scaling that Keras adds for "imagenet" alone: '
+            "put the file into models/ of a folder that KERAS_HOME names, or take EfficientNetV2B0"
+        )
     try:
-        return create(include_top=False, weights=weights, input_tensor=x)
+        return create(
+            include_top=False, weights=weights if weights is None else str(weights), input_tensor=x
+        )
     except Exception as error:  # Keras raises many kinds, and plain Exception for downloads
         if weights is None:
             raise
@@ -103,6 +110,8 @@ def _copy(original, image, seed, keep_weights):
     seeds, numbers, pairs = itertools.count(seed * 10_000 + 5_000), itertools.count(), []
 
     def copy_layer(layer):
+        if not isinstance(layer, layers.Layer):  # an operation, which some versions do not name
+            return type(layer).from_config(layer.get_config())
         name = f"encoder_{_stable_name(layer, numbers)}"
         if isinstance(layer, layers.Normalization):  # it loses its numbers with set_weights
             deviation = np.sqrt(ops.convert_to_numpy(layer.variance)).ravel()
@@ -124,10 +133,9 @@ def _copy(original, image, seed, keep_weights):
 
 def _stable_name(layer, numbers):
     """A layer's name, counted anew where Keras counts through all models of a session."""
-    automatic = keras.src.utils.naming.to_snake_case(type(layer).__name__)
-    if re.fullmatch(rf"{automatic}(_\d+)?", layer.name):
-        return f"{automatic}_{next(numbers)}"
-    return layer.name
+    name = re.sub(r"_\d+$", "", layer.name)
+    is_automatic = name.replace("_", "") == type(layer).__name__.lower()
+    return f"{name}_{next(numbers)}" if is_automatic else layer.name
 
 
 def _set_seeds(config, seeds):

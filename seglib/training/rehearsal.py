@@ -88,7 +88,7 @@ def _steps(run_dir):
 
 
 def _write(few, file):
-    story = {"classes": few.classes.to_dict(), "fingerprint": few.fingerprint}
+    story = {"classes": few.classes.to_dict(), "fingerprint": few.fingerprint, "fit": few.fit}
     arrays = {
         f"{name}_{part}": getattr(getattr(few, name), part)
         for name in ("train", "val")
@@ -106,4 +106,4 @@ def _read(file):
             for name in ("train", "val")
         )
     size, fingerprint = train.images.shape[1:3], story["fingerprint"]
-    return PreparedDataset(None, size, fingerprint, classes, train, val, val[:0])
+    return PreparedDataset(None, size, fingerprint, classes, train, val, val[:0], story["fit"])

