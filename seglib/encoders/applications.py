@@ -78,9 +78,9 @@ def _preprocess(x, preprocess):
 
     What it makes of black and of each of the primary colours tells which one.
     """
-    probe = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype("float32").reshape(4, 1, 3)
-    black, *primaries = np.asarray(preprocess(probe.copy()))[:, 0]
-    slopes = np.array(primaries) - black
+    probe = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)]).astype("float32")
+    black, *primaries = np.asarray(preprocess(probe.reshape(4, 1, 3)))[:, 0]
+    slopes = (np.array(primaries) - black) / 255
     order = np.abs(slopes).argmax(axis=0)
     scale = slopes[order, range(3)]
     if (order != range(3)).any():
