@@ -99,10 +99,13 @@ def read_splits(path, root):
         dict split -> list of `(image path, mask path)`; all three splits.
 
     Raises:
+        FileNotFoundError: there is no such table.
         DatasetError: the table has other columns, an unknown split, a file that is missing, or
             a picture twice; the message names the line.
     """
     pairs, places = {name: [] for name in NAMES}, {}
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no splits at {path}: Dataset.write_splits makes such a file")
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file)
         columns = next(reader, [])

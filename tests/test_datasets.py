@@ -419,3 +419,5 @@ def test_splits_are_written_and_read_again(drives, tmp_path):
     for name, split in dealt.splits.items():
         assert again.splits[name].pairs == split.pairs
         assert again.splits[name].names == split.names
+    with pytest.raises(FileNotFoundError, match=r"no splits at .*gone.csv: Dataset.write_splits"):
+        open_dataset(drives.path, splits=tmp_path / "gone.csv")

@@ -218,7 +218,11 @@ def test_applications_compute_what_keras_does(tmp_path, name):
     np.testing.assert_allclose(answer, expected, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", ["ResNet50", "MobileNet", "DenseNet121", "VGG16"])
+@pytest.mark.parametrize(
+    "name",
+    ["MobileNet", *(pytest.param(name, marks=pytest.mark.long)
+                    for name in ("ResNet50", "DenseNet121", "VGG16"))],
+)  # fmt: skip
 def test_pictures_are_normalized_as_keras_does(name):
     encoder = create_encoder(name, (32, 32, 3), weights=None, levels=1)
     scaled = keras.Model(encoder.input, encoder.get_layer("encoder_scale").output)
