@@ -217,6 +217,10 @@ def test_augmented_and_mixed_batches_are_a_function_of_seed_and_step():
     assert (whole[0][0] != whole[3][0]).any()
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="with several workers Keras gives other backends the first batches in another order",
+)
 def test_keras_workers_keep_order_and_stop():
     """Even of an endless run; `seglib.train` needs none, a caller may want them."""
     split = make_split(5, 0)
