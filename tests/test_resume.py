@@ -1,5 +1,6 @@
 """Runs that are killed, damaged, moved, stopped and started twice."""
 
+import dataclasses
 import errno
 import importlib.util
 import json
@@ -60,6 +61,13 @@ def test_the_rehearsal_kills_a_process_and_resumes():
     assert without_timings(undisturbed.history).equals(without_timings(resumed.history))
     assert_same_weights(undisturbed.model, resumed.model)
     assert len(resumed.history) == 4
+
+
+def test_the_rehearsal_keeps_how_pictures_were_fitted():
+    fitted = dataclasses.replace(make_dataset(), fit="letterbox")
+    undisturbed, resumed = seglib.rehearse_kill(fitted)
+    assert seglib.model_fit(resumed.model) == "letterbox"
+    assert_same_weights(undisturbed.model, resumed.model)
 
 
 def test_a_rehearsal_that_cannot_be_killed_says_what_happened(monkeypatch):

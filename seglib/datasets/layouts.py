@@ -337,22 +337,26 @@ def _split(path, reading, others):
 
 def _expect(reading):
     """`(name of the first missing mask, its folder, name of the first missing image, folder)`."""
-    rule, (image, mask) = reading.rule, reading.pairs[0]
-    missing_mask = missing_image = ""
-    image_folder, mask_folder = image.path.parent, mask.path.parent
-    if reading.without_mask:
-        lonely = reading.without_mask[0]
-        same = [m.path.parent for i, m in reading.pairs if i.folder == lonely.folder]
-        mask_folder = same[0] if same else mask_folder
-        stem = rule.name_image(lonely)
-        missing_mask = rule.prefix + (stem[2] if stem else lonely.stem) + rule.ending
-    if reading.without_image:
-        lonely = reading.without_image[0]
-        same = [i.path.parent for i, m in reading.pairs if m.folder == lonely.folder]
-        image_folder = same[0] if same else image_folder
-        stem = rule.name_mask(lonely)
-        missing_image = rule.image_prefix + (stem[2] if stem else lonely.stem) + rule.image_ending
-    return missing_mask, mask_folder, missing_image, image_folder
+    rule = reading.rule
+    mask, mask_folder = _expect_half(reading.without_mask, rule.name_image, reading.pairs)
+    turned = [(mask, image) for image, mask in reading.pairs]
+    image, image_folder = _expect_half(reading.without_image, rule.name_mask, turned)
+    return (
+        rule.prefix + mask + rule.ending,
+        mask_folder,
+        rule.image_prefix + image + rule.image_ending,
+        image_folder,
+    )
+
+
+def _expect_half(lonely, name, pairs):
+    """What the other half of the first lonely picture shares with it, and where it should be."""
+    if not lonely:
+        return "", pairs[0][1].path.parent
+    first = lonely[0]
+    beside = (other.path.parent for one, other in pairs if one.folder == first.folder)
+    common = name(first)
+    return common[2] if common else first.stem, next(beside, pairs[0][1].path.parent)
 
 
 def list_folder(path):
