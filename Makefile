@@ -8,6 +8,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+# Campaigns of hours are started by hand.
+BENCHMARKS := $(filter-out $(patsubst %,benchmarks/%.py,timing camvid ablation yardstick),$(wildcard benchmarks/*.py))
 BACKEND_TESTS := tests/test_models.py tests/test_losses.py tests/test_inference.py tests/test_training.py
 
 .PHONY: demo test test-long bench notebooks lint
@@ -30,7 +32,7 @@ test-long: $(BIN)/installed-jax
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not long" $(BACKEND_TESTS)
 
 bench: $(BIN)/installed
-	for script in $(filter-out benchmarks/timing.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(BENCHMARKS); do $(BIN)/python $$script || exit 1; done
 
 # As under nbval: the same start-up messages, and no progress bars.
 notebooks: $(BIN)/installed

@@ -6,10 +6,11 @@ import keras
 from keras import layers, ops
 
 from seglib.classes import ClassTable
-from seglib.encoders import create_encoder
+from seglib.encoders import create_encoder, encoder_layers, freeze_encoder
 from seglib.encoders.padding import PadToMultiple
 from seglib.fitting import check_fit
 from seglib.images import check_image_size
+from seglib.normalization import BatchNormalization
 
 
 @keras.saving.register_keras_serializable(package="seglib")
@@ -45,8 +46,13 @@ def create_unetpp_model(
     filters=None,
     deep_supervision=True,
     dropout=0.1,
+    convolutions=2,
+    stride=1,
+    detail=0,
     encoder=None,
     encoder_weights="imagenet",
+    frozen_rows=0,
+    frozen_depthwise=False,
     seed=0,
 ):
     """Create U-Net++: a U-Net whose skip connections are nested, densely connected blocks.
@@ -70,9 +76,18 @@ def create_unetpp_model(
             one only.
         dropout: float in [0, 1), in the two deepest encoder blocks, or on the two deepest
             maps of an encoder.
+        convolutions: 1 or 2, of each node that joins others; the paper has 2.
+        stride: 1 or 2. With 2 the first convolution halves the picture, so that row 0 works at
+            half the resolution, as with an encoder, and the heads double it.
+        detail: int, channels of a convolution that shows the picture itself to the heads, where
+            row 0 has half its resolution; 0 for none. It helps thin things.
         encoder, encoder_weights: name and weights as of `seglib.encoders.create_encoder`,
             such as "efficientnet_lite0", whose pretrained weights the requirements bring;
             None for blocks of the model's own.
+        frozen_rows: int, how many rows of the encoder keep its weights as they are, from stride
+            2 down; see `seglib.freeze_encoder`.
+        frozen_depthwise: bool. True keeps its depthwise kernels as they are in all rows: their
+            gradients are the dearest for what they change.
         seed: int, from which all weights are drawn.
 
     Returns:
@@ -87,11 +102,12 @@ def create_unetpp_model(
     """
     if filters is None:
         filters = (32, 64, 128, 256, 512) if encoder is None else (32, 48, 64, 96)
+    shape = {"convolutions": convolutions, "stride": stride, "detail": detail}
     if encoder is None:
-        blocks = _Blocks(input_shape, num_classes, filters, dropout, seed)
+        blocks = _Blocks(input_shape, num_classes, filters, dropout, seed, **shape)
     else:
         blocks = _EncoderBlocks(
-            encoder, encoder_weights, input_shape, num_classes, filters, dropout, seed
+            encoder, encoder_weights, input_shape, num_classes, filters, dropout, seed=seed, **shape
         )
     image, x = blocks.create_input()
     nodes = {}
@@ -104,7 +120,13 @@ def create_unetpp_model(
             nodes[row, j] = blocks.decode([*skips, up], row, j)
     first = 1 if deep_supervision else blocks.depth
     heads = [blocks.create_head(nodes[0, j], image, j) for j in range(first, blocks.depth + 1)]
-    return keras.Model(image, heads if len(heads) > 1 else heads[0], name="unetpp")
+    model = keras.Model(image, heads if len(heads) > 1 else heads[0], name="unetpp")
+    if frozen_rows:
+        freeze_encoder(model, frozen_rows - 1)
+    if frozen_depthwise:
+        for layer in encoder_layers(model):
+            layer.trainable &= not isinstance(layer, layers.DepthwiseConv2D)
+    return model
 
 
 def create_unet_model(
@@ -239,7 +261,8 @@ class _Blocks:
 
     counts = (2, 6)
 
-    def __init__(self, input_shape, num_classes, filters, dropout, seed):
+    def __init__(self, input_shape, num_classes, filters, dropout, seed, *, convolutions=2,
+                 stride=1, detail=0):  # fmt: skip
         self.filters = tuple(filters)
         least, most = self.counts
         if not least <= len(self.filters) <= most or min(self.filters) < 1:
@@ -251,6 +274,13 @@ class _Blocks:
             raise ValueError(f"expected at least 2 classes, received {num_classes}")
         if not 0 <= dropout < 1:
             raise ValueError(f"expected a dropout in [0, 1), received {dropout}")
+        for name, value in (("convolutions", convolutions), ("stride", stride)):
+            if value not in (1, 2):
+                raise ValueError(f"expected {name} to be 1 or 2, received {value}")
+        if detail and stride == 1:
+            raise ValueError(f"detail={detail} needs stride=2: at stride 1, row 0 has every pixel")
+        self.convolutions, self.stride, self.detail = convolutions, stride, detail
+        self.detail_map = None
         self.input_shape, self.num_classes = tuple(input_shape), num_classes
         self.dropout, self.seed, self.drawn = dropout, seed, 0
         self.depth = len(self.filters) - 1  # of the deepest level, from 0
@@ -258,12 +288,12 @@ class _Blocks:
     def create_input(self):
         image = keras.Input(self.input_shape, name="image")
         x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(image)  # to [-1, 1]
-        return image, PadToMultiple(2**self.depth, name="pad")(x)
+        return image, PadToMultiple(self.stride * 2**self.depth, name="pad")(x)
 
     def encode_all(self, x):
         """Yield X(i, 0) of each level, made when it is asked for: what is drawn has an order."""
         for i in range(self.depth + 1):
-            x = self.convolve_twice(x if i == 0 else self.pool(x, i), i, f"x_{i}_0")
+            x = self.convolve_all(x if i == 0 else self.pool(x, i), i, f"x_{i}_0", 2)
             x = self.drop(x, i)
             yield x
 
@@ -286,35 +316,50 @@ class _Blocks:
 
     def decode(self, inputs, level, column):
         x = layers.Concatenate(name=f"x_{level}_{column}_join")(inputs)
-        return self.convolve_twice(x, level, f"x_{level}_{column}")
+        return self.convolve_all(x, level, f"x_{level}_{column}", self.convolutions)
 
-    def convolve_twice(self, x, level, name):
-        x = self.convolve(x, self.filters[level], f"{name}_a")
-        return self.convolve(x, self.filters[level], f"{name}_b")
+    def convolve_all(self, x, level, name, count):
+        for letter in "ab"[:count]:
+            stride = self.stride if f"{name}_{letter}" == "x_0_0_a" else 1
+            x = self.convolve(x, self.filters[level], f"{name}_{letter}", stride)
+        return x
 
-    def convolve(self, x, filters, name):
+    def convolve(self, x, filters, name, stride=1):
         x = layers.Conv2D(
             filters,
-            3,
+            3 * stride,  # at stride 2 a 3×3 of squares of 2×2 pixels: none is passed over
+            strides=stride,
             padding="same",
             use_bias=False,
             kernel_initializer=self.draw_weights(),
             name=f"{name}_conv",
         )(x)
         # Keras' default of 0.99 needs 500 steps to forget the start; short runs have 200.
-        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+        x = BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
         return layers.ReLU(name=f"{name}_relu")(x)
 
     def create_head(self, x, image, column):
         name = f"head_{column}"
+        if self.detail:
+            x = layers.Concatenate(name=f"{name}_join")([x, self.show_detail(image)])
         # With a 1×1 convolution alone, as in the paper, heads learn the first epochs more slowly.
         x = self.convolve(x, self.filters[0], name)
         return ClassLogits(name=name)(self.score(x, f"{name}_classes"), image)
 
+    def show_detail(self, image):
+        """What each square of 2×2 pixels and its neighbours look like, the same for all heads."""
+        if self.detail_map is None:
+            x = layers.Rescaling(1 / 127.5, offset=-1, name="detail_scale")(image)
+            x = PadToMultiple(2 ** (self.depth + 1), name="detail_pad")(x)
+            self.detail_map = self.convolve(x, self.detail, "detail", stride=2)
+        return self.detail_map
+
     def score(self, x, name):
-        return layers.Conv2D(
-            self.num_classes, 1, kernel_initializer=self.draw_weights(), name=name
-        )(x)
+        """Scores of each pixel of the picture: one, or the four of a square of 2×2."""
+        options = {"kernel_initializer": self.draw_weights(), "name": name}
+        if self.stride == 1:
+            return layers.Conv2D(self.num_classes, 1, **options)(x)
+        return layers.Conv2DTranspose(self.num_classes, 2, strides=2, **options)(x)
 
     def draw_weights(self):
         return keras.initializers.HeNormal(seed=self.next_seed())
@@ -329,8 +374,8 @@ class _EncoderBlocks(_Blocks):
 
     counts = (1, 4)
 
-    def __init__(self, encoder, weights, input_shape, num_classes, filters, dropout, seed):
-        super().__init__(input_shape, num_classes, filters, dropout, seed)
+    def __init__(self, encoder, weights, input_shape, *arguments, seed, **shape):
+        super().__init__(input_shape, *arguments, seed, **{**shape, "stride": 2})
         self.depth = len(self.filters)
         self.encoder = create_encoder(
             encoder, self.input_shape, weights=weights, levels=self.depth + 1, seed=seed
@@ -342,9 +387,3 @@ class _EncoderBlocks(_Blocks):
     def encode_all(self, x):
         for i, node in enumerate(x):
             yield self.drop(node, i)
-
-    def score(self, x, name):
-        """Each pixel at stride 2 scores four of the picture's."""
-        return layers.Conv2DTranspose(
-            self.num_classes, 2, strides=2, kernel_initializer=self.draw_weights(), name=name
-        )(x)

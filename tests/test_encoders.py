@@ -13,7 +13,7 @@ import pytest
 import skimage.data
 from small_runs import assert_same_run, make_dataset
 
-from seglib.encoders import EncoderAdamW, create_encoder, encoder_layers, freeze_encoder
+from seglib.encoders import create_encoder, encoder_layers, freeze_encoder
 from seglib.encoders.applications import application_names
 from seglib.encoders.lite import create_lite0_classifier, find_weights
 from seglib.encoders.torch_files import MAGIC, PROTOCOL, read_torch_arrays
@@ -330,49 +330,12 @@ def test_freezing_says_what_there_is():
         freeze_encoder(plain)
 
 
-def train_two_layers(optimizer, steps):
-    """Largest changes of an encoder's layer and of another one, and the weights after them."""
-    model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(3, name="encoder_a"), keras.layers.Dense(2)]
-    )
-    model.set_weights([np.full(weight.shape, 0.5) for weight in model.weights])
-    model.compile(optimizer, "mse")
-    for _ in range(steps):
-        model.train_on_batch(np.ones((2, 4)), np.ones((2, 2)))
-    weights = model.get_weights()
-    return np.abs(weights[0] - 0.5).max(), np.abs(weights[2] - 0.5).max(), weights
-
-
-@pytest.mark.parametrize("accumulation", [None, 2])
-def test_the_encoder_learns_at_its_share_of_the_rate(accumulation):
-    optimizer = EncoderAdamW(
-        1e-3, encoder_rate=0.25, weight_decay=0, gradient_accumulation_steps=accumulation
-    )
-    steps = train_two_layers(optimizer, accumulation or 1)[:2]
-    np.testing.assert_allclose(steps, [0.25e-3, 1e-3], rtol=1e-3)  # Adam's first is the rate
-    assert EncoderAdamW.from_config(optimizer.get_config()).encoder_rate == 0.25
-
-
-def test_at_a_share_of_one_it_is_adamw():
-    optimizers = keras.optimizers.AdamW(1e-3), EncoderAdamW(1e-3, encoder_rate=1)
-    weights = [train_two_layers(optimizer, 3)[2] for optimizer in optimizers]
-    for a, b in zip(*weights, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert [v.shape for v in optimizers[0].variables] == [v.shape for v in optimizers[1].variables]
-
-
-def test_a_share_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match=r"encoder_rate in \[0, 1\], received 2"):
-        EncoderAdamW(encoder_rate=2)
-
-
 def test_a_run_with_a_slow_and_partly_frozen_encoder_resumes_bit_for_bit(tmp_path):
     def run(folder, epochs):
         model = small_unetpp(filters=(4,))
         freeze_encoder(model, upto=0)
         return train(model, make_dataset(), run_dir=tmp_path / folder, epochs=epochs,
-                     optimizer=EncoderAdamW(1e-3, use_ema=True), schedule="constant",
-                     precision="float32")  # fmt: skip
+                     ema=True, schedule="constant", precision="float32")  # fmt: skip
 
     straight = run("straight", 2)
     run("resumed", 1)

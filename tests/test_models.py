@@ -85,6 +85,41 @@ def test_without_deep_supervision_only_the_last_head_is_there():
     assert not any("head_1" in layer.name for layer in model.layers)
 
 
+def test_at_stride_2_all_rows_have_half_the_size_and_heads_the_whole():
+    model = create_unetpp_model(
+        (32, 64, 3), num_classes=3, filters=(4, 6, 8), stride=2, detail=5, convolutions=1
+    )
+    assert [output.shape for output in model.outputs] == [(None, 32, 64, 3)] * 2
+    assert model.get_layer("x_0_0_b_relu").output.shape == (None, 16, 32, 4)
+    assert model.get_layer("x_2_0_b_relu").output.shape == (None, 4, 8, 8)
+    assert model.get_layer("detail_relu").output.shape == (None, 16, 32, 5)
+    assert model.get_layer("head_2_join").output.shape[-1] == 4 + 5
+    names = [layer.name for layer in model.layers]
+    assert "x_0_1_a_conv" in names
+    assert "x_0_1_b_conv" not in names
+
+
+def test_detail_shows_each_pixel_to_the_heads():
+    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6), stride=2, detail=5)
+    kernel = model.get_layer("detail_conv").kernel
+    assert kernel.shape == (6, 6, 3, 5)
+    x = images(1, 32, 32)
+    answer = model.predict_on_batch(x)
+    for row, column in ((8, 8), (8, 9), (9, 8), (9, 9)):  # one square
+        changed = x.copy()
+        changed[0, row, column] ^= 255
+        assert (model.predict_on_batch(changed) != answer).any()
+
+
+def test_frozen_rows_are_those_of_freeze_encoder():
+    model = create_with_encoder(filters=(4, 6), frozen_rows=1)
+    frozen = [layer.name for layer in encoder_layers(model) if not layer.trainable]
+    assert 0 < len(frozen) < len(encoder_layers(model))
+    other = create_with_encoder(filters=(4, 6))
+    seglib.freeze_encoder(other, upto=0)
+    assert frozen == [layer.name for layer in encoder_layers(other) if not layer.trainable]
+
+
 def test_pruned_models_are_smaller_and_agree_exactly():
     model = create_unetpp_model((32, 32, 3), num_classes=4, filters=(4, 6, 8, 10))
     set_model_classes(model, ClassTable(list("abcd"), [(i, i, i) for i in range(4)]))
@@ -156,6 +191,10 @@ def test_weights_come_from_the_seed_and_touch_no_global_state():
         ({"input_shape": (16, 32, 3)}, "at least 32 pixels"),
         ({"num_classes": 1}, "at least 2 classes"),
         ({"dropout": 1.0}, r"dropout in \[0, 1\)"),
+        ({"convolutions": 3}, r"convolutions to be 1 or 2, received 3"),
+        ({"stride": 4}, r"stride to be 1 or 2, received 4"),
+        ({"detail": 8}, "detail=8 needs stride=2"),
+        ({"frozen_rows": 1}, "has no encoder"),
     ],
 )
 def test_wrong_arguments_say_what_was_expected(change, message):

@@ -58,7 +58,7 @@ def test_the_best_checkpoint_scores_what_the_history_says(finished):
 def test_all_heads_learn_what_can_be_separated(tmp_path):
     dataset = make_dataset()
     run = train(make_model(dropout=0, filters=(4, 6, 8)), dataset, run_dir=tmp_path, epochs=12,
-                learning_rate=1e-2)  # fmt: skip
+                learning_rate=1e-2, precision="float32")  # fmt: skip
     assert run.best["pixel_accuracy"] > 0.97
     assert seglib.evaluate(run.model, dataset.val).mean_iou == pytest.approx(run.best["mean_iou"])
     shallow = seglib.evaluate(seglib.prune(run.model, 1), dataset.val)
@@ -475,3 +475,35 @@ def test_init_from_a_model_of_another_form_is_refused(finished, tmp_path):
     other = seglib.create_unetpp_model((32, 32, 3), num_classes=3, filters=(2, 3, 4))
     with pytest.raises(ValueError, match="create the model with that one's filters"):
         train(other, make_dataset(), run_dir=tmp_path, epochs=1, init_from=finished.run_dir)
+
+
+def test_validation_comes_every_few_epochs_and_at_both_ends(tmp_path):
+    options = {"validate_every": 3, "ema": 0.9, "precision": "float32"}
+    straight = train(make_model(), make_dataset(), run_dir=tmp_path / "a", epochs=5, **options)
+    validated = straight.history["mean_iou"].notna()
+    assert straight.history["epoch"][validated].tolist() == [1, 3, 5]
+    assert straight.history["loss"].notna().all()
+    assert straight.best["mean_iou"] == straight.history["mean_iou"].max()
+    report = seglib.evaluate(load_model(tmp_path / "a"), make_dataset().val)
+    assert report.mean_iou == pytest.approx(straight.best["mean_iou"])
+
+
+def test_a_run_stopped_between_validations_carries_on_exactly(tmp_path, monkeypatch):
+    options = {"validate_every": 3, "epochs": 5, "precision": "float32"}
+    straight = train(make_model(), make_dataset(), run_dir=tmp_path / "a", **options)
+    keep = training.Keeper.keep
+
+    def fail(keeper):
+        keep(keeper)
+        if keeper.state.step == 6:  # the end of the second epoch, which is not validated
+            raise RuntimeError("lost power")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Keeper, "keep", fail)
+        with pytest.raises(RuntimeError, match="lost power"):
+            train(make_model(), make_dataset(), run_dir=tmp_path / "b", **options)
+    assert_same_run(
+        straight, train(make_model(), make_dataset(), run_dir=tmp_path / "b", **options)
+    )
+    with pytest.raises(ValueError, match="validate_every: 3 before, 1 now"):
+        train(make_model(), make_dataset(), run_dir=tmp_path / "b", epochs=5, precision="float32")

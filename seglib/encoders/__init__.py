@@ -4,9 +4,8 @@ import keras
 
 from seglib.encoders.applications import create_application
 from seglib.encoders.lite import create_lite0
-from seglib.encoders.rates import EncoderAdamW
 
-__all__ = ["EncoderAdamW", "create_encoder", "encoder_layers", "freeze_encoder"]
+__all__ = ["create_encoder", "encoder_layers", "freeze_encoder"]
 
 
 def create_encoder(name, input_shape, *, weights="imagenet", levels=5, seed=0):

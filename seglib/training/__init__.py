@@ -5,9 +5,11 @@ import numpy as np
 
 from seglib import balance
 from seglib.augment import choose_augmentation
+from seglib.compiling import CompiledLoss
 from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice, adapt_loss
 from seglib.models import copy_weights, set_model_classes
+from seglib.optimizers import AdamW
 from seglib.statistics import count_pixels
 from seglib.training.batches import ENDLESS, Batches
 from seglib.training.chaining import copy_run, find_earlier_run
@@ -51,6 +53,8 @@ def train(
     batch_size=4,
     learning_rate=1e-3,
     schedule="trapezoid",
+    weight_decay=0.0,
+    encoder_rate=0.2,
     optimizer=None,
     gradient_accumulation=1,
     loss=None,
@@ -59,6 +63,7 @@ def train(
     ema=False,
     precision="auto",
     patience=None,
+    validate_every=1,
     checkpoint_every="epoch",
     keep_checkpoints=2,
     size_limit="19GB",
@@ -86,23 +91,29 @@ def train(
             run, validation and checkpoints included. The run measures its speed, plans the steps
             that fit, and lays the learning rate over them. With `epochs`, whichever ends first.
         batch_size: int, pairs a step.
-        learning_rate: float, of Adam, at its highest.
+        learning_rate: float, of AdamW, at its highest.
         schedule: "trapezoid", "cosine" or "constant": how the learning rate is laid over all
             steps; see `Trapezoid`. More epochs lay it over all of them anew.
-        optimizer: keras optimizer in place of Adam. If its learning rate is a number, `schedule`
-            holds for it as well; a schedule of its own is left as it is.
-        gradient_accumulation: int, batches whose gradients make one update of Adam; an
-            `optimizer` has its own `gradient_accumulation_steps`.
+        weight_decay: float, share of the learning rate by which kernels shrink in each step.
+        encoder_rate: float in [0, 1], share of the learning rate by which a pretrained encoder's
+            weights move.
+        optimizer: keras optimizer in place of `seglib.AdamW`. If its learning rate is a number,
+            `schedule` holds for it as well; a schedule of its own is left as it is.
+        gradient_accumulation: int, batches whose gradients make one update; an `optimizer` has
+            its own `gradient_accumulation_steps`.
         loss: keras loss on labels and logits, applied to each head, in place of weighted
             cross-entropy + Dice. Keras' own, which want one-hot truth, are adapted.
         class_weights: `(num_classes,)` numbers for that loss; None for the median frequency
             weights of the training data, of which the square root is taken.
         augment: bool or Augmentation. True mirrors and changes brightness and contrast at random,
             which are the defaults of `seglib.Augmentation`.
-        ema: bool. True keeps an exponential moving average of the weights (over about 50
-            steps), which is what is validated, kept as best and returned.
+        ema: bool or float in (0, 1). Keeps an exponential moving average of the weights, which is
+            what is validated, kept as best and returned. The float is its momentum; True is 0.98,
+            an average over about 50 steps.
         precision: "auto", or a Keras dtype policy such as "float32", "mixed_bfloat16".
         patience: int or None, epochs without a better validation mean IoU after which to stop.
+        validate_every: int, epochs from one validation to the next. The first epoch is validated,
+            and the last.
         checkpoint_every: "epoch", or an int of steps, or a duration such as "5m", at which
             checkpoints are written in addition to those at the end of each epoch.
         keep_checkpoints: int, how many of the last ones are kept, beside the best model.
@@ -132,7 +143,7 @@ def train(
     if epochs is None and time_budget is None:
         epochs = 10
     _check_counts(epochs=epochs, batch_size=batch_size, patience=patience,
-                  keep_checkpoints=keep_checkpoints,
+                  validate_every=validate_every, keep_checkpoints=keep_checkpoints,
                   gradient_accumulation=gradient_accumulation)  # fmt: skip
     budget = None if time_budget is None else parse_duration(time_budget)
     every = _parse_interval(checkpoint_every)
@@ -140,9 +151,10 @@ def train(
     set_model_classes(model, dataset.classes, fit=dataset.fit)
     settings = describe_settings(
         model, dataset, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
+        weight_decay=weight_decay, encoder_rate=encoder_rate,
         optimizer=optimizer, gradient_accumulation=gradient_accumulation, loss=loss,
         class_weights=class_weights, augment=augmentation or False, ema=ema, init_from=init_from,
-        seed=seed,
+        validate_every=validate_every, seed=seed,
     )  # fmt: skip
     run_dir = make_folder(run_dir, "the run")
     with lock_run(run_dir) as lock, note_interrupts() as request:
@@ -152,7 +164,7 @@ def train(
                           heads=len(model.outputs))  # fmt: skip
         state.use_steps_per_epoch(batches.steps_per_epoch)
         plan = Plan(clock, steps_per_epoch=batches.steps_per_epoch, epochs=epochs, budget=budget,
-                    patience=patience)  # fmt: skip
+                    validate_every=validate_every, patience=patience)  # fmt: skip
         if state.validated and plan.ended_by(state):
             return _finish(model, run_dir, state, plan.ended_by(state))
         if init_from is not None and not state.step:
@@ -160,7 +172,11 @@ def train(
         batches.start, batches.steps = state.step, plan.limit or ENDLESS
         policy = choose_precision() if precision == "auto" else precision
         loss = _choose_loss(loss, dataset, class_weights, augmentation)
-        optimizer = optimizer or _create_adam(learning_rate, ema, gradient_accumulation)
+        optimizer = optimizer or AdamW(
+            learning_rate, weight_decay=weight_decay, encoder_rate=encoder_rate,
+            use_ema=bool(ema), ema_momentum=0.98 if ema is True else float(ema),
+            gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None
+        )  # fmt: skip
         with compute_in(model, policy):
             planned_steps = plan_learning_rate(optimizer, schedule)
             _compile(model, optimizer, loss, seed)
@@ -171,6 +187,7 @@ def train(
             keeper = Keeper(
                 snapshot=Snapshot(model, loss, policy), state=state,
                 split=resize_split(dataset.val, model.input_shape[1:3]),
+                validate_every=validate_every,
                 checkpoints=checkpoints, plan=plan, planned_steps=planned_steps,
                 batches=batches, checkpoint_every=every, request=request, lock=lock,
                 on_kept=story.write,
@@ -286,17 +303,10 @@ def _choose_loss(loss, dataset, class_weights, augmentation):
     return CrossEntropyDice(class_weights, ignore_label)
 
 
-def _create_adam(learning_rate, ema, gradient_accumulation):
-    return keras.optimizers.Adam(
-        learning_rate,
-        use_ema=ema,
-        ema_momentum=0.98,
-        gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None,
-    )
-
-
 def _compile(model, optimizer, loss, seed):
     heads = len(model.outputs)
+    if type(loss).__module__.startswith("seglib."):
+        loss = CompiledLoss(loss)
     model.compile(optimizer, [loss] * heads, loss_weights=[1 / heads] * heads)
     seed_dropout(model, seed)
     model.optimizer.build(model.trainable_variables)

@@ -22,6 +22,7 @@ class Keeper(keras.callbacks.Callback):
     Args:
         snapshot: Snapshot, which is validated and kept.
         split: PreparedSplit of validation pairs; may be empty.
+        validate_every: int, epochs from one validation to the next.
         state: RunState.
         checkpoints: Checkpoints.
         plan: Plan.
@@ -33,10 +34,11 @@ class Keeper(keras.callbacks.Callback):
         on_kept: function without arguments, called after each checkpoint.
     """
 
-    def __init__(self, *, snapshot, split, state, checkpoints, plan, planned_steps, batches,
-                 checkpoint_every, request, lock, on_kept):  # fmt: skip
+    def __init__(self, *, snapshot, split, validate_every, state, checkpoints, plan,
+                 planned_steps, batches, checkpoint_every, request, lock, on_kept):  # fmt: skip
         super().__init__()
         self.snapshot, self.split, self.state = snapshot, split, state
+        self.validate_every = validate_every
         self.checkpoints, self.plan, self.planned_steps = checkpoints, plan, planned_steps
         self.batches, self.checkpoint_every = batches, checkpoint_every
         self.request, self.lock, self.on_kept = request, lock, on_kept
@@ -110,18 +112,31 @@ class Keeper(keras.callbacks.Callback):
         """Validate, keep the best weights, and write a checkpoint."""
         start, plan = time.perf_counter(), self.plan
         bring_home(self.model)
-        self.snapshot.update(self.model)
-        scores = {}
-        if len(self.split):
-            scores = self.snapshot.validate(self.split, should_stop=lambda: bool(self.request))
+        is_due = self._is_validation_due()
+        scores = self._validate() if is_due else {}
         if scores is not None:
             row = self._create_row(scores)
             self.state.history = [*self.state.history, row]
-            self._keep_if_best(row["mean_iou"])
+            if is_due:
+                self._keep_if_best(row["mean_iou"])
             self.model.reset_metrics()
             self.epoch_start = plan.clock.elapsed
         self.keep()
-        plan.break_seconds = time.perf_counter() - start
+        if is_due:
+            plan.break_seconds = time.perf_counter() - start
+
+    def _is_validation_due(self):
+        """Whether it is time, or the end, or nothing has been kept yet."""
+        epoch = -(-self.state.step // self.batches.steps_per_epoch)
+        is_first = not (self.checkpoints.run_dir / "best.keras").exists()
+        return epoch % self.validate_every == 0 or is_first or self.plan.is_over(self.state.step)
+
+    def _validate(self):
+        """Return the scores of the weights that would be kept; None if told to stop."""
+        self.snapshot.update(self.model)
+        if not len(self.split):
+            return {}
+        return self.snapshot.validate(self.split, should_stop=lambda: bool(self.request))
 
     def _create_row(self, scores):
         state, steps = self.state, self.batches.steps_per_epoch

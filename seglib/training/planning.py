@@ -36,13 +36,16 @@ class Plan:
     Args:
         clock: Clock.
         steps_per_epoch: int.
+        validate_every: int, epochs from one validation to the next.
         epochs: int or None.
         budget: float or None, seconds.
         patience: int or None, epochs without a better score after which to stop.
     """
 
-    def __init__(self, clock, *, steps_per_epoch, epochs=None, budget=None, patience=None):
+    def __init__(self, clock, *, steps_per_epoch, validate_every=1, epochs=None, budget=None,
+                 patience=None):  # fmt: skip
         self.clock, self.steps_per_epoch = clock, steps_per_epoch
+        self.validate_every = validate_every
         self.budget, self.patience = budget, patience
         self.limit = epochs * steps_per_epoch if epochs else None
         self.steps = self.limit  # None until the speed is known
@@ -103,7 +106,8 @@ class Plan:
 
     def _count_steps(self, step, seconds):
         """The most steps whose time, with a break at each end of an epoch, is within `seconds`."""
-        step_seconds, break_seconds = self.step_seconds, self.break_seconds or 0.0
+        step_seconds = self.step_seconds
+        break_seconds = (self.break_seconds or 0.0) / self.validate_every
         to_epoch_end = self.steps_per_epoch - step % self.steps_per_epoch
         first = int(seconds / step_seconds) if seconds > 0 else 0
         if first <= to_epoch_end:  # the break at the run's end is taken off already

@@ -12,7 +12,7 @@ from seglib.images import resize_image
 from seglib.masks import resize_labels
 from seglib.models import set_precision
 from seglib.training.checkpoints import explain_full_disk
-from seglib.training.variables import inner_optimizer
+from seglib.training.variables import averaged_weights, inner_optimizer
 
 BATCH_SIZE = 16
 
@@ -38,7 +38,7 @@ class Snapshot:
             target.assign(keras.ops.copy(source))  # JAX gives away the memory of what it shares
         optimizer = inner_optimizer(model)
         if optimizer.use_ema:
-            averages = optimizer._model_variables_moving_average
+            averages = averaged_weights(optimizer)
             for average, target in zip(averages, self.model.trainable_variables, strict=True):
                 target.assign(keras.ops.copy(average))
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from seglib.optimizers import AdamW
+
 
 def training_variables(model):
     """Return the variables that a checkpoint holds, in an order that is always the same.
@@ -36,6 +38,13 @@ def seed_dropout(model, seed):
 def inner_optimizer(model):
     """Return the model's optimizer, out of the wrapper that scales the loss."""
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
+def averaged_weights(optimizer):
+    """Return the moving averages that an optimizer keeps, one for each variable it trains."""
+    if isinstance(optimizer, AdamW):
+        return optimizer.averages()
+    return optimizer._model_variables_moving_average
 
 
 def loss_metric(model):

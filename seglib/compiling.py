@@ -1,0 +1,37 @@
+"""Small functions, compiled into one pass over the memory where that pays."""
+
+import keras
+
+
+def compile_on_processor(function):
+    """Return a function of tensors that XLA has compiled, under TensorFlow on a processor.
+
+    There, a chain of operations on large arrays costs what it reads and writes, each operation
+    anew. Elsewhere the function is returned as it is: JAX compiles whole steps, and GPUs are
+    limited by other things.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"):
+        return function
+    return tf.function(function, jit_compile=True)
+
+
+class CompiledLoss(keras.losses.Loss):
+    """A loss that is compiled, with its gradient.
+
+    Args:
+        loss: keras loss on labels and logits.
+    """
+
+    def __init__(self, loss):
+        super().__init__(name=loss.name)
+        self.loss, self.compute = loss, compile_on_processor(loss.call)
+
+    def call(self, y_true, y_pred):
+        return self.compute(y_true, y_pred)
+
+    def get_config(self):
+        return {**super().get_config(), "loss": keras.saving.serialize_keras_object(self.loss)}

@@ -1,0 +1,173 @@
+"""Adam with decoupled weight decay, on all weights at once."""
+
+import collections
+import math
+
+import keras
+from keras import ops
+
+from seglib.compiling import compile_on_processor
+
+UNKNOWN = ("clipnorm", "clipvalue", "global_clipnorm", "ema_overwrite_frequency")
+
+
+@keras.saving.register_keras_serializable(package="seglib")
+class AdamW(keras.optimizers.Optimizer):
+    """AdamW whose state is a few long vectors, in place of some for each weight.
+
+    Keras' own makes some 15 small operations for each of a network's 200 arrays: tracing them
+    takes longer than a hundred training steps. Here weights that are treated alike are one vector.
+
+    Args:
+        learning_rate: float or schedule.
+        weight_decay: float ≥ 0, share of the learning rate by which kernels shrink a step;
+            biases and normalization do not.
+        beta_1, beta_2, epsilon: as of `keras.optimizers.AdamW`.
+        encoder_rate: float in [0, 1], share of the learning rate by which the weights of a
+            pretrained encoder move.
+        kwargs: `use_ema`, `ema_momentum`, `gradient_accumulation_steps`, `loss_scale_factor`,
+            `name`, as of other optimizers. The average follows closely at first: after t steps
+            its momentum is t / (t + 10) at the most.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        *,
+        weight_decay=0.0,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        encoder_rate=1.0,
+        **kwargs,
+    ):
+        if not 0 <= encoder_rate <= 1:
+            raise ValueError(f"expected an encoder_rate in [0, 1], received {encoder_rate}")
+        if not 0 <= weight_decay < math.inf:
+            raise ValueError(f"expected a weight_decay ≥ 0, received {weight_decay}")
+        given = [name for name in UNKNOWN if kwargs.get(name) is not None]
+        if given:
+            raise ValueError(f"{given[0]} is not known here: use keras.optimizers.AdamW")
+        super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.encoder_rate = encoder_rate
+
+    def build(self, variables):
+        """Create the state for these variables."""
+        if self.built:
+            return
+        # Keras would make an average and a sum of gradients for each variable.
+        hidden = self.use_ema, self.gradient_accumulation_steps
+        self.use_ema = self.gradient_accumulation_steps = None
+        super().build(variables)
+        self.use_ema, self.gradient_accumulation_steps = hidden
+        members = collections.defaultdict(list)
+        for index, variable in enumerate(variables):
+            members[self._treatment(variable)].append(index)
+        self._groups = tuple(
+            (share, decay, tuple(indices), self._create_state(variables, indices))
+            for (share, decay), indices in members.items()
+        )
+        self._update = compile_on_processor(self._update_vectors)
+
+    def apply(self, grads, trainable_variables=None):
+        """Change the variables by their gradients."""
+        if not self.built:
+            self.build(list(trainable_variables))
+        rate = ops.cast(self._get_current_learning_rate(), "float32")
+        update, last = self._iterations, True
+        if self.gradient_accumulation_steps:
+            count = self.gradient_accumulation_steps
+            update, last = update // count, (update + 1) % count == 0
+        for share, decay, indices, state in self._groups:
+            variables = [self._trainable_variables[i] for i in indices]
+            weights = _flatten(variables)
+            gradient = _flatten([_fill(grads[i], self._trainable_variables[i]) for i in indices])
+            states = [variable.value for variable in state]
+            new = self._update(gradient, ops.cast(last, "bool"), ops.cast(update, "float32"),
+                               share * rate, share * rate * decay, weights, *states)  # fmt: skip
+            for variable, value in zip(state, new[1:], strict=True):
+                variable.assign(value)
+            _assign_all(variables, new[0])
+        self._iterations.assign_add(1)
+
+    def finalize_variable_values(self, var_list):
+        """Leave the weights as they are at the end of a `fit`, unlike Keras: it may go on."""
+
+    def averages(self):
+        """Return the averaged weights as a list of arrays, in the order of the variables."""
+        arrays = [None] * len(self._trainable_variables)
+        for *_, indices, state in self._groups:
+            variables = [self._trainable_variables[i] for i in indices]
+            for i, array in zip(indices, _split(ops.copy(state[2]), variables), strict=True):
+                arrays[i] = array
+        return arrays
+
+    def get_config(self):
+        names = ("beta_1", "beta_2", "epsilon", "encoder_rate")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _treatment(self, variable):
+        """The share of the learning rate and the weight decay of a variable."""
+        in_encoder = any(part.startswith("encoder_") for part in variable.path.split("/"))
+        is_kernel = len(variable.shape) > 1
+        return (self.encoder_rate if in_encoder else 1.0, self.weight_decay * is_kernel)
+
+    def _create_state(self, variables, indices):
+        size = sum(math.prod(variables[i].shape) for i in indices)
+        names = ["momentum", "velocity"]
+        names += ["average"] * bool(self.use_ema)
+        names += ["gradient_sum"] * bool(self.gradient_accumulation_steps)
+        return tuple(
+            self.add_variable((size,), initializer="zeros", dtype="float32", name=name)
+            for name in names
+        )
+
+    def _update_vectors(self, gradient, last, update, rate, decay, weights, *state):
+        """Return weights and state after a gradient; as they were unless it is the last one."""
+        if self.loss_scale_factor is not None:
+            gradient = gradient / self.loss_scale_factor
+        old = [weights, *state]
+        if self.gradient_accumulation_steps:
+            gradient = old.pop() + gradient / self.gradient_accumulation_steps
+        momentum = self.beta_1 * state[0] + (1 - self.beta_1) * gradient
+        velocity = self.beta_2 * state[1] + (1 - self.beta_2) * ops.square(gradient)
+        unbiased = ops.sqrt(1 - self.beta_2 ** (update + 1)) / (1 - self.beta_1 ** (update + 1))
+        step = rate * unbiased * momentum / (ops.sqrt(velocity) + self.epsilon)
+        weights = weights - step - decay * weights
+        new = [weights, momentum, velocity]
+        if self.use_ema:
+            share = ops.minimum(self.ema_momentum, update / (update + 10))
+            new.append(share * state[2] + (1 - share) * weights)
+        if self.gradient_accumulation_steps:
+            new = [ops.where(last, now, before) for now, before in zip(new, old, strict=True)]
+            new.append(ops.where(last, 0.0, gradient))
+        return new
+
+
+def _fill(gradient, variable):
+    return ops.zeros(variable.shape) if gradient is None else gradient
+
+
+def _flatten(arrays):
+    flat = [ops.reshape(ops.cast(array, "float32"), (-1,)) for array in arrays]
+    return ops.concatenate(flat) if len(flat) > 1 else flat[0]
+
+
+def _split(vector, variables):
+    sizes = [math.prod(variable.shape) for variable in variables]
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    parts = ops.split(vector, ends) if ends else [vector]
+    return [
+        ops.reshape(part, variable.shape) for part, variable in zip(parts, variables, strict=True)
+    ]
+
+
+def _assign_all(variables, vector):
+    for variable, value in zip(variables, _split(vector, variables), strict=True):
+        variable.assign(value)
