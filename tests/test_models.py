@@ -44,7 +44,7 @@ def test_unetpp_has_the_parameters_of_its_nested_nodes():
     f, classes = (4, 6, 10), 5
     expected = count_block(3, f[0]) + count_block(f[0], f[1]) + count_block(f[1], f[2])
     for row, column in ((0, 1), (1, 1), (0, 2)):
-        expected += 4 * f[row + 1] * f[row] + f[row]  # the 2×2 transposed convolution
+        expected += 4 * f[row + 1] * f[row]  # the 2×2 transposed convolution
         expected += count_block(f[row] * (column + 1), f[row])
     expected += 2 * count_head(f[0], f[0], classes)
     model = create_unetpp_model((32, 32, 3), num_classes=classes, filters=f)
@@ -55,7 +55,7 @@ def test_unet_has_the_parameters_of_its_blocks():
     f, classes = (4, 6, 10), 5
     expected = count_block(3, f[0]) + count_block(f[0], f[1]) + count_block(f[1], f[2])
     for row in (0, 1):
-        expected += 4 * f[row + 1] * f[row] + f[row] + count_block(2 * f[row], f[row])
+        expected += 4 * f[row + 1] * f[row] + count_block(2 * f[row], f[row])
     expected += count_head(f[0], f[0], classes)
     model = create_unet_model((32, 32, 3), num_classes=classes, filters=f)
     assert model.count_params() == expected
@@ -303,7 +303,7 @@ def test_maps_of_an_encoder_are_the_first_nodes():
             node = model.get_layer(f"x_{row}_{column}_join").output
             assert node.shape == (None, 32 >> row, 32 >> row, channels[row] + column * f[row])
             below = channels[row + 1] if column == 1 else f[row + 1]
-            expected += 4 * below * f[row] + f[row]
+            expected += 4 * below * f[row]
             expected += count_block(node.shape[-1], f[row])
     # Each of a head's pixels scores four of the picture's.
     expected += 4 * (count_head(f[0], f[0], classes) + 3 * f[0] * classes)

@@ -7,6 +7,7 @@ import pathlib
 import keras
 from keras import layers
 
+from seglib.encoders.depthwise import DepthwiseConv2D
 from seglib.encoders.padding import PadToMultiple
 from seglib.encoders.torch_files import read_torch_arrays
 from seglib.normalization import BatchNormalization
@@ -97,7 +98,7 @@ def _convolve(x, filters, kernel, draw, name, *, stride=1, relu=True):
     """Convolution, normalization, ReLU6; without `filters` each channel by itself."""
     options = {"strides": stride, "padding": "same", "use_bias": False, "name": f"{name}_conv"}
     if filters is None:
-        x = layers.DepthwiseConv2D(kernel, depthwise_initializer=draw(), **options)(x)
+        x = DepthwiseConv2D(kernel, depthwise_initializer=draw(), **options)(x)
     else:
         x = layers.Conv2D(filters, kernel, kernel_initializer=draw(), **options)(x)
     # The momentum is that of the decoder: short runs must forget ImageNet's statistics in time.
