@@ -101,6 +101,11 @@ SETTINGS = {
         "loss": training.keras.losses.Tversky(axis=(0, 1, 2)),
         "schedule": "cosine",
     },
+    "few validations and weight decay": lambda: {
+        "validate_every": 2,
+        "weight_decay": 0.1,
+        "ema": 0.9,
+    },
     "SGD with momentum": lambda: {
         "optimizer": training.keras.optimizers.SGD(0.01, momentum=0.9, clipnorm=1.0, use_ema=True)
     },
@@ -242,11 +247,11 @@ def test_other_data_classes_and_models_are_refused(finished):
     table = ClassTable(["dark", "light", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)
     with pytest.raises(ValueError, match=r"classes\.names: \['dark', 'bright', 'void'\] before"):
         train(make_model(), make_dataset(classes=table), **options)
-    with pytest.raises(ValueError, match=r"model\.parameters: 1983 before"):
+    with pytest.raises(ValueError, match=r"model\.parameters: 1979 before"):
         train(make_model(filters=(4, 9)), make_dataset(), **options)
     with pytest.raises(ValueError, match=r"model\.layers: "):
         train(make_model(dropout=0.2), make_dataset(), **options)
-    assert load_model(folder).count_params() == 1983
+    assert load_model(folder).count_params() == 1979
 
 
 def test_changes_that_are_asked_for_by_name_are_made(finished, tmp_path):

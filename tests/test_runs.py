@@ -56,7 +56,7 @@ def test_runs_are_compared_the_best_first(finished, tmp_path):
     assert table["status"].tolist() == ["killed", "finished", "unknown"]
     assert table["best_epoch"].tolist()[:2] == [2, 2]
     assert table["epochs"].tolist() == [3, 3, 0]
-    assert table["parameters"].tolist()[:2] == [1983, 1983]
+    assert table["parameters"].tolist()[:2] == [1979, 1979]
     assert table["megabytes"].gt(0.1).all()
     with lock_run(tmp_path / "second"):
         assert seglib.list_runs(tmp_path)["status"][0] == "running"

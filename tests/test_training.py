@@ -486,24 +486,3 @@ def test_validation_comes_every_few_epochs_and_at_both_ends(tmp_path):
     assert straight.best["mean_iou"] == straight.history["mean_iou"].max()
     report = seglib.evaluate(load_model(tmp_path / "a"), make_dataset().val)
     assert report.mean_iou == pytest.approx(straight.best["mean_iou"])
-
-
-def test_a_run_stopped_between_validations_carries_on_exactly(tmp_path, monkeypatch):
-    options = {"validate_every": 3, "epochs": 5, "precision": "float32"}
-    straight = train(make_model(), make_dataset(), run_dir=tmp_path / "a", **options)
-    keep = training.Keeper.keep
-
-    def fail(keeper):
-        keep(keeper)
-        if keeper.state.step == 6:  # the end of the second epoch, which is not validated
-            raise RuntimeError("lost power")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training.Keeper, "keep", fail)
-        with pytest.raises(RuntimeError, match="lost power"):
-            train(make_model(), make_dataset(), run_dir=tmp_path / "b", **options)
-    assert_same_run(
-        straight, train(make_model(), make_dataset(), run_dir=tmp_path / "b", **options)
-    )
-    with pytest.raises(ValueError, match="validate_every: 3 before, 1 now"):
-        train(make_model(), make_dataset(), run_dir=tmp_path / "b", epochs=5, precision="float32")
