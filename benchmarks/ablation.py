@@ -21,8 +21,13 @@ REMOVED = {
         "augment.scale": (1.0, 1.0),
         "augment.aspect": 1.0,
     },
-    "random weights": {"model.encoder_weights": None},
-    "no deep supervision": {"model.deep_supervision": False},
+    "random weights": {
+        "model.encoder_weights": None,
+        "model.frozen_rows": 0,
+        "model.frozen_depthwise": False,
+        "train.encoder_rate": 1.0,
+    },
+    "deep supervision added": {"model.deep_supervision": True},
 }
 SCORING = 45  # seconds after the budget, until a run has shown what it takes
 

@@ -19,6 +19,7 @@ def compile_on_processor(function):
     return tf.function(function, jit_compile=True)
 
 
+@keras.saving.register_keras_serializable(package="seglib")
 class CompiledLoss(keras.losses.Loss):
     """A loss that is compiled, with its gradient.
 
@@ -26,8 +27,10 @@ class CompiledLoss(keras.losses.Loss):
         loss: keras loss on labels and logits.
     """
 
-    def __init__(self, loss):
-        super().__init__(name=loss.name)
+    def __init__(self, loss, name=None, **kwargs):
+        if isinstance(loss, dict):
+            loss = keras.saving.deserialize_keras_object(loss)
+        super().__init__(name=name or loss.name, **kwargs)
         self.loss, self.compute = loss, compile_on_processor(loss.call)
 
     def call(self, y_true, y_pred):

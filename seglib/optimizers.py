@@ -101,6 +101,8 @@ class AdamW(keras.optimizers.Optimizer):
 
     def averages(self):
         """Return the averaged weights as a list of arrays, in the order of the variables."""
+        if not int(ops.convert_to_numpy(self.iterations)):  # no update has been averaged yet
+            return [ops.convert_to_tensor(variable) for variable in self._trainable_variables]
         arrays = [None] * len(self._trainable_variables)
         for *_, indices, state in self._groups:
             variables = [self._trainable_variables[i] for i in indices]

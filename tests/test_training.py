@@ -486,3 +486,34 @@ def test_validation_comes_every_few_epochs_and_at_both_ends(tmp_path):
     assert straight.best["mean_iou"] == straight.history["mean_iou"].max()
     report = seglib.evaluate(load_model(tmp_path / "a"), make_dataset().val)
     assert report.mean_iou == pytest.approx(straight.best["mean_iou"])
+
+
+def test_patience_is_judged_only_where_there_was_a_validation(tmp_path):
+    run = train(
+        make_model(), make_dataset(), run_dir=tmp_path, epochs=6, validate_every=4, patience=3
+    )
+    assert run.history["mean_iou"].notna().tolist()[-1]
+
+
+def test_without_validation_data_few_validations_still_keep_the_last_weights(tmp_path, monkeypatch):
+    saved, save = [], training.validation.Snapshot.save
+    monkeypatch.setattr(training.validation.Snapshot, "save",
+                        lambda self, file: (saved.append(file), save(self, file)))  # fmt: skip
+    dataset = make_dataset()
+    dataset = dataclasses.replace(dataset, val=dataset.val[:0])
+    train(make_model(), dataset, run_dir=tmp_path, epochs=3, validate_every=3)
+    assert len(saved) == 3
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # planned steps
+def test_a_trained_model_is_saved_and_loaded_by_keras(tmp_path):
+    run = train(make_model(), make_dataset(), run_dir=tmp_path / "run", epochs=1)
+    run.model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same_weights(run.model, loaded)
+
+
+def test_averages_are_the_weights_before_the_first_update(tmp_path):
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1, gradient_accumulation=8,
+                ema=True)  # fmt: skip
+    assert all(np.abs(layer.kernel).max() > 0 for layer in run.model.layers if "conv" in layer.name)

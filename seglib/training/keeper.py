@@ -128,8 +128,9 @@ class Keeper(keras.callbacks.Callback):
     def _is_validation_due(self):
         """Whether it is time, or the end, or nothing has been kept yet."""
         epoch = -(-self.state.step // self.batches.steps_per_epoch)
-        is_first = not (self.checkpoints.run_dir / "best.keras").exists()
-        return epoch % self.validate_every == 0 or is_first or self.plan.is_over(self.state.step)
+        # Asked of the state, which is resumed, not of the disk, which may be ahead of it.
+        is_free = not self.state.history or not len(self.split)
+        return epoch % self.validate_every == 0 or is_free or self.plan.is_over(self.state.step)
 
     def _validate(self):
         """Return the scores of the weights that would be kept; None if told to stop."""

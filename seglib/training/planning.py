@@ -121,6 +121,6 @@ class Plan:
 
 def _epochs_since_best(history):
     scores = [row["mean_iou"] for row in history]
-    if not scores or np.isnan(scores).all():
+    if not scores or np.isnan(scores[-1]):  # judged only where there was a validation
         return 0
     return len(scores) - 1 - int(np.nanargmax(scores))
