@@ -295,15 +295,25 @@ def append_row(row, path):
 def print_means(jobs, path):
     """Print mean, lowest and highest score over the seeds of each kind of run."""
     rows = read_rows(path)
-    kinds = dict.fromkeys((job.preset, job.budget, job.note) for job in jobs)
+    wanted = {(job.preset, f"{job.budget:g}", job.note) for job in jobs}
+    kinds = dict.fromkeys(  # runs of other code are other runs
+        (row["preset"], row["budget_s"], row["note"], row["code"])
+        for row in rows.values()
+        if (row["preset"], row["budget_s"], row["note"]) in wanted
+    )
     print("\nmean over the seeds (lowest to highest)")
-    for preset, budget, note in kinds:
-        kind = [rows[key] for key in rows if (*key[:2], key[3]) == (preset, f"{budget:g}", note)]
+    for kind in kinds:
+        preset, budget, note, code = kind
+        chosen = [
+            row
+            for row in rows.values()
+            if (row["preset"], row["budget_s"], row["note"], row["code"]) == kind
+        ]
         scores = "".join(
-            f"  {what} {format_spread([float(row[name]) for row in kind])}"
+            f"  {what} {format_spread([float(row[name]) for row in chosen])}"
             for name, what in (("pixel_accuracy", "pixel accuracy"), ("mean_iou", "mean IoU"))
         )
-        print(f"  {preset} {note}, {budget:g} s, {len(kind)} runs:{scores}")
+        print(f"  {preset} {note}, {budget} s, code {code}, {len(chosen)} runs:{scores}")
 
 
 def format_spread(values, sign=""):

@@ -9,17 +9,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalization of images, in one operation where TensorFlow has one.
 
     Keras widens each map to float32 and computes on it in a dozen passes over the memory;
-    TensorFlow's fused operation reads it as it is and sums in float32. On other backends it is
-    Keras' own. Same variables, same values but for rounding.
+    TensorFlow's fused operation reads it as it is and sums in float32. Same variables, same values
+    but for rounding; the variance that is averaged is the unbiased one, over n - 1 of n pixels.
+    On other backends, and with options that the operation does not know, it is Keras' own.
 
     Args:
-        kwargs: as of `keras.layers.BatchNormalization`, of the last axis, with scale and center.
+        kwargs: as of `keras.layers.BatchNormalization`.
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithms 1 and 2.
     """
 
     def call(self, inputs, training=None, mask=None):
-        if keras.backend.backend() != "tensorflow" or len(inputs.shape) != 4 or mask is not None:
+        is_plain = (
+            keras.backend.backend() == "tensorflow"
+            and len(inputs.shape) == 4
+            and mask is None
+            and self.axis in (-1, 3)
+            and self.scale
+            and self.center
+            and not (self.synchronized or self.renorm)
+            and self.compute_dtype != "float64"
+            and self.variable_dtype == "float32"
+        )
+        if not is_plain:
             return super().call(inputs, training=training, mask=mask)
         return self._call_fused(inputs, bool(training) and self.trainable)
 

@@ -79,6 +79,12 @@ class AdamW(keras.optimizers.Optimizer):
         """Change the variables by their gradients."""
         if not self.built:
             self.build(list(trainable_variables))
+        if trainable_variables is not None:  # in another order, or only some of them
+            indices = [self._get_variable_index(variable) for variable in trainable_variables]
+            given = dict(zip(indices, grads, strict=True))
+            grads = [given.get(i) for i in range(len(self._trainable_variables))]
+        if all(gradient is None for gradient in grads):
+            raise ValueError("no variable has a gradient: is the loss computed from the outputs?")
         rate = ops.cast(self._get_current_learning_rate(), "float32")
         update, last = self._iterations, True
         if self.gradient_accumulation_steps:
@@ -87,13 +93,18 @@ class AdamW(keras.optimizers.Optimizer):
         for share, decay, indices, state in self._groups:
             variables = [self._trainable_variables[i] for i in indices]
             weights = _flatten(variables)
-            gradient = _flatten([_fill(grads[i], self._trainable_variables[i]) for i in indices])
+            parts = [grads[i] for i in indices]
+            gradient = _flatten([_fill(*pair) for pair in zip(parts, variables, strict=True)])
             states = [variable.value for variable in state]
             new = self._update(gradient, ops.cast(last, "bool"), ops.cast(update, "float32"),
                                share * rate, share * rate * decay, weights, *states)  # fmt: skip
             for variable, value in zip(state, new[1:], strict=True):
                 variable.assign(value)
-            _assign_all(variables, new[0])
+            for part, variable, value in zip(
+                parts, variables, _split(new[0], variables), strict=True
+            ):
+                if part is not None:
+                    variable.assign(value)
         self._iterations.assign_add(1)
 
     def finalize_variable_values(self, var_list):
@@ -168,8 +179,3 @@ def _split(vector, variables):
     return [
         ops.reshape(part, variable.shape) for part, variable in zip(parts, variables, strict=True)
     ]
-
-
-def _assign_all(variables, vector):
-    for variable, value in zip(variables, _split(vector, variables), strict=True):
-        variable.assign(value)

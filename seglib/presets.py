@@ -19,57 +19,43 @@ WINDOWS = Augmentation(
 )  # fmt: skip
 CALM_WINDOWS = dataclasses.replace(WINDOWS, scale=(0.9, 1.6), aspect=1.2)  # few epochs learn more
 
+# The encoder's first rows and all its depthwise kernels stay as ImageNet left them, which saves
+# the dearest gradients; one convolution a node, one head.
+LITE = {
+    "input_shape": (128, 128, 3),
+    "encoder": "efficientnet_lite0",
+    "filters": (32, 48, 64, 96),
+    "convolutions": 1,
+    "detail": 32,
+    "deep_supervision": False,
+    "frozen_rows": 2,
+    "frozen_depthwise": True,
+}
+RECIPE = {
+    "batch_size": 16,
+    "learning_rate": 4e-3,
+    "schedule": "cosine",
+    "weight_decay": 0.02,
+    "encoder_rate": 0.2,
+    "ema": 0.998,
+    "validate_every": 8,
+    "augment": WINDOWS,
+}
+
 PRESETS = {
-    # Five minutes on two cores. The encoder's first rows and all its depthwise kernels stay as
-    # ImageNet left them, which saves the dearest gradients; one convolution a node, one head.
+    # Five minutes on two cores: few epochs, weights averaged over few steps.
     "fast": {
         "time_budget": "5m",
         "prepare": {"image_size": (288, 288)},
-        "model": {
-            "input_shape": (128, 128, 3),
-            "encoder": "efficientnet_lite0",
-            "filters": (32, 48, 64, 96),
-            "convolutions": 1,
-            "detail": 32,
-            "deep_supervision": False,
-            "frozen_rows": 2,
-            "frozen_depthwise": True,
-        },
-        "train": {
-            "batch_size": 16,
-            "learning_rate": 4e-3,
-            "schedule": "cosine",
-            "weight_decay": 0.02,
-            "encoder_rate": 0.2,
-            "ema": 0.99,
-            "validate_every": 4,
-            "augment": CALM_WINDOWS,
-        },
+        "model": LITE,
+        "train": {**RECIPE, "ema": 0.99, "validate_every": 4, "augment": CALM_WINDOWS},
     },
-    # Fifteen minutes: the same, with weights averaged over more steps.
+    # Fifteen minutes on two cores.
     "default": {
         "time_budget": "15m",
         "prepare": {"image_size": (288, 288)},
-        "model": {
-            "input_shape": (128, 128, 3),
-            "encoder": "efficientnet_lite0",
-            "filters": (32, 48, 64, 96),
-            "convolutions": 1,
-            "detail": 32,
-            "deep_supervision": False,
-            "frozen_rows": 2,
-            "frozen_depthwise": True,
-        },
-        "train": {
-            "batch_size": 16,
-            "learning_rate": 4e-3,
-            "schedule": "cosine",
-            "weight_decay": 0.02,
-            "encoder_rate": 0.2,
-            "ema": 0.998,
-            "validate_every": 8,
-            "augment": WINDOWS,
-        },
+        "model": LITE,
+        "train": RECIPE,
     },
     # Fifteen minutes without pretrained weights: all rows at half the resolution.
     "scratch": {
@@ -83,15 +69,7 @@ PRESETS = {
             "detail": 32,
             "deep_supervision": False,
         },
-        "train": {
-            "batch_size": 16,
-            "learning_rate": 4e-3,
-            "schedule": "cosine",
-            "weight_decay": 0.02,
-            "ema": 0.998,
-            "validate_every": 8,
-            "augment": WINDOWS,
-        },
+        "train": RECIPE,
     },
     # Hours, or a GPU: pictures at about their own size, nothing frozen, a wider decoder.
     "best": {
@@ -105,12 +83,10 @@ PRESETS = {
             "detail": 32,
         },
         "train": {
+            **RECIPE,
             "batch_size": 8,
             "learning_rate": 2e-3,
-            "schedule": "cosine",
-            "weight_decay": 0.02,
-            "encoder_rate": 0.2,
-            "ema": 0.998,
+            "validate_every": 1,
             "augment": dataclasses.replace(WINDOWS, size=(360, 480)),
         },
     },

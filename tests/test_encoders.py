@@ -361,18 +361,18 @@ def test_the_gradient_of_a_frozen_depthwise_convolution_is_a_convolution(kernel_
 
 
 @pytest.mark.parametrize(
-    "options", [{"trainable": True}, {"strides": 2}, {"padding": "valid"}, {"kernel_size": 2}]
-)
-def test_other_depthwise_convolutions_are_those_of_keras(options, tmp_path):
-    options = {
-        "kernel_size": 3,
-        "padding": "same",
-        "use_bias": False,
-        "trainable": False,
-        **options,
-    }
-    assert not DepthwiseConv2D(**options).is_fast
-    assert "is_fast" not in DepthwiseConv2D(**options).get_config()
+    "change",
+    [{"trainable": True}, {"strides": 2}, {"padding": "valid"}, {"kernel_size": 2},
+     {"activation": "relu"}, {"depth_multiplier": 2}, {"use_bias": True}],
+)  # fmt: skip
+def test_other_depthwise_convolutions_are_those_of_keras(change):
+    options = {"kernel_size": 3, "padding": "same", "use_bias": False, "trainable": False, **change}
+    x = np.random.default_rng(0).normal(size=(2, 6, 7, 3)).astype(np.float32)
+    layer, own = DepthwiseConv2D(**options), keras.layers.DepthwiseConv2D(**options)
+    layer.build(x.shape), own.build(x.shape)
+    own.set_weights(layer.get_weights())
+    assert not layer.is_fast
+    np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(each(x)) for each in (layer, own)))
 
 
 def test_encoders_are_free_of_tensorflow_and_pytorch():

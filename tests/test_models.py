@@ -10,10 +10,10 @@ import seglib
 from seglib.classes import ClassTable
 from seglib.encoders import encoder_layers
 from seglib.encoders.lite import find_weights
+from seglib.encoders.padding import PadToMultiple
 from seglib.encoders.torch_files import read_torch_arrays
 from seglib.models import (
     ClassLogits,
-    PadToMultiple,
     copy_weights,
     create_unet_model,
     create_unetpp_model,
@@ -101,14 +101,21 @@ def test_at_stride_2_all_rows_have_half_the_size_and_heads_the_whole():
 
 def test_detail_shows_each_pixel_to_the_heads():
     model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6), stride=2, detail=5)
-    kernel = model.get_layer("detail_conv").kernel
-    assert kernel.shape == (6, 6, 3, 5)
+    assert model.get_layer("detail_conv").kernel.shape == (6, 6, 3, 5)
+    first = model.get_layer("x_0_0_a_conv")
+    first.set_weights([np.zeros_like(first.get_weights()[0])])  # all other ways are closed
     x = images(1, 32, 32)
     answer = model.predict_on_batch(x)
     for row, column in ((8, 8), (8, 9), (9, 8), (9, 9)):  # one square
         changed = x.copy()
         changed[0, row, column] ^= 255
         assert (model.predict_on_batch(changed) != answer).any()
+
+
+def test_frozen_depthwise_kernels_are_all_and_nothing_else():
+    model = create_with_encoder(filters=(4, 6), frozen_depthwise=True)
+    for layer in model.layers:
+        assert layer.trainable != isinstance(layer, keras.layers.DepthwiseConv2D)
 
 
 def test_frozen_rows_are_those_of_freeze_encoder():
@@ -194,7 +201,12 @@ def test_weights_come_from_the_seed_and_touch_no_global_state():
         ({"convolutions": 3}, r"convolutions to be 1 or 2, received 3"),
         ({"stride": 4}, r"stride to be 1 or 2, received 4"),
         ({"detail": 8}, "detail=8 needs stride=2"),
-        ({"frozen_rows": 1}, "has no encoder"),
+        ({"detail": -4}, "at least 0 channels, received -4"),
+        ({"frozen_rows": 1}, "need an encoder"),
+        ({"frozen_depthwise": True}, "need an encoder"),
+        ({"encoder": "efficientnet_lite0", "stride": 3}, "stride to be 1 or 2, received 3"),
+        ({"encoder": "efficientnet_lite0", "frozen_rows": 9}, "from 0 to 3, .* received 9"),
+        ({"encoder": "efficientnet_lite0", "frozen_rows": -1}, "from 0 to 3, .* received -1"),
     ],
 )
 def test_wrong_arguments_say_what_was_expected(change, message):

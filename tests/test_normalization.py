@@ -54,6 +54,16 @@ def test_it_keeps_the_contract(tmp_path):
     check_layer(BatchNormalization(), MAPS, tmp_path=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"scale": False}, {"center": False}, {"axis": 1}, {"dtype": "float16"}, {"dtype": "float64"}],
+)
+def test_options_that_the_operation_does_not_know_are_those_of_keras(options):
+    layers = BatchNormalization(**options), keras.layers.BatchNormalization(**options)
+    answers = [keras.ops.convert_to_numpy(layer(MAPS, training=True)) for layer in layers]
+    np.testing.assert_array_equal(*answers)
+
+
 def test_low_precision_stays_low_on_the_way_and_keeps_its_averages_in_float32():
     layer = BatchNormalization(dtype="mixed_bfloat16")
     answer = layer(MAPS, training=True)

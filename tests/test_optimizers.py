@@ -82,6 +82,40 @@ def test_it_has_few_variables_whatever_the_model():
     assert len(optimizer.variables) == 2 + 3 * 2
 
 
+def create_two():
+    return [keras.Variable(np.full(shape, 2.0, np.float32)) for shape in ((3,), (3,))]
+
+
+def test_gradients_go_to_the_variables_they_come_with():
+    first, second = create_two()
+    optimizer = AdamW(0.1)
+    optimizer.build([first, second])
+    optimizer.apply_gradients([(keras.ops.ones(3), second)])
+    np.testing.assert_array_equal(first, [2, 2, 2])
+    np.testing.assert_allclose(second, [1.9, 1.9, 1.9], rtol=1e-5)
+    optimizer.apply_gradients([(-keras.ops.ones(3), second), (keras.ops.ones(3), first)])
+    assert np.all(np.array(first) < 2)
+
+
+def test_what_has_no_gradient_does_not_shrink():
+    first, second = (keras.Variable(np.full((2, 2), 2.0, np.float32)) for _ in range(2))
+    optimizer = AdamW(0.1, weight_decay=0.5)
+    optimizer.build([first, second])
+    optimizer.apply([None, keras.ops.ones((2, 2))], [first, second])
+    np.testing.assert_array_equal(first, np.full((2, 2), 2.0))
+    assert np.all(np.array(second) < 1.91)
+    with pytest.raises(ValueError, match="no variable has a gradient"):
+        optimizer.apply([None, None], [first, second])
+
+
+def test_a_variable_that_it_was_not_built_for_is_refused():
+    first, second = create_two()
+    optimizer = AdamW(0.1)
+    optimizer.build([first])
+    with pytest.raises(KeyError):
+        optimizer.apply([keras.ops.ones(3)], [second])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

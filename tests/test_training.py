@@ -517,3 +517,38 @@ def test_averages_are_the_weights_before_the_first_update(tmp_path):
     run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1, gradient_accumulation=8,
                 ema=True)  # fmt: skip
     assert all(np.abs(layer.kernel).max() > 0 for layer in run.model.layers if "conv" in layer.name)
+
+
+def test_a_run_stopped_between_validations_and_ended_there_is_validated(tmp_path, monkeypatch):
+    options = {"validate_every": 4, "ema": 0.9, "precision": "float32"}
+    keep = training.Keeper.keep
+
+    def fail(keeper):
+        keep(keeper)
+        if keeper.state.step == 9:
+            raise RuntimeError("lost power")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Keeper, "keep", fail)
+        with pytest.raises(RuntimeError, match="lost power"):
+            train(make_model(), make_dataset(), run_dir=tmp_path, epochs=6, **options)
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=3, **options)
+    assert run.history["epoch"].tolist() == [1, 2, 3]
+    assert run.history["mean_iou"].notna().tolist() == [True, False, True]
+    assert run.history["loss"].notna().all()
+    assert (run.history["loss"] > 0).all()
+
+
+def test_time_that_runs_out_over_a_checkpoint_leaves_nothing_unvalidated(tmp_path, monkeypatch):
+    keep = training.Keeper.keep
+
+    def dawdle(keeper):
+        keep(keeper)
+        if keeper.state.step == 6:
+            keeper.plan.clock.start -= 1000
+
+    monkeypatch.setattr(training.Keeper, "keep", dawdle)
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, validate_every=4, time_budget=500)
+    assert run.finished
+    assert run.history["step"].tolist() == [3, 6, 7]
+    assert run.history["mean_iou"].notna().tolist() == [True, False, True]

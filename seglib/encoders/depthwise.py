@@ -21,6 +21,9 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         return (
             keras.backend.backend() == "tensorflow"
             and not self.trainable
+            and self.activation is keras.activations.linear
+            and self.depth_multiplier == 1
+            and self.data_format == "channels_last"
             and self.padding == "same"
             and not self.use_bias
             and set(self.strides) == set(self.dilation_rate) == {1}

@@ -25,7 +25,8 @@ class RunState:
         steps_per_epoch: int.
         planned_steps: int, steps that the whole run is planned to have; 0 before there is a plan.
         budget: float or None, seconds that the plan was made for.
-        history: list of dict, a row for each validated epoch.
+        history: list of dict, a row for each epoch; its scores are NaN where it was not validated.
+        validated_step: int, the step whose weights were validated last.
         best_score: float, the highest validation mean IoU so far; -1 if there is none.
         elapsed: float, seconds since `train` was first called, all sessions together.
         epoch_seconds: float, of those the ones spent in the epoch that is under way.
@@ -38,6 +39,7 @@ class RunState:
     planned_steps: int = 0
     budget: float | None = None
     history: list = dataclasses.field(default_factory=list)
+    validated_step: int = 0
     best_score: float = -1.0
     elapsed: float = 0.0
     epoch_seconds: float = 0.0
@@ -45,9 +47,14 @@ class RunState:
     arrays: list | None = None
 
     @property
-    def validated(self):
+    def recorded(self):
         """bool, whether the last step already has its row in the history."""
         return bool(self.history) and self.history[-1]["step"] == self.step
+
+    @property
+    def validated(self):
+        """bool, whether the weights of the last step have been validated."""
+        return self.recorded and self.validated_step == self.step
 
     def use_steps_per_epoch(self, steps):
         """Keep the place in the data when an epoch has another number of steps."""
@@ -55,6 +62,7 @@ class RunState:
             self.step = self.step * steps // self.steps_per_epoch
             for row in self.history:
                 row["step"] = row["step"] * steps // self.steps_per_epoch
+            self.validated_step = self.validated_step * steps // self.steps_per_epoch
         self.steps_per_epoch = steps
 
 

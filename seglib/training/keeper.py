@@ -50,7 +50,8 @@ class Keeper(keras.callbacks.Callback):
         """Train from where the run stands to its end, or until somebody asks to stop."""
         state = self.state
         at_epoch_end = state.step % self.batches.steps_per_epoch == 0
-        if state.step and not state.validated and (at_epoch_end or self.plan.ended_by(state)):
+        is_due = self.plan.ended_by(state) and not state.validated
+        if state.step and (is_due or (at_epoch_end and not state.recorded)):
             self._end_epoch()  # what an earlier session was stopped before
         if self.plan.ended_by(state) or self.request:
             return
@@ -92,7 +93,8 @@ class Keeper(keras.callbacks.Callback):
         ended = plan.is_over(state.step)
         if ended or state.step % self.batches.steps_per_epoch == 0:
             self._end_epoch()
-            ended = plan.ended_by(state) is not None
+            # What was not validated is not the end, even if time ran out over its checkpoint.
+            ended = state.validated and plan.ended_by(state) is not None
         elif self.request or self._is_checkpoint_due():
             self.keep()
         if self.request or ended:
@@ -115,10 +117,10 @@ class Keeper(keras.callbacks.Callback):
         is_due = self._is_validation_due()
         scores = self._validate() if is_due else {}
         if scores is not None:
-            row = self._create_row(scores)
-            self.state.history = [*self.state.history, row]
+            self._record(scores)
             if is_due:
-                self._keep_if_best(row["mean_iou"])
+                self.state.validated_step = self.state.step
+                self._keep_if_best(self.state.history[-1]["mean_iou"])
             self.model.reset_metrics()
             self.epoch_start = plan.clock.elapsed
         self.keep()
@@ -139,6 +141,19 @@ class Keeper(keras.callbacks.Callback):
             return {}
         return self.snapshot.validate(self.split, should_stop=lambda: bool(self.request))
 
+    def _record(self, scores):
+        """Add a row to the history, or the scores to the one that the last step has."""
+        state = self.state
+        scores = {
+            "val_loss": scores.get("loss", float("nan")),
+            "pixel_accuracy": scores.get("pixel_accuracy", float("nan")),
+            "mean_iou": scores.get("mean_iou", float("nan")),
+        }
+        if state.recorded:
+            state.history = [*state.history[:-1], {**state.history[-1], **scores}]
+        else:
+            state.history = [*state.history, self._create_row(scores)]
+
     def _create_row(self, scores):
         state, steps = self.state, self.batches.steps_per_epoch
         seconds = self.plan.clock.elapsed - self.epoch_start
@@ -148,9 +163,7 @@ class Keeper(keras.callbacks.Callback):
             "epoch": -(-state.step // steps),
             "step": state.step,
             "loss": float(loss_metric(self.model).result()),
-            "val_loss": scores.get("loss", float("nan")),
-            "pixel_accuracy": scores.get("pixel_accuracy", float("nan")),
-            "mean_iou": scores.get("mean_iou", float("nan")),
+            **scores,
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": round(seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-6), 2),
@@ -216,6 +229,7 @@ class Keeper(keras.callbacks.Callback):
         epoch = step // self.batches.steps_per_epoch + 1
         self.bar.set_description(f"epoch {epoch}" + f"/{epochs:.3g}" * bool(epochs), refresh=False)
         scores = {} if loss is None else {"loss": f"{loss:.3f}"}
-        if self.state.history and len(self.split):
-            scores["mean_iou"] = f"{self.state.history[-1]['mean_iou']:.3f}"
+        known = [row["mean_iou"] for row in self.state.history if not np.isnan(row["mean_iou"])]
+        if known:
+            scores["mean_iou"] = f"{known[-1]:.3f}"
         self.bar.set_postfix(scores, refresh=False)

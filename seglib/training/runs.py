@@ -23,7 +23,8 @@ class Run:
         model: keras.Model with the best weights, as in `best.keras`; with the last ones as
             long as no epoch was validated.
         history: DataFrame, a row an epoch: epoch (from 1), step, loss, val_loss,
-            pixel_accuracy and mean_iou on the validation data at training size,
+            pixel_accuracy and mean_iou on the validation data at training size, NaN between
+            validations,
             learning_rate, seconds, images_per_second, peak_memory_mb.
         ended_by: "plan" (its epochs, or its time), "patience", "Ctrl-C" or "SIGTERM".
     """

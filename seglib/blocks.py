@@ -1,0 +1,165 @@
+"""The pieces that U-Net and U-Net++ are made of."""
+
+import keras
+from keras import layers, ops
+
+from seglib.classes import ClassTable
+from seglib.encoders import create_encoder
+from seglib.encoders.padding import PadToMultiple
+from seglib.images import check_image_size
+from seglib.normalization import BatchNormalization
+
+
+@keras.saving.register_keras_serializable(package="seglib")
+class ClassLogits(layers.Layer):
+    """Scores as float32, cropped to the picture's size; it also keeps whose scores they are.
+
+    Args:
+        classes: ClassTable, its dict, or None while the classes are not known.
+        fit: "stretch" or "letterbox", how pictures are brought to the model's size.
+    """
+
+    def __init__(self, classes=None, fit="stretch", **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes
+        self.fit = fit
+
+    def call(self, scores, image):
+        height, width = ops.shape(image)[1:3]
+        return ops.cast(scores, "float32")[:, :height, :width]
+
+    def compute_output_shape(self, scores_shape, image_shape):
+        return (*image_shape[:3], scores_shape[-1])
+
+    def get_config(self):
+        classes = self.classes.to_dict() if self.classes else None
+        return {**super().get_config(), "classes": classes, "fit": self.fit}
+
+
+class Blocks:
+    """The pieces that both models are made of, named by their place X(i, j)."""
+
+    counts = (2, 6)
+
+    def __init__(self, input_shape, num_classes, filters, dropout, seed, *, convolutions=2,
+                 stride=1, detail=0):  # fmt: skip
+        self.filters = tuple(filters)
+        least, most = self.counts
+        if not least <= len(self.filters) <= most or min(self.filters) < 1:
+            raise ValueError(f"expected {least} to {most} filter counts, received {filters}")
+        if len(input_shape) != 3 or input_shape[2] != 3:
+            raise ValueError(f"expected an input shape (height, width, 3), received {input_shape}")
+        check_image_size([side or 32 for side in input_shape[:2]])
+        if num_classes < 2:
+            raise ValueError(f"expected at least 2 classes, received {num_classes}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"expected a dropout in [0, 1), received {dropout}")
+        self.convolutions, self.stride, self.detail = convolutions, stride, detail
+        self.detail_map = None
+        self.input_shape, self.num_classes = tuple(input_shape), num_classes
+        self.dropout, self.seed, self.drawn = dropout, seed, 0
+        self.depth = len(self.filters) - 1  # of the deepest level, from 0
+
+    def create_input(self):
+        image = keras.Input(self.input_shape, name="image")
+        x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(image)  # to [-1, 1]
+        return image, PadToMultiple(self.stride * 2**self.depth, name="pad")(x)
+
+    def encode_all(self, x):
+        """Yield X(i, 0) of each level, made when it is asked for: what is drawn has an order."""
+        for i in range(self.depth + 1):
+            x = self.convolve_all(x if i == 0 else self.pool(x, i), i, f"x_{i}_0", 2)
+            x = self.drop(x, i)
+            yield x
+
+    def drop(self, x, level):
+        if self.dropout and level >= max(1, self.depth - 1):
+            x = layers.Dropout(self.dropout, seed=self.next_seed(), name=f"x_{level}_0_drop")(x)
+        return x
+
+    def pool(self, x, level):
+        return layers.MaxPooling2D(2, name=f"x_{level}_0_pool")(x)
+
+    def enlarge(self, x, level, column):
+        return layers.Conv2DTranspose(
+            self.filters[level],
+            2,
+            strides=2,
+            use_bias=False,
+            kernel_initializer=self.draw_weights(),
+            name=f"x_{level}_{column}_up",
+        )(x)
+
+    def decode(self, inputs, level, column):
+        x = layers.Concatenate(name=f"x_{level}_{column}_join")(inputs)
+        return self.convolve_all(x, level, f"x_{level}_{column}", self.convolutions)
+
+    def convolve_all(self, x, level, name, count):
+        for letter in "ab"[:count]:
+            stride = self.stride if f"{name}_{letter}" == "x_0_0_a" else 1
+            x = self.convolve(x, self.filters[level], f"{name}_{letter}", stride)
+        return x
+
+    def convolve(self, x, filters, name, stride=1):
+        x = layers.Conv2D(
+            filters,
+            3 * stride,  # at stride 2 a 3×3 of squares of 2×2 pixels: none is passed over
+            strides=stride,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=self.draw_weights(),
+            name=f"{name}_conv",
+        )(x)
+        # Keras' default of 0.99 needs 500 steps to forget the start; short runs have 200.
+        x = BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+        return layers.ReLU(name=f"{name}_relu")(x)
+
+    def create_head(self, x, image, column):
+        name = f"head_{column}"
+        if self.detail:
+            x = layers.Concatenate(name=f"{name}_join")([x, self.show_detail(image)])
+        # With a 1×1 convolution alone, as in the paper, heads learn the first epochs more slowly.
+        x = self.convolve(x, self.filters[0], name)
+        return ClassLogits(name=name)(self.score(x, f"{name}_classes"), image)
+
+    def show_detail(self, image):
+        """What each square of 2×2 pixels and its neighbours look like, the same for all heads."""
+        if self.detail_map is None:
+            x = layers.Rescaling(1 / 127.5, offset=-1, name="detail_scale")(image)
+            x = PadToMultiple(2 ** (self.depth + 1), name="detail_pad")(x)
+            self.detail_map = self.convolve(x, self.detail, "detail", stride=2)
+        return self.detail_map
+
+    def score(self, x, name):
+        """Scores of each pixel of the picture: one, or the four of a square of 2×2."""
+        options = {"kernel_initializer": self.draw_weights(), "name": name}
+        if self.stride == 1:
+            return layers.Conv2D(self.num_classes, 1, **options)(x)
+        return layers.Conv2DTranspose(self.num_classes, 2, strides=2, **options)(x)
+
+    def draw_weights(self):
+        return keras.initializers.HeNormal(seed=self.next_seed())
+
+    def next_seed(self):
+        self.drawn += 1
+        return self.seed * 10_000 + self.drawn
+
+
+class EncoderBlocks(Blocks):
+    """The same above a pretrained encoder, which has one level more than the decoder rows."""
+
+    counts = (1, 4)
+
+    def __init__(self, encoder, weights, input_shape, *arguments, seed, **shape):
+        super().__init__(input_shape, *arguments, seed, **{**shape, "stride": 2})
+        self.depth = len(self.filters)
+        self.encoder = create_encoder(
+            encoder, self.input_shape, weights=weights, levels=self.depth + 1, seed=seed
+        )
+
+    def create_input(self):
+        return self.encoder.input, self.encoder.outputs
+
+    def encode_all(self, x):
+        for i, node in enumerate(x):
+            yield self.drop(node, i)
