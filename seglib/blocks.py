@@ -119,15 +119,16 @@ class Blocks:
         if self.detail:
             x = layers.Concatenate(name=f"{name}_join")([x, self.show_detail(image)])
         # With a 1×1 convolution alone, as in the paper, heads learn the first epochs more slowly.
-        x = self.convolve(x, self.filters[0], name)
+        x = self.convolve(x, max(self.filters[0], self.detail), name)
         return ClassLogits(name=name)(self.score(x, f"{name}_classes"), image)
 
     def show_detail(self, image):
-        """What each square of 2×2 pixels and its neighbours look like, the same for all heads."""
+        """What squares of 2×2 pixels and their surroundings look like, the same for all heads."""
         if self.detail_map is None:
             x = layers.Rescaling(1 / 127.5, offset=-1, name="detail_scale")(image)
             x = PadToMultiple(2 ** (self.depth + 1), name="detail_pad")(x)
-            self.detail_map = self.convolve(x, self.detail, "detail", stride=2)
+            x = self.convolve(x, self.detail, "detail_a", stride=2)
+            self.detail_map = self.convolve(x, self.detail, "detail_b")
         return self.detail_map
 
     def score(self, x, name):

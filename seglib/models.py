@@ -50,8 +50,9 @@ def create_unetpp_model(
         convolutions: 1 or 2, of each node that joins others; the paper has 2.
         stride: 1 or 2. With 2 the first convolution halves the picture, so that row 0 works at
             half the resolution, as with an encoder, and the heads double it.
-        detail: int, channels of a convolution that shows the picture itself to the heads, where
-            row 0 has half its resolution; 0 for none. It helps thin things.
+        detail: int, channels of two convolutions that show the picture itself to the heads,
+            which get as wide, where row 0 has half its resolution; 0 for none. It helps small
+            and thin things.
         encoder, encoder_weights: name and weights as of `seglib.encoders.create_encoder`,
             such as "efficientnet_lite0", whose pretrained weights the requirements bring;
             None for blocks of the model's own.

@@ -15,6 +15,7 @@ from seglib.augment.geometry import cut_window, draw_window, find_focus
 from seglib.augment.mixing import blend_pairs, draw_box, paste_box, soften
 from seglib.caching import PreparedSplit
 from seglib.classes import ClassTable
+from seglib.images import resize_image
 
 LEVELS = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3)
 COLUMNS = np.arange(256).reshape(1, 256)
@@ -174,11 +175,31 @@ def test_rotation_by_90_degrees_is_that_of_numpy():
     np.testing.assert_array_equal(shown, np.rot90(image))
 
 
-def test_half_the_size_is_the_mean_of_four_pixels():
+@pytest.mark.parametrize("size", [(128, 128), (20, 31), (77, 40)])
+def test_a_whole_picture_is_as_sharp_as_one_that_is_predicted(size):
+    image = np.random.default_rng(0).integers(0, 256, (72, 90, 3), dtype=np.uint8)
+    step = np.divide(image.shape[:2], size)
+    matrix = np.column_stack([np.diag(step), (0, 0)])
+    mirrored = np.column_stack([np.diag(step * (1, -1)), (0, 90)])
+    for given, wanted in ((matrix, image), (mirrored, image[:, ::-1])):
+        shown, _ = cut_window(image, image[..., 0], given, size=size)
+        expected = resize_image(np.ascontiguousarray(wanted), size)
+        assert np.abs(shown.astype(int) - expected).max() <= 1  # rounding of a mirrored sum
+
+
+def test_a_part_of_a_picture_is_as_sharp_as_the_whole():
+    image = np.random.default_rng(0).integers(0, 256, (96, 120, 3), dtype=np.uint8)
+    whole = resize_image(image, (32, 40))
+    shown, _ = cut_window(image, image[..., 0], [[3, 0, 12], [0, 3, 30]], size=(16, 20))
+    np.testing.assert_array_equal(shown, whole[4:20, 10:30])
+
+
+def test_a_turned_window_of_half_the_size_shows_means_of_four_pixels():
     image = np.array([[0, 100, 8, 8], [100, 0, 8, 8]], np.uint8)[..., None].repeat(3, axis=-1)
     labels = np.zeros((2, 4), np.uint8)
-    shown, _ = cut_window(image, labels, [[2, 0, 0], [0, 2, 0]], size=(1, 2))
-    np.testing.assert_array_equal(shown[..., 0], [[50, 8]])
+    quarter_turn = [[0, -2, 2], [2, 0, 0]]
+    shown, _ = cut_window(image, labels, quarter_turn, size=(2, 1))
+    np.testing.assert_array_equal(shown[..., 0], [[50], [8]])
 
 
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 3, 1 / 7])

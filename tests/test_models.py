@@ -92,7 +92,7 @@ def test_at_stride_2_all_rows_have_half_the_size_and_heads_the_whole():
     assert [output.shape for output in model.outputs] == [(None, 32, 64, 3)] * 2
     assert model.get_layer("x_0_0_b_relu").output.shape == (None, 16, 32, 4)
     assert model.get_layer("x_2_0_b_relu").output.shape == (None, 4, 8, 8)
-    assert model.get_layer("detail_relu").output.shape == (None, 16, 32, 5)
+    assert model.get_layer("detail_b_relu").output.shape == (None, 16, 32, 5)
     assert model.get_layer("head_2_join").output.shape[-1] == 4 + 5
     names = [layer.name for layer in model.layers]
     assert "x_0_1_a_conv" in names
@@ -101,7 +101,8 @@ def test_at_stride_2_all_rows_have_half_the_size_and_heads_the_whole():
 
 def test_detail_shows_each_pixel_to_the_heads():
     model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6), stride=2, detail=5)
-    assert model.get_layer("detail_conv").kernel.shape == (6, 6, 3, 5)
+    assert model.get_layer("detail_a_conv").kernel.shape == (6, 6, 3, 5)
+    assert model.get_layer("head_1_conv").filters == 5  # more than the row has
     first = model.get_layer("x_0_0_a_conv")
     first.set_weights([np.zeros_like(first.get_weights()[0])])  # all other ways are closed
     x = images(1, 32, 32)

@@ -5,6 +5,8 @@ is at 0.5. A map is a float array `(2, 3)`: `map @ (row, column, 1)` is the plac
 of a place in the window.
 """
 
+import math
+
 import numpy as np
 from PIL import Image
 
@@ -88,10 +90,11 @@ def find_focus(labels, chosen, pixel, weights=None, ignore_label=None):
 def cut_window(image, labels, matrix, *, size, ignore_label=None):
     """Show a picture and its labels through a window.
 
-    The image is interpolated bilinearly, after averaging over whole pixels where it is reduced
-    to half or less; labels are those of the nearest pixel. Outside of the picture, labels are
-    the ignored one and the image is grey like the padding of a letterbox: the models scale it to
-    0, with which convolutions pad as well.
+    The image is interpolated bilinearly, averaged where it is reduced: as `resize_image` does it,
+    so that what a model learns from is as sharp as what it will predict; turned windows are
+    averaged over whole pixels. Labels are those of the nearest pixel. Outside of the picture,
+    labels are the ignored one and the image is grey like the padding of a letterbox: the models
+    scale it to 0, with which convolutions pad as well.
 
     Args:
         image: uint8 array `(height, width, 3)`.
@@ -149,6 +152,8 @@ def _find_part(matrix, size, sides):
 
 
 def _sample_image(image, matrix, size):
+    if not matrix[0, 1] and not matrix[1, 0]:
+        return _resize_part(image, matrix, size)
     picture = Image.fromarray(image)
     reduction = np.hypot(*matrix[:, :2].T) + 1e-6
     reduction = reduction.astype(int).clip(1, image.shape[:2])
@@ -157,6 +162,35 @@ def _sample_image(image, matrix, size):
         matrix = matrix / reduction[:, None]
     shown = _transform(picture, matrix, size, Image.Resampling.BILINEAR, (PADDING,) * 3)
     return np.asarray(shown)
+
+
+def _resize_part(image, matrix, size):
+    """What an upright window shows, as sharp as `resize_image` makes a whole picture."""
+    steps, starts = matrix.diagonal(), matrix[:, 2]
+    starts, steps, mirrored = np.minimum(starts, starts + steps * size), np.abs(steps), steps < 0
+    boxes, places = zip(*map(_find_covered, starts, steps, size, image.shape[:2]), strict=True)
+    shown = np.full((*size, 3), PADDING, np.uint8)
+    place = tuple(slice(*ends) for ends in places)
+    if shown[place].size:
+        padding = [(max(0, -math.floor(low)), max(0, math.ceil(high) - side))
+                   for (low, high), side in zip(boxes, image.shape[:2], strict=True)]  # fmt: skip
+        picture = Image.fromarray(np.pad(image, [*padding, (0, 0)], mode="edge"))
+        (top, bottom), (left, right) = (
+            (low + before, high + before)
+            for (low, high), (before, _) in zip(boxes, padding, strict=True)
+        )
+        shown[place] = picture.resize(
+            shown[place].shape[1::-1], Image.Resampling.BILINEAR, (left, top, right, bottom)
+        )
+    return shown[:: -1 if mirrored[0] else 1, :: -1 if mirrored[1] else 1]
+
+
+def _find_covered(start, step, length, side):
+    """The pixels of a window's side whose centres lie in the picture, and what they cover."""
+    centers = start + step * (np.arange(length) + 0.5)
+    first, last = np.searchsorted(centers, (0, side))
+    ends = start + step * np.array([first, last])
+    return ends.round(6).tolist(), (int(first), int(last))
 
 
 def _sample_labels(labels, matrix, size, ignore_label):

@@ -3,14 +3,12 @@
 import keras
 import numpy as np
 
-from seglib import balance
 from seglib.augment import choose_augmentation
 from seglib.compiling import CompiledLoss
 from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice, adapt_loss
 from seglib.models import copy_weights, set_model_classes
 from seglib.optimizers import AdamW
-from seglib.statistics import count_pixels
 from seglib.training.batches import ENDLESS, Batches
 from seglib.training.chaining import copy_run, find_earlier_run
 from seglib.training.checkpoints import Checkpoints
@@ -101,10 +99,10 @@ def train(
             `schedule` holds for it as well; a schedule of its own is left as it is.
         gradient_accumulation: int, batches whose gradients make one update; an `optimizer` has
             its own `gradient_accumulation_steps`.
-        loss: keras loss on labels and logits, applied to each head, in place of weighted
-            cross-entropy + Dice. Keras' own, which want one-hot truth, are adapted.
-        class_weights: `(num_classes,)` numbers for that loss; None for the median frequency
-            weights of the training data, of which the square root is taken.
+        loss: keras loss on labels and logits, applied to each head, in place of cross-entropy +
+            Dice. Keras' own, which want one-hot truth, are adapted.
+        class_weights: `(num_classes,)` numbers for its cross-entropy, such as of
+            `seglib.class_weights`. None for all alike: Dice hears rare classes as it is.
         augment: bool or Augmentation. True mirrors and changes brightness and contrast at random,
             which are the defaults of `seglib.Augmentation`.
         ema: bool or float in (0, 1). Keeps an exponential moving average of the weights, which is
@@ -290,12 +288,7 @@ def _choose_loss(loss, dataset, class_weights, augmentation):
                 "use CategoricalCrossentropy or seglib.CrossEntropy, or mixup=0"
             )
         return adapt_loss(loss, ignore_label)
-    if class_weights is None:
-        counts = count_pixels(dataset.train, num_classes=dataset.classes.num_classes)
-        class_weights = balance.class_weights(
-            counts, method="median_frequency", ignore_label=ignore_label, power=0.5
-        )
-    if len(class_weights) != dataset.classes.num_classes:
+    if class_weights is not None and len(class_weights) != dataset.classes.num_classes:
         raise ValueError(
             f"expected {dataset.classes.num_classes} class weights, one for each row of the "
             f"class table, received {len(class_weights)}"
