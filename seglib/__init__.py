@@ -27,7 +27,15 @@ _NAMES = {
     "encodings": ("read_labels",),
     "images": ("DatasetError", "read_image", "resize_image"),
     "inference": ("evaluate", "predict", "predict_probabilities"),
-    "losses": ("CrossEntropy", "CrossEntropyDice", "Dice", "OneHotLoss"),
+    "losses": (
+        "CrossEntropy",
+        "CrossEntropyDice",
+        "Dice",
+        "Focal",
+        "LovaszSoftmax",
+        "OneHotLoss",
+        "Tversky",
+    ),
     "masks": (
         "closest_labels",
         "find_invented",

@@ -4,9 +4,19 @@ import pytest
 from keras_checks import check_loss
 from scipy.special import log_softmax, softmax
 
-from seglib.losses import CrossEntropy, CrossEntropyDice, Dice, OneHotLoss, adapt_loss
+from seglib.losses import (
+    CrossEntropy,
+    CrossEntropyDice,
+    Dice,
+    Focal,
+    LovaszSoftmax,
+    OneHotLoss,
+    Tversky,
+    adapt_loss,
+)
 
 WEIGHTS = [0.5, 2.0, 1.0, 3.0]
+ALL = [CrossEntropy, Focal, Dice, Tversky, LovaszSoftmax, CrossEntropyDice]
 
 
 def make_case(seed=0, classes=4, ignore_label=None):
@@ -81,6 +91,126 @@ def test_dice_known_answers():
     assert float(Dice()(y_true, sure[0 * y_true])) == pytest.approx(1 - (2 / 3 + 0) / 2)
 
 
+def reference_focal(y_true, logits, weights, ignore_label, gamma):
+    losses, total = 0.0, 0.0
+    for label, scores in zip(y_true.ravel(), log_softmax(logits.reshape(-1, 4), -1), strict=True):
+        if label != ignore_label:
+            losses -= weights[label] * (1 - np.exp(scores[label])) ** gamma * scores[label]
+            total += weights[label]
+    return losses / total
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2, 5])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_focal_loss_is_that_of_a_plain_loop(weights, gamma):
+    y_true, logits = make_case(ignore_label=255)
+    expected = reference_focal(y_true, logits, weights or [1] * 4, 255, gamma)
+    answer = float(Focal(weights, 255, gamma=gamma)(y_true, logits))
+    np.testing.assert_allclose(answer, expected, rtol=1e-4)
+
+
+def test_focal_loss_is_that_of_keras():
+    y_true, logits = make_case()
+    keras_loss = keras.losses.CategoricalFocalCrossentropy(alpha=1, gamma=2, from_logits=True)
+    expected = float(keras_loss(keras.ops.one_hot(y_true, 4), logits))
+    np.testing.assert_allclose(float(Focal()(y_true, logits)), expected, rtol=1e-4)
+
+
+def test_focal_loss_without_focus_is_cross_entropy():
+    y_true, logits = make_case(ignore_label=255)
+    expected = float(CrossEntropy(WEIGHTS, 255)(y_true, logits))
+    answer = float(Focal(WEIGHTS, 255, gamma=0)(y_true, logits))
+    np.testing.assert_allclose(answer, expected, rtol=1e-6)
+
+
+def reference_tversky(y_true, logits, ignore_label, alpha, beta, gamma):
+    probabilities, losses = softmax(logits, -1), []
+    valid = y_true != ignore_label
+    for label in range(logits.shape[-1]):
+        truth, guess = y_true[valid] == label, probabilities[valid][:, label]
+        if truth.any():
+            found, missed, claimed = (
+                guess[truth].sum(),
+                (1 - guess[truth]).sum(),
+                guess[~truth].sum(),
+            )
+            index = found / (found + alpha * claimed + beta * missed)
+            losses.append((1 - index) ** (1 / gamma))
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize(("alpha", "beta", "gamma"), [(0.3, 0.7, 1), (1, 1, 1), (0.3, 0.7, 4 / 3)])
+@pytest.mark.parametrize("ignore_label", [None, 1, 255])
+def test_tversky_loss_is_that_of_a_plain_loop(ignore_label, alpha, beta, gamma):
+    y_true, logits = make_case(ignore_label=ignore_label)
+    expected = reference_tversky(y_true, logits, ignore_label, alpha, beta, gamma)
+    loss = Tversky(ignore_label, alpha=alpha, beta=beta, gamma=gamma)
+    np.testing.assert_allclose(float(loss(y_true, logits)), expected, rtol=1e-5)
+
+
+def test_tversky_loss_is_that_of_keras():
+    y_true, logits = make_case()
+    y_true[0, 0, 0] = 3
+    # Keras 3.15 takes truth for prediction and the other way round, so that alpha is beta there.
+    keras_loss = keras.losses.Tversky(alpha=0.7, beta=0.3, axis=(0, 1, 2))
+    expected = np.mean(keras_loss(keras.ops.one_hot(y_true, 4), softmax(logits, -1)))
+    answer = float(Tversky(alpha=0.3, beta=0.7)(y_true, logits))
+    np.testing.assert_allclose(answer, expected, rtol=1e-4)
+
+
+def reference_lovasz(y_true, logits, ignore_label):
+    """The definition: set after set of the largest errors, each by the Jaccard index it costs."""
+    probabilities, losses = softmax(logits, -1), []
+    valid = y_true != ignore_label
+    for label in range(logits.shape[-1]):
+        truth, guess = y_true[valid] == label, probabilities[valid][:, label]
+        if not truth.any():
+            continue
+        errors = np.where(truth, 1 - guess, guess)
+        wrong, before, loss = np.zeros(len(truth), bool), 0.0, 0.0
+        for place in np.argsort(-errors):
+            wrong[place] = True
+            claimed = truth ^ wrong
+            cost = 1 - (truth & claimed).sum() / (truth | claimed).sum()
+            loss, before = loss + errors[place] * (cost - before), cost
+        losses.append(loss)
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize("ignore_label", [None, 1, 255])
+def test_lovasz_softmax_is_that_of_its_definition(ignore_label):
+    y_true, logits = make_case(ignore_label=ignore_label)
+    expected = reference_lovasz(y_true, logits, ignore_label)
+    answer = float(LovaszSoftmax(ignore_label)(y_true, logits))
+    np.testing.assert_allclose(answer, expected, rtol=1e-5)
+
+
+def test_lovasz_softmax_of_sure_answers_is_the_jaccard_loss():
+    y_true, _ = make_case()
+    guess = np.random.default_rng(5).integers(0, 4, y_true.shape)
+    scores = [
+        ((y_true == c) & (guess == c)).sum() / ((y_true == c) | (guess == c)).sum()
+        for c in np.unique(y_true)
+    ]
+    answer = float(LovaszSoftmax()(y_true, 100 * np.eye(4, dtype=np.float32)[guess]))
+    assert answer == pytest.approx(1 - np.mean(scores), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("create", "message"),
+    [
+        (lambda: Focal(gamma=-1), "expected gamma to be a finite number ≥ 0, received -1"),
+        (lambda: Focal([1, -1]), "finite weight of at least 0"),
+        (lambda: Tversky(alpha=np.nan), "expected alpha to be a finite number"),
+        (lambda: Tversky(gamma=0), "expected gamma to be a finite number ≥ 0.01"),
+        (lambda: Tversky(alpha=0, beta=0), "both 0"),
+    ],
+)
+def test_numbers_that_make_no_loss_are_refused(create, message):
+    with pytest.raises(ValueError, match=message):
+        create()
+
+
 def test_the_sum_is_the_sum():
     y_true, logits = make_case(ignore_label=255)
     both = float(CrossEntropyDice(WEIGHTS, 255, dice_weight=0.5)(y_true, logits))
@@ -88,7 +218,7 @@ def test_the_sum_is_the_sum():
     assert both == pytest.approx(parts[0] + 0.5 * parts[1], rel=1e-6)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy, Dice, CrossEntropyDice])
+@pytest.mark.parametrize("loss", ALL)
 def test_ignored_pixels_do_not_count_whatever_is_predicted(loss):
     y_true, logits = make_case(ignore_label=255)
     changed = logits.copy()
@@ -97,14 +227,24 @@ def test_ignored_pixels_do_not_count_whatever_is_predicted(loss):
     assert float(measure(y_true, changed)) == pytest.approx(float(measure(y_true, logits)), 1e-6)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy, Dice, CrossEntropyDice])
+@pytest.mark.parametrize("loss", ALL)
 def test_a_batch_with_nothing_to_learn_costs_nothing(loss):
     _, logits = make_case()
     assert float(loss(ignore_label=7)(np.full(logits.shape[:3], 7), logits)) == 0
 
 
 @pytest.mark.parametrize(
-    "loss", [CrossEntropy(), CrossEntropy(WEIGHTS, 255), Dice(255), CrossEntropyDice(WEIGHTS, 255)]
+    "loss",
+    [
+        CrossEntropy(),
+        CrossEntropy(WEIGHTS, 255),
+        Focal(WEIGHTS, 255, gamma=1.5),
+        Dice(255),
+        Tversky(255, alpha=0.2, beta=0.8, gamma=4 / 3),
+        LovaszSoftmax(255),
+        CrossEntropyDice(WEIGHTS, 255),
+    ],
+    ids=lambda loss: loss.name,
 )
 def test_losses_keep_the_contract(loss):
     check_loss(loss, *make_case(ignore_label=255 if loss.get_config()["ignore_label"] else None))
@@ -213,7 +353,10 @@ def test_soft_losses_are_those_of_a_plain_loop(weights):
 ON_IDS_AND_SHARES = [
     CrossEntropy(WEIGHTS, 255),
     CrossEntropy(ignore_label=255),
+    Focal(WEIGHTS, 255),
     Dice(255),
+    Tversky(255, gamma=4 / 3),
+    LovaszSoftmax(255),
     CrossEntropyDice(WEIGHTS, 255, dice_weight=0.5),
     OneHotLoss(keras.losses.Tversky(alpha=0.3, beta=0.7, axis=(0, 1, 2)), 255),
     OneHotLoss(keras.losses.CategoricalFocalCrossentropy(), 255),
