@@ -158,3 +158,21 @@ def test_median_frequency_weights_of_camvid():
     }
     found = dict(zip(classes.names, weights.astype(float).round(4).tolist(), strict=True))
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_images_are_weighed_by_their_share_of_each_class():
+    # Road: 6, 8, 4 of 18 pixels; car: 2, 0, 4 of 6. The mean of both, times three images.
+    weights = balance.image_weights(COUNTS, ignore_label=VOID)
+    expected = 3 * (np.array([6, 8, 4]) / 18 + np.array([2, 0, 4]) / 6) / 2
+    np.testing.assert_allclose(weights, expected)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_an_image_of_ignored_pixels_is_not_drawn():
+    weights = balance.image_weights([[0, 9], [9, 0]], ignore_label=1)
+    assert weights.tolist() == [0, 2]
+
+
+def test_images_without_any_class_cannot_be_weighed():
+    with pytest.raises(ValueError, match="no pixel of a scored class"):
+        balance.image_weights([[0, 9]], ignore_label=1)

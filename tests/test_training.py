@@ -257,6 +257,40 @@ def test_every_pair_is_seen_once_an_epoch():
     assert len(images) == 3
 
 
+def test_pairs_are_drawn_by_their_sampling_weights():
+    split = make_split(4, 0)
+    options = {"batch_size": 4, "augment": False, "heads": 1, "seed": 0}
+    batches = Batches(split, sampling=[6, 0, 3, 1], **options)
+    names = {image.tobytes(): i for i, image in enumerate(split.images)}
+    drawn = [names[image.tobytes()] for i in range(250) for image in batches[i][0]]
+    shares = np.bincount(drawn, minlength=4) / len(drawn)
+    np.testing.assert_allclose(shares, [0.6, 0, 0.3, 0.1], atol=0.05)
+    later = Batches(split, sampling=[6, 0, 3, 1], start=7, **options)
+    for a, b in zip(later[3], batches[10], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_pair_that_is_drawn_twice_is_changed_twice():
+    split = make_split(4, 0)
+    batches = Batches(split, batch_size=4, seed=0, augment=True, heads=1, sampling=[1, 0, 0, 0])
+    images = batches[0][0]
+    assert len({image.tobytes() for image in images}) == 4
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        ([1, 2], "for each of 12 training pairs"),
+        ([-1] + [1] * 11, "of at least 0"),
+        ([np.nan] + [1] * 11, "finite"),
+        ([0] * 12, "0 for all training pairs"),
+    ],
+)
+def test_sampling_weights_that_cannot_be_drawn_by_are_refused(tmp_path, sampling, message):
+    with pytest.raises(ValueError, match=message):
+        seglib.train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1, sampling=sampling)
+
+
 def test_what_goes_wrong_while_pairs_are_read_is_reported(tmp_path, monkeypatch):
     def fail(*pair, epoch, **options):
         if epoch == 1:

@@ -57,6 +57,7 @@ def train(
     gradient_accumulation=1,
     loss=None,
     class_weights=None,
+    sampling=None,
     augment=True,
     ema=False,
     precision="auto",
@@ -103,6 +104,8 @@ def train(
             Dice. Keras' own, which want one-hot truth, are adapted.
         class_weights: `(num_classes,)` numbers for its cross-entropy, such as of
             `seglib.class_weights`. None for all alike: Dice hears rare classes as it is.
+        sampling: `(len(dataset.train),)` numbers by which pairs are drawn, with replacement, such
+            as of `seglib.image_weights`; None: each pair once an epoch.
         augment: bool or Augmentation. True mirrors and changes brightness and contrast at random,
             which are the defaults of `seglib.Augmentation`.
         ema: bool or float in (0, 1). Keeps an exponential moving average of the weights, which is
@@ -151,15 +154,15 @@ def train(
         model, dataset, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
         weight_decay=weight_decay, encoder_rate=encoder_rate,
         optimizer=optimizer, gradient_accumulation=gradient_accumulation, loss=loss,
-        class_weights=class_weights, augment=augmentation or False, ema=ema, init_from=init_from,
-        validate_every=validate_every, seed=seed,
+        class_weights=class_weights, sampling=sampling, augment=augmentation or False, ema=ema,
+        init_from=init_from, validate_every=validate_every, seed=seed,
     )  # fmt: skip
     run_dir = make_folder(run_dir, "the run")
     with lock_run(run_dir) as lock, note_interrupts() as request:
         checkpoints = Checkpoints(run_dir, keep=keep_checkpoints, size_limit=size_limit)
         state = _take_up(checkpoints, clock, settings, resume_from, allow_changes)
         batches = Batches(dataset.train, batch_size=batch_size, seed=seed, augment=augmentation,
-                          heads=len(model.outputs))  # fmt: skip
+                          heads=len(model.outputs), sampling=sampling)  # fmt: skip
         state.use_steps_per_epoch(batches.steps_per_epoch)
         plan = Plan(clock, steps_per_epoch=batches.steps_per_epoch, epochs=epochs, budget=budget,
                     validate_every=validate_every, patience=patience)  # fmt: skip

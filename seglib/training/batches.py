@@ -25,13 +25,17 @@ class Batches(keras.utils.PyDataset):
         heads: int, how often the labels are given, once for each output of the model.
         start: int, the step of the run that index 0 stands for.
         steps: int, how many steps the run has at the most.
+        sampling: `(len(split),)` numbers ≥ 0 by which pairs are drawn, with replacement; None:
+            each once an epoch.
     """
 
-    def __init__(self, split, *, batch_size, seed, augment, heads, start=0, steps=ENDLESS):
+    def __init__(
+        self, split, *, batch_size, seed, augment, heads, start=0, steps=ENDLESS, sampling=None
+    ):
         super().__init__()
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.augmentation, self.heads = choose_augmentation(augment), heads
-        self.start, self.steps = start, steps
+        self.start, self.steps, self.sampling = start, steps, _check_sampling(sampling, split)
         self.steps_per_epoch = -(-len(split) // batch_size)
 
     def __len__(self):
@@ -39,13 +43,19 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         epoch, batch = divmod(self.start + index, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
-        chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        pairs = [self._read_pair(epoch, int(i)) for i in chosen]
+        order, start = self._draw_order(epoch), batch * self.batch_size
+        places = range(start, min(start + self.batch_size, len(order)))
+        pairs = [self._read_pair(int(order[place]), epoch, place) for place in places]
         images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
         return images, (labels,) * self.heads if self.heads > 1 else labels
 
-    def _read_pair(self, epoch, index):
+    def _draw_order(self, epoch):
+        random = np.random.default_rng([self.seed, epoch])
+        if self.sampling is None:
+            return random.permutation(len(self.split))
+        return random.choice(len(self.split), len(self.split), p=self.sampling)
+
+    def _read_pair(self, index, epoch, place):
         image, labels = self.split[index]
         if self.augmentation is None:
             return image, labels
@@ -54,8 +64,22 @@ class Batches(keras.utils.PyDataset):
             labels,
             seed=self.seed,
             epoch=epoch,
-            index=index,
+            index=place,  # not the pair's own: one that is drawn twice is changed twice
             augmentation=self.augmentation,
             ignore_label=self.split.classes.ignore_label,
             partners=self.split,
         )
+
+
+def _check_sampling(sampling, split):
+    if sampling is None:
+        return None
+    weights = np.asarray(sampling, float)
+    if weights.shape != (len(split),) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError(
+            f"expected sampling to be a finite number of at least 0 for each of {len(split)} "
+            f"training pairs, received {sampling!r}"
+        )
+    if not weights.any():
+        raise ValueError("sampling is 0 for all training pairs: none could be drawn")
+    return weights / weights.sum()

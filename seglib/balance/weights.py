@@ -51,12 +51,8 @@ def class_weights(counts, *, method, ignore_label=None, power=1.0, beta=None):
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
-    counts = _check_counts(counts)
-    present = counts.sum(axis=0) > 0
-    if ignore_label is not None and 0 <= ignore_label < len(present):
-        present[ignore_label] = False
-    if not present.any():
-        raise ValueError("the counts hold no pixel of a scored class: are the labels decoded?")
+    counts = check_counts(counts)
+    present = find_present(counts, ignore_label)
     weights = np.zeros(len(present), np.float32)
     # Overflow is reported below, in the user's words.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -88,7 +84,7 @@ def weight_table(counts, classes, *, power=1.0):
     """
     import pandas as pd
 
-    counts = _check_counts(counts)
+    counts = check_counts(counts)
     if counts.shape[1] != classes.num_classes:
         raise ValueError(
             f"expected a column for each of {classes.num_classes} classes, "
@@ -102,7 +98,8 @@ def weight_table(counts, classes, *, power=1.0):
     return table.iloc[list(classes.scored_ids)]
 
 
-def _check_counts(counts):
+def check_counts(counts):
+    """Return counts as an array; ValueError where they are no numbers of pixels."""
     counts = np.asarray(counts)
     if counts.ndim != 2 or 0 in counts.shape:
         raise ValueError(
@@ -112,6 +109,16 @@ def _check_counts(counts):
     if not np.isfinite(counts).all() or counts.min() < 0:
         raise ValueError("counts are numbers of pixels, received some that are negative or NaN")
     return counts
+
+
+def find_present(counts, ignore_label):
+    """Return which of the scored classes have a pixel; ValueError where none has."""
+    present = counts.sum(axis=0) > 0
+    if ignore_label is not None and 0 <= ignore_label < len(present):
+        present[ignore_label] = False
+    if not present.any():
+        raise ValueError("the counts hold no pixel of a scored class: are the labels decoded?")
+    return present
 
 
 def _weigh(counts, present, method, beta):
