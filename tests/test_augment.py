@@ -12,7 +12,7 @@ import seglib
 from seglib.augment import Augmentation, augment_pair, choose_augmentation
 from seglib.augment.colors import change_colors, color_matrix
 from seglib.augment.geometry import cut_window, draw_window, find_focus
-from seglib.augment.mixing import blend_pairs, draw_box, paste_box, soften
+from seglib.augment.mixing import blend_pairs, draw_box, paste_box, paste_class, soften
 from seglib.caching import PreparedSplit
 from seglib.classes import ClassTable
 from seglib.images import resize_image
@@ -673,6 +673,32 @@ def test_pasting_makes_new_arrays():
     assert not first[1].any()
 
 
+def test_a_class_is_pasted_wherever_the_other_pair_shows_it():
+    first = np.zeros((3, 3, 3), np.uint8), np.zeros((3, 3), np.uint8)
+    second = np.full((3, 3, 3), 9, np.uint8), NINE
+    image, labels = paste_class(first, second, 5)
+    np.testing.assert_array_equal(labels, 5 * (NINE == 5))
+    np.testing.assert_array_equal(image[..., 0], 9 * (NINE == 5))
+    assert not first[1].any()
+
+
+def test_pasting_draws_classes_by_their_weights_and_leaves_the_ignored_one():
+    table = ClassTable(list("abcd"), [(i, i, i) for i in range(4)], ignore_label=3)
+    labels = np.array([[[0, 0, 0, 0]], [[0, 1, 2, 3]]], np.uint8)
+    images = np.stack([np.zeros((1, 4, 3), np.uint8), np.full((1, 4, 3), 255, np.uint8)])
+    split = PreparedSplit(images, labels, ["none", "all"], table)
+    for weights, expected in (((0, 1, 0, 9), {(0, 1, 0, 0)}), (None, {(0, 1, 0, 0), (0, 0, 2, 0)})):
+        augmentation = Augmentation(**NOTHING, paste=1, paste_weights=weights)
+        found = {
+            tuple(ids[0].tolist())
+            for index in range(60)
+            for image, ids in [augment_pair(*split[0], seed=0, epoch=0, index=index,
+                               augmentation=augmentation, ignore_label=3, partners=split)]
+            if np.array_equal(image[..., 0] > 0, ids > 0) or not ids.any()
+        }  # fmt: skip
+        assert found == expected | {(0, 0, 0, 0)}
+
+
 def test_partners_are_changed_as_well_and_in_their_own_way():
     split = make_split(2, 0)
     augmentation = Augmentation(**{**NOTHING, "hue": 180, "cutmix": 1})
@@ -703,7 +729,12 @@ def test_partners_are_changed_as_well_and_in_their_own_way():
         ({"size": (4, 5, 3)}, "in whole pixels"),
         ({"native": 0.5}, "native to be True or False, received 0.5"),
         ({"focus_weights": [1, -1]}, "focus_weights to be a finite number of at least 0"),
-        ({"mixup": 0.6, "cutmix": 0.6}, r"mixup \+ cutmix of at most 1, received 0\.6 \+ 0\.6"),
+        (
+            {"mixup": 0.6, "cutmix": 0.6},
+            r"cutmix \+ paste of at most 1, received 0\.6 \+ 0\.6 \+ 0",
+        ),
+        ({"paste": 1.5}, r"expected paste to be a number in \[0, 1\]"),
+        ({"paste_weights": [np.inf]}, "paste_weights to be a finite number"),
     ],
 )
 def test_wrong_options_say_what_was_expected(options, message):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from seglib.augment.colors import change_colors
-from seglib.augment.geometry import cut_window, draw_window
-from seglib.augment.mixing import blend_pairs, draw_box, paste_box, soften
+from seglib.augment.geometry import cut_window, draw_window, find_class
+from seglib.augment.mixing import blend_pairs, draw_box, paste_box, paste_class, soften
 from seglib.augment.options import Augmentation, choose_augmentation
 
 __all__ = ["Augmentation", "augment_pair", "choose_augmentation"]
@@ -69,7 +69,7 @@ def _change_pair(image, labels, random, augmentation, ignore_label):
 
 
 def _mix_pair(image, labels, random, augmentation, ignore_label, partners):
-    """Mixup, CutMix or neither."""
+    """Mixup, CutMix, a pasted class or none of them."""
 
     def draw_partner():
         partner = partners[int(random.integers(len(partners)))]
@@ -85,6 +85,12 @@ def _mix_pair(image, labels, random, augmentation, ignore_label, partners):
         share = random.beta(augmentation.cutmix_alpha, augmentation.cutmix_alpha)
         box = draw_box(random, labels.shape, 1 - share)
         image, labels = paste_box((image, labels), draw_partner(), box)
+    elif chosen < augmentation.mixup + augmentation.cutmix + augmentation.paste:
+        partner = draw_partner()
+        weights = augmentation.paste_weights
+        label = find_class(partner[1], random.random(), weights, ignore_label)
+        if label is not None:
+            image, labels = paste_class((image, labels), partner, label)
     if augmentation.mixup:  # all pairs of a batch are of one kind
         labels = soften([(labels, 1.0)], num_classes=num_classes, ignore_label=ignore_label)
     return image, labels
@@ -104,6 +110,6 @@ def _check_pair(image, labels, augmentation, ignore_label, partners):
         )
     if augmentation.mixes and partners is None:
         raise ValueError(
-            "mixup and CutMix need other pairs: expected partners to be a PreparedSplit, "
-            "received None; give one, or an Augmentation with mixup=0 and cutmix=0"
+            "mixup, CutMix and pasting need other pairs: expected partners to be a PreparedSplit, "
+            "received None; give one, or an Augmentation with mixup=0, cutmix=0 and paste=0"
         )

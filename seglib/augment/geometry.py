@@ -70,21 +70,34 @@ def find_focus(labels, chosen, pixel, weights=None, ignore_label=None):
         >>> find_focus(np.array([[0, 0, 0], [0, 0, 4]]), 0.5, 0.9)
         array([1.5, 2.5])
     """
+    label = find_class(labels, chosen, weights, ignore_label)
+    if label is None:
+        return None
+    pixels = np.flatnonzero(labels == label)
+    return np.array(divmod(pixels[int(pixel * len(pixels))], labels.shape[1])) + 0.5
+
+
+def find_class(labels, chosen, weights=None, ignore_label=None):
+    """Return a random class of those that labels hold, or None if there is none.
+
+    Args: as of `find_focus`.
+
+    Raises:
+        ValueError: a class has no weight.
+    """
     present = np.flatnonzero(np.bincount(labels.ravel()))
     present = present[present != (-1 if ignore_label is None else ignore_label)]
     if not len(present):
         return None
     if weights is not None and present[-1] >= len(weights):
         raise ValueError(
-            f"expected focus_weights for each class, received {len(weights)} but labels hold "
+            f"expected a weight for each class, received {len(weights)} but labels hold "
             f"class {present[-1]}: give as many as the class table has rows"
         )
     wanted = np.cumsum(np.ones(len(present)) if weights is None else np.take(weights, present))
     if not wanted[-1]:
         return None
-    label = present[np.searchsorted(wanted, chosen * wanted[-1], side="right")]
-    pixels = np.flatnonzero(labels == label)
-    return np.array(divmod(pixels[int(pixel * len(pixels))], labels.shape[1])) + 0.5
+    return int(present[np.searchsorted(wanted, chosen * wanted[-1], side="right")])
 
 
 def cut_window(image, labels, matrix, *, size, ignore_label=None):

@@ -1,4 +1,4 @@
-"""Two pairs made one: blended (mixup), or a box of one pasted into the other (CutMix)."""
+"""Two pairs made one: blended (mixup), or a box or class of one pasted into the other."""
 
 import numpy as np
 from PIL import Image
@@ -79,3 +79,25 @@ def paste_box(first, second, box):
     image, labels = np.array(first[0]), np.array(first[1])
     image[box], labels[box] = second[0][box], second[1][box]
     return image, labels
+
+
+def paste_class(first, second, label):
+    """Paste all pixels of a class of the second pair into the first, at the same places.
+
+    Args:
+        first, second: pairs `(image, labels)` of the same size.
+        label: int.
+
+    Returns:
+        `(image, labels)`, new arrays.
+
+    Example:
+        >>> pairs = [(np.full((1, 3, 3), v, np.uint8), np.array([ids])) for v, ids in
+        ...          ((10, [0, 0, 1]), (90, [2, 0, 2]))]
+        >>> image, labels = paste_class(*pairs, 2)
+        >>> labels.tolist(), image[..., 0].tolist()
+        ([[2, 0, 2]], [[90, 10, 90]])
+    """
+    pasted = second[1] == label
+    image = np.where(pasted[..., None], second[0], first[0])
+    return image, np.where(pasted, second[1], first[1])

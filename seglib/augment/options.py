@@ -23,6 +23,7 @@ RANGES = {
     "mixup_alpha": (0.01, 100),
     "cutmix": (0, 1),
     "cutmix_alpha": (0.01, 100),
+    "paste": (0, 1),
 }
 SCALES = (0.01, 100)
 
@@ -64,16 +65,21 @@ class Augmentation:
         mixup: probability that a pair is blended with another one. Labels become shares of
             classes, of all pairs.
         mixup_alpha: in [0.01, 100]. The share is drawn from Beta(alpha, alpha).
-        cutmix: probability that a box of another pair is pasted in. Mixup and CutMix exclude
-            each other: their probabilities add up to 1 at the most.
+        cutmix: probability that a box of another pair is pasted in.
         cutmix_alpha: as `mixup_alpha`, for the share of the area that is kept.
+        paste: probability that all pixels of one class of another pair are pasted in, such as its
+            pedestrians. Mixup, CutMix and this exclude each other: their probabilities add up to
+            1 at the most.
+        paste_weights: `(num_classes,)` numbers ≥ 0 that this class is drawn by, of those that the
+            other pair shows; None for all alike. The ignored class is never drawn.
 
     Raises:
         ValueError: a number is out of range.
 
     References:
         Zhang et al. 2018, https://arxiv.org/abs/1710.09412 (mixup);
-        Yun et al. 2019, https://arxiv.org/abs/1905.04899 (CutMix).
+        Yun et al. 2019, https://arxiv.org/abs/1905.04899 (CutMix);
+        Ghiasi et al. 2021, https://arxiv.org/abs/2012.07177 (copy-paste).
     """
 
     size: tuple | None = None
@@ -97,11 +103,14 @@ class Augmentation:
     mixup_alpha: float = 0.4
     cutmix: float = 0.0
     cutmix_alpha: float = 1.0
+    paste: float = 0.0
+    paste_weights: tuple | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "size", _check_size(self.size))
         object.__setattr__(self, "scale", _check_scale(self.scale))
-        object.__setattr__(self, "focus_weights", _check_weights(self.focus_weights))
+        for name in ("focus_weights", "paste_weights"):
+            object.__setattr__(self, name, _check_weights(name, getattr(self, name)))
         for name, (lowest, highest) in RANGES.items():
             value = getattr(self, name)
             if not (_is_number(value) and lowest <= value <= highest):
@@ -110,16 +119,16 @@ class Augmentation:
                 )
         if not isinstance(self.native, bool | np.bool_):
             raise ValueError(f"expected native to be True or False, received {self.native!r}")
-        if self.mixup + self.cutmix > 1:
+        if self.mixup + self.cutmix + self.paste > 1:
             raise ValueError(
-                f"a pair is either blended or pasted: expected mixup + cutmix of at most 1, "
-                f"received {self.mixup} + {self.cutmix}"
+                "a pair is mixed in one way: expected mixup + cutmix + paste of at most 1, "
+                f"received {self.mixup} + {self.cutmix} + {self.paste}"
             )
 
     @property
     def mixes(self):
         """bool, whether pairs need other pairs."""
-        return self.mixup > 0 or self.cutmix > 0
+        return max(self.mixup, self.cutmix, self.paste) > 0
 
     def to_dict(self):
         """Return the options for JSON; `Augmentation(**...)` reads them."""
@@ -167,13 +176,13 @@ def _check_scale(scale):
     return scale
 
 
-def _check_weights(weights):
+def _check_weights(name, weights):
     if weights is None:
         return None
     array = np.asarray(weights, float)
     if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
         raise ValueError(
-            "expected focus_weights to be a finite number of at least 0 for each class, "
+            f"expected {name} to be a finite number of at least 0 for each class, "
             f"received {weights!r}"
         )
     return tuple(array.tolist())

@@ -217,12 +217,14 @@ def _check_fit(model, dataset, augmentation):
         )
     if not len(dataset.train):
         raise ValueError("the training split is empty: expected at least one pair")
-    weights, rows = augmentation and augmentation.focus_weights, dataset.classes.num_classes
-    if weights is not None and len(weights) != rows:
-        raise ValueError(
-            f"expected {rows} focus_weights, one for each row of the class table, "
-            f"received {len(weights)}"
-        )
+    rows = dataset.classes.num_classes
+    for name in ("focus_weights", "paste_weights"):
+        weights = getattr(augmentation, name, None)
+        if weights is not None and len(weights) != rows:
+            raise ValueError(
+                f"expected {rows} {name}, one for each row of the class table, "
+                f"received {len(weights)}"
+            )
 
 
 def _check_counts(**settings):
