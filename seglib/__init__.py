@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "augment": ("Augmentation", "augment_pair"),
-    "balance": ("class_weights", "image_weights", "weight_table"),
+    "balance": ("class_weights", "image_weights", "oversample_patches", "weight_table"),
     "baselines": ("score_colors",),
     "caching": ("PreparedDataset", "PreparedSplit", "prepare_dataset"),
     "checks": ("DatasetReport", "check_dataset"),

@@ -217,6 +217,12 @@ def _check_fit(model, dataset, augmentation):
         )
     if not len(dataset.train):
         raise ValueError("the training split is empty: expected at least one pair")
+    is_soft = getattr(dataset.train, "is_soft", False)
+    if is_soft and augmentation and (augmentation.mixes or augmentation.focus):
+        raise ValueError(
+            "the training pairs are blended already: use an Augmentation with mixup=0, cutmix=0, "
+            "paste=0 and focus=0"
+        )
     rows = dataset.classes.num_classes
     for name in ("focus_weights", "paste_weights"):
         weights = getattr(augmentation, name, None)
@@ -287,10 +293,12 @@ def _choose_loss(loss, dataset, class_weights, augmentation):
     ignore_label = dataset.classes.ignore_label
     if loss is not None:
         takes_ids_only = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-        if takes_ids_only and augmentation is not None and augmentation.mixup:
+        is_soft = getattr(dataset.train, "is_soft", False)
+        if takes_ids_only and (is_soft or (augmentation and augmentation.mixup)):
             raise ValueError(
-                "mixup makes shares of classes, SparseCategoricalCrossentropy takes ids alone: "
-                "use CategoricalCrossentropy or seglib.CrossEntropy, or mixup=0"
+                "blended pairs have shares of classes, as of mixup, and "
+                "SparseCategoricalCrossentropy takes ids alone: use CategoricalCrossentropy or "
+                "seglib.CrossEntropy, or mixup=0"
             )
         return adapt_loss(loss, ignore_label)
     if class_weights is not None and len(class_weights) != dataset.classes.num_classes:

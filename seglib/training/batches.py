@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from seglib.augment import augment_pair, choose_augmentation
+from seglib.augment.mixing import blend_pairs
 
 ENDLESS = 10**9  # steps: more than any budget allows
 
@@ -56,12 +57,24 @@ class Batches(keras.utils.PyDataset):
         return random.choice(len(self.split), len(self.split), p=self.sampling)
 
     def _read_pair(self, index, epoch, place):
-        image, labels = self.split[index]
+        pair = self._change_pair(self.split[index], epoch, place)
+        if not getattr(self.split, "is_soft", False):
+            return pair
+        # Both are changed alike, so that the patch stays where it is.
+        classes = self.split.classes
+        return blend_pairs(
+            pair,
+            self._change_pair(self.split.partner(index), epoch, place),
+            share=float(self.split.share[index]),
+            num_classes=classes.num_classes,
+            ignore_label=classes.ignore_label,
+        )
+
+    def _change_pair(self, pair, epoch, place):
         if self.augmentation is None:
-            return image, labels
+            return pair
         return augment_pair(
-            image,
-            labels,
+            *pair,
             seed=self.seed,
             epoch=epoch,
             index=place,  # not the pair's own: one that is drawn twice is changed twice
