@@ -7,7 +7,7 @@ that the campaign may be stopped and carried on.
 import argparse
 import time
 
-from camvid import ROOT, append_row, create_job, format_spread, read_rows, run_job
+from camvid import ROOT, append_rows, create_job, format_spread, read_rows, run_job
 
 from seglib.units import parse_duration
 
@@ -56,7 +56,7 @@ def run_jobs(jobs, path, *, deadline):
         start = time.monotonic()
         if start + job.budget + scoring > deadline:
             return print(f"\nno time for {job.note}, seed {job.seed}: run again to carry on")
-        append_row(run_job(job), path)
+        append_rows([run_job(job)], path)
         scoring = time.monotonic() - start - job.budget
 
 

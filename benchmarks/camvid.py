@@ -273,11 +273,11 @@ def read_rows(path):
         return {tuple(row[name] for name in KEY): row for row in csv.DictReader(file)}
 
 
-def append_row(row, path):
-    """Add a line in one go, so that a kill leaves all of it or nothing."""
+def append_rows(rows, path):
+    """Add the lines of a run in one go, so that a kill leaves all of them or nothing."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns, new = list(row), not path.is_file()
+    columns, new = list(rows[0]), not path.is_file()
     if not new:
         with open(path, newline="") as file:
             columns = next(csv.reader(file))
@@ -285,7 +285,7 @@ def append_row(row, path):
     writer = csv.DictWriter(lines, columns)
     if new:
         writer.writeheader()
-    writer.writerow(row)
+    writer.writerows(rows)
     with open(path, "a", newline="") as file:
         file.write(lines.getvalue())
         file.flush()
@@ -342,7 +342,7 @@ def main():
     jobs = [create_job(n, seed=seed, **changes) for n in options.presets for seed in options.seeds]
     for job in jobs:
         if options.again or job.key not in read_rows(options.csv):
-            append_row(run_job(job, keep=options.keep), options.csv)
+            append_rows([run_job(job, keep=options.keep)], options.csv)
     print_means(jobs, options.csv)
 
 

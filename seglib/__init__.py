@@ -51,11 +51,13 @@ _NAMES = {
         "model_classes",
         "model_fit",
         "prune",
+        "reweight_classes",
         "set_model_classes",
     ),
     "postprocess": (
         "apply_thresholds",
         "fill_holes",
+        "fit_thresholds",
         "morph_labels",
         "remove_small_regions",
     ),

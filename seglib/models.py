@@ -3,6 +3,7 @@
 import json
 
 import keras
+import numpy as np
 from keras import layers
 
 from seglib.blocks import Blocks, ClassLogits, EncoderBlocks
@@ -175,6 +176,40 @@ def copy_weights(source, target):
         else:
             layer.set_weights(other.get_weights())
     return skipped
+
+
+def reweight_classes(model, weights):
+    """Copy a model so that the probability of each class is weighed, and all add up to 1 again.
+
+    With inverse frequencies as weights it answers as if all classes had been as common as each
+    other in training; with powers of them, as something in between. Nothing is trained.
+
+    Args:
+        model: keras.Model from `create_…_model`.
+        weights: `(num_classes,)` numbers ≥ 0, such as of `seglib.class_weights`. What has the
+            weight 0 is never answered, unless all have.
+
+    Returns:
+        keras.Model with weights of its own.
+
+    Raises:
+        ValueError: the weights are no finite numbers ≥ 0, or not one for each class.
+
+    Source: Menon et al. 2021, "Long-tail learning via logit adjustment", section 4.1.
+    """
+    weights, num_classes = np.asarray(weights, np.float32), model.outputs[-1].shape[-1]
+    if weights.shape != (num_classes,) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError(
+            f"expected a finite weight of at least 0 for each of {num_classes} classes, "
+            f"received {weights.tolist()}"
+        )
+    copy = _copy_model(model)
+    scoring = [layer for layer in copy.layers if layer.name.endswith("_classes")]
+    if not scoring:
+        raise ValueError("the model has no head of seglib's: expected one of create_…_model")
+    for layer in scoring:
+        layer.bias.assign_add(np.log(np.maximum(weights, 1e-30)))
+    return copy
 
 
 def set_model_classes(model, classes, *, fit="stretch"):

@@ -5,6 +5,8 @@ Every function returns a new array, and none of them brings in a class that was 
 
 import numpy as np
 
+from seglib import metrics
+
 OPERATIONS = ("dilation", "erosion", "opening", "closing")
 GROWING = ("dilation", "closing")
 
@@ -56,6 +58,56 @@ def apply_thresholds(probabilities, thresholds, *, below="next", ignore_label=No
     else:
         raise ValueError(f"expected below='next' or 'ignore', received {below!r}")
     return labels.astype(np.uint8 if highest < 256 else np.uint16)
+
+
+def fit_thresholds(probabilities, labels, *, ignore_label=None, candidates=None):
+    """Choose the threshold of each class that gives the highest mean IoU.
+
+    One class after the other, that with the most pixels first, is given the best of the
+    candidates, the others' left as they are. Choose them on pictures that no figure is taken of.
+
+    Args:
+        probabilities: float array `(..., k)`.
+        labels: int array `(...)`.
+        ignore_label: int or None. Pixels with this id do not count.
+        candidates: numbers in [0, 1]; None for 0, 0.1 … 0.9.
+
+    Returns:
+        float32 array `(k,)` for `apply_thresholds(..., below="next")`.
+
+    Raises:
+        ValueError: the shapes differ, or no pixel counts.
+
+    Example:
+        >>> probabilities = [[0.9, 0.1], [0.6, 0.4], [0.55, 0.45], [0.6, 0.4]]
+        >>> fit_thresholds(probabilities, [0, 0, 1, 0], candidates=(0, 0.58, 0.7))
+        array([0.58, 0.  ], dtype=float32)
+    """
+    probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
+    if probabilities.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"expected probabilities of {labels.shape} and classes, received {probabilities.shape}"
+        )
+    valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+    probabilities, labels = probabilities[valid], labels[valid]
+    if not len(labels):
+        raise ValueError("no pixel counts: all labels are the ignored one")
+    num_classes = probabilities.shape[-1]
+    candidates = np.arange(10) / 10 if candidates is None else candidates
+    thresholds = np.zeros(num_classes, np.float32)
+
+    def score(label, threshold):
+        trial = thresholds.copy()
+        trial[label] = threshold
+        predicted = apply_thresholds(probabilities, trial)
+        return metrics.mean_iou(
+            metrics.confusion_matrix(labels, predicted, num_classes=num_classes)
+        )
+
+    for label in np.argsort(-np.bincount(labels, minlength=num_classes), kind="stable"):
+        scores = [score(label, threshold) for threshold in candidates]
+        thresholds[label] = candidates[int(np.argmax(scores))]
+    return thresholds
 
 
 def morph_labels(labels, operation, *, class_ids=None, radius=1):

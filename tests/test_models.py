@@ -20,6 +20,7 @@ from seglib.models import (
     model_classes,
     model_fit,
     prune,
+    reweight_classes,
     set_model_classes,
     set_precision,
 )
@@ -411,3 +412,25 @@ def test_low_precision_leaves_depthwise_kernels_in_float32():
     assert model.get_layer("encoder_block_1_depthwise_conv").compute_dtype == "float16"
     set_precision(model, "float32")
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_reweighting_weighs_probabilities_and_leaves_the_model_alone():
+    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6, 8))
+    set_model_classes(model, TABLE)
+    x, weights = images(2, 32, 32), np.array([0.5, 3, 0.0])
+    before = [keras.ops.softmax(head) for head in model.predict_on_batch(x)]
+    weighed = reweight_classes(model, weights)
+    assert model_classes(weighed) == TABLE
+    for head, probabilities in zip(weighed.predict_on_batch(x), before, strict=True):
+        expected = probabilities * weights
+        expected = expected / keras.ops.sum(expected, axis=-1, keepdims=True)
+        np.testing.assert_allclose(keras.ops.softmax(head), expected, atol=1e-5)
+    after = [keras.ops.softmax(head) for head in model.predict_on_batch(x)]
+    np.testing.assert_array_equal(before[-1], after[-1])
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [1, np.nan, 1], [1, -1, 1]])
+def test_weights_that_cannot_weigh_classes_are_refused(weights):
+    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6))
+    with pytest.raises(ValueError, match="weight of at least 0 for each of 3 classes"):
+        reweight_classes(model, weights)

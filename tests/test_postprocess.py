@@ -290,3 +290,47 @@ def test_label_maps_are_checked(labels):
 def test_a_class_of_probability_zero_reaches_no_threshold():
     probabilities = np.array([[[0.55, 0.45, 0.0]]])
     assert postprocess.apply_thresholds(probabilities, {0: 0.6, 1: 0.6}).tolist() == [[0]]
+
+
+def test_fitted_thresholds_are_the_best_of_all_for_two_classes():
+    random = np.random.default_rng(0)
+    labels = (random.random(400) < 0.2).astype(int)
+    likely = (0.35 + 0.3 * labels + random.normal(0, 0.2, 400)).clip(0.01, 0.99)
+    probabilities = np.column_stack([1 - likely, likely])
+    candidates = np.arange(10) / 10
+    fitted = postprocess.fit_thresholds(probabilities, labels, candidates=candidates)
+
+    def mean_iou(thresholds):
+        predicted = postprocess.apply_thresholds(probabilities, thresholds)
+        pairs = [
+            ((labels == c) & (predicted == c), (labels == c) | (predicted == c)) for c in (0, 1)
+        ]
+        return np.mean([both.sum() / either.sum() for both, either in pairs])
+
+    best = max(mean_iou([a, b]) for a in candidates for b in candidates)
+    assert mean_iou(fitted) == pytest.approx(best, abs=0.01)
+    assert mean_iou(fitted) > mean_iou([0, 0]) + 0.02
+
+
+def test_fitted_thresholds_do_not_listen_to_ignored_pixels():
+    random = np.random.default_rng(1)
+    probabilities = random.dirichlet([1, 1, 1], (20, 30))
+    labels = probabilities.cumsum(-1).argmax(-1) % 2
+    known = random.random(labels.shape) < 0.5
+    expected = postprocess.fit_thresholds(probabilities[known], labels[known])
+    fitted = postprocess.fit_thresholds(
+        probabilities, np.where(known, labels, 255), ignore_label=255
+    )
+    np.testing.assert_array_equal(fitted, expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (np.zeros(3, int), {}, r"expected probabilities of \(3,\) and classes, received \(2, 2\)"),
+        (np.full(2, 9), {"ignore_label": 9}, "no pixel counts"),
+    ],
+)
+def test_fit_thresholds_says_what_is_wrong(labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        postprocess.fit_thresholds(np.full((2, 2), 0.5), labels, **options)

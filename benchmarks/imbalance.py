@@ -1,0 +1,203 @@
+"""What helps rare classes, and what it costs the others: each method on CamVid, equal terms.
+
+    python benchmarks/imbalance.py --seeds 0 1 2 --stop-after 2h
+    python benchmarks/imbalance.py smote --seeds 0
+
+The same U-Net++, the same number of steps. A run has a process of its own, and appends a row a
+class to `benchmarks/results/imbalance.csv`; runs that are there are skipped, so that the campaign
+may be stopped and carried on.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from camvid import CAMVID, ROOT, append_rows
+
+import seglib
+from seglib.balance import oversample_patches
+from seglib.postprocess import apply_thresholds, fit_thresholds
+from seglib.presets import get_preset
+from seglib.units import parse_duration
+
+RESULTS = ROOT / "benchmarks/results/imbalance.csv"
+PLAIN = "cross-entropy"
+PAIRS = 300 * 16  # pairs shown to each model, in steps of 16
+PATCH = 72  # of pictures of 288 × 288: a quarter of each side
+RARE = 5
+AFTER = ("reweighted posterior", "thresholds")  # of the plain model: nothing is trained
+LOSSES = {
+    PLAIN: seglib.CrossEntropy,
+    "focal": seglib.Focal,
+    "Dice": seglib.Dice,
+    "Tversky": seglib.Tversky,
+    "focal Tversky": lambda **options: seglib.Tversky(gamma=4 / 3, **options),
+    "Lovász-softmax": seglib.LovaszSoftmax,
+    "cross-entropy + Dice": seglib.CrossEntropyDice,
+}
+WEIGHTS = ("inverse_frequency", "median_frequency", "effective_number")
+SAMPLING = ("images", "windows", "copy-paste")
+PATCHES = ("random", "smote", "adasyn")
+METHODS = (
+    *LOSSES,
+    *(f"weights: {name}" for name in WEIGHTS),
+    *(f"sampling: {name}" for name in SAMPLING),
+    *(f"patches: {name}" for name in PATCHES),
+)
+
+
+def choose_training(method, prepared, counts, seed):
+    """Return the data and arguments of `train` that a method stands for."""
+    ignore_label = prepared.classes.ignore_label
+    kind, _, name = method.partition(": ")
+    augment = get_preset("fast")["train"]["augment"]
+    options = {"loss": seglib.CrossEntropy(ignore_label=ignore_label)}
+    rarity = seglib.class_weights(counts, method="inverse_frequency", ignore_label=ignore_label)
+    if method in LOSSES:
+        options["loss"] = LOSSES[method](ignore_label=ignore_label)
+    elif kind == "weights":
+        weights = seglib.class_weights(counts, method=name, ignore_label=ignore_label)
+        options["loss"] = seglib.CrossEntropy(weights, ignore_label)
+    elif name == "images":
+        options["sampling"] = seglib.image_weights(counts, ignore_label=ignore_label)
+    elif name == "windows":
+        augment = dataclasses.replace(augment, focus=0.5, focus_weights=rarity)
+    elif name == "copy-paste":
+        rare = rarity * (rarity > np.median(rarity[rarity > 0]))
+        augment = dataclasses.replace(augment, paste=0.5, paste_weights=rare)
+    else:
+        prepared = oversample_patches(prepared, method=name, size=PATCH, seed=seed)
+    return prepared, {**options, "augment": augment}
+
+
+def cut_pairs(prepared, seed):
+    """Return the data and epochs that show `PAIRS` pairs in all: whole epochs of equal length."""
+    train = prepared.train
+    epochs = max(1, round(PAIRS / len(train)))
+    if isinstance(train, seglib.balance.BlendedSplit):
+        epochs = -(-PAIRS // len(train))
+        rows = np.random.default_rng(seed).permutation(len(train))[: PAIRS // epochs]
+        names = ("first", "second", "corners", "others", "share")
+        chosen = {name: getattr(train, name)[rows] for name in names}
+        prepared = dataclasses.replace(prepared, train=dataclasses.replace(train, **chosen))
+    return prepared, epochs
+
+
+# In the process of a run
+
+
+def train_and_score(method, seed, folder):
+    """Train and score; leave the rows in a file."""
+    dataset, preset = seglib.open_dataset(CAMVID), get_preset("fast")
+    whole = dataset.prepare(cache_dir=ROOT / "outputs/cache", **preset["prepare"])
+    classes = whole.classes
+    counts = seglib.count_pixels(whole.train, num_classes=classes.num_classes)
+    prepared, options = choose_training(method, whole, counts, seed)
+    prepared, epochs = cut_pairs(prepared, seed)
+    model = seglib.create_unetpp_model(
+        num_classes=classes.num_classes, seed=seed, **preset["model"]
+    )
+    recipe = {**preset["train"], "validate_every": 1000, **options}
+    run = seglib.train(model, prepared, run_dir=folder / "run", epochs=epochs, seed=seed, **recipe)
+    steps = int(run.history["step"].iloc[-1])
+    reports = {method: seglib.evaluate(model, dataset.val)}
+    if method == PLAIN:
+        reports |= score_after_training(model, dataset, counts)
+    rows = [
+        {"method": name, "seed": seed, "steps": steps, "class": label,
+         **{figure: round(float(row[figure]), 4) for figure in ("iou", "recall", "precision")}}
+        for name, report in reports.items()
+        for label, row in report.per_class.iterrows()
+    ]  # fmt: skip
+    (folder / "rows.json").write_text(json.dumps(rows))
+
+
+def score_after_training(model, dataset, counts):
+    """Reports of the same model, its probabilities weighed or with thresholds.
+
+    Strength and thresholds are chosen on training pictures.
+    """
+    classes = dataset.classes
+    weights = seglib.class_weights(
+        counts, method="inverse_frequency", ignore_label=classes.ignore_label, power=0.5
+    )
+    chosen = range(0, len(dataset.train), 8)
+    probabilities, labels = [], []
+    for i in chosen:
+        image, truth = dataset.train[i]
+        probabilities.append(seglib.predict_probabilities(model, image)[::4, ::4])
+        labels.append(truth[::4, ::4])
+    thresholds = fit_thresholds(
+        np.stack(probabilities), np.stack(labels), ignore_label=classes.ignore_label
+    )
+    predicted = (
+        (truth, apply_thresholds(seglib.predict_probabilities(model, image), thresholds))
+        for image, truth in dataset.val
+    )
+    return {
+        AFTER[0]: seglib.evaluate(seglib.reweight_classes(model, weights), dataset.val),
+        AFTER[1]: seglib.create_report(predicted, classes, names=dataset.val.names),
+    }
+
+
+# In the process that starts the runs
+
+
+def run_method(method, seed):
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--child", method, str(seed), folder]
+        subprocess.run(command, check=True)
+        return json.loads(pathlib.Path(folder, "rows.json").read_text())
+
+
+def read_scores(path):
+    """Return dict `(method, seed) -> {class: row}`."""
+    scores = {}
+    if pathlib.Path(path).is_file():
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                scores.setdefault((row["method"], int(row["seed"])), {})[row["class"]] = row
+    return scores
+
+
+def print_table(path):
+    import pandas as pd
+
+    table = pd.read_csv(path).pivot_table(index="method", columns="class", values="iou")
+    print(seglib.balance.summarize_balance(pd.read_csv(path), rare=RARE).round(3).to_string())
+    print(table.round(2).to_string())
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("methods", nargs="*", default=METHODS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--stop-after", default="24h", help="begin no run after that")
+    parser.add_argument("--csv", default=RESULTS)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        method, seed, folder = options.child
+        return train_and_score(method, int(seed), pathlib.Path(folder))
+    unknown = set(options.methods) - set(METHODS)
+    if unknown:
+        parser.error(f"unknown methods {sorted(unknown)}, expected some of {', '.join(METHODS)}")
+    end = time.monotonic() + parse_duration(options.stop_after)
+    for seed in options.seeds:
+        for method in options.methods:
+            if (method, seed) not in read_scores(options.csv) and time.monotonic() < end:
+                append_rows(run_method(method, seed), options.csv)
+    print_table(options.csv)
+
+
+if __name__ == "__main__":
+    main()
