@@ -1,5 +1,6 @@
 """What makes up for classes that are rare: weights, and which pairs are shown how often."""
 
+from seglib.balance.comparing import choose_method, compare_methods
 from seglib.balance.patches import BlendedSplit, oversample_patches
 from seglib.balance.sampling import image_weights
 from seglib.balance.weights import METHODS, class_weights, weight_table
@@ -7,7 +8,9 @@ from seglib.balance.weights import METHODS, class_weights, weight_table
 __all__ = [
     "METHODS",
     "BlendedSplit",
+    "choose_method",
     "class_weights",
+    "compare_methods",
     "image_weights",
     "oversample_patches",
     "weight_table",

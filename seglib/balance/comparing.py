@@ -1,0 +1,63 @@
+"""What a method against imbalance gains rare classes, and what it costs all of them."""
+
+BASELINE = "cross-entropy"
+MAX_LOSS = 0.01  # of the mean IoU of all classes, that a method may cost
+
+
+def compare_methods(rows, *, rare, baseline=BASELINE):
+    """Summarize runs of several methods, seed by seed against a baseline.
+
+    Args:
+        rows: DataFrame, a row a class of a run: method, seed, class, iou.
+        rare: list of str, the names of the rare classes.
+        baseline: str, the method that gains and losses are counted from.
+
+    Returns:
+        DataFrame, a row a method, the largest rare_gain first: seeds (how many); mean_iou,
+        rare_iou and common_iou, means over the seeds, each with _low and _high, the lowest and
+        highest seed; gain and rare_gain, mean differences to the baseline's runs of the same seeds
+        (NaN where there is none).
+
+    Raises:
+        ValueError: a rare class, or the baseline, has no row.
+    """
+    import pandas as pd
+
+    missing = set(rare) - set(rows["class"])
+    if missing or not (rows["method"] == baseline).any():
+        what = f"classes {sorted(missing)}" if missing else f"method {baseline!r}"
+        raise ValueError(f"the rows hold no {what}: expected runs of all of them")
+    is_rare = rows["class"].isin(rare)
+    runs = pd.DataFrame(
+        {
+            name: chosen.groupby(["method", "seed"], sort=False)["iou"].mean()
+            for name, chosen in (
+                ("mean_iou", rows),
+                ("rare_iou", rows[is_rare]),
+                ("common_iou", rows[~is_rare]),
+            )
+        }
+    )
+    gains = runs - runs.loc[baseline].reindex(runs.index.get_level_values("seed")).to_numpy()
+    methods = runs.groupby("method", sort=False)
+    table = methods.mean()
+    for name in runs:
+        table[f"{name}_low"], table[f"{name}_high"] = methods[name].min(), methods[name].max()
+    table.insert(0, "seeds", methods.size())
+    gains = gains.groupby("method", sort=False).mean()
+    table["gain"], table["rare_gain"] = gains["mean_iou"], gains["rare_iou"]
+    return table.sort_values("rare_gain", ascending=False)
+
+
+def choose_method(table, *, max_loss=MAX_LOSS):
+    """Return the method that gains rare classes most and costs all classes little.
+
+    Args:
+        table: DataFrame of `compare_methods`.
+        max_loss: float, how much mean IoU over all classes a method may cost.
+
+    Returns:
+        str; the baseline where nothing gains.
+    """
+    allowed = table[(table["gain"] >= -max_loss) & table["rare_gain"].notna()]
+    return allowed["rare_gain"].idxmax()
