@@ -22,7 +22,8 @@ import numpy as np
 from camvid import CAMVID, ROOT, append_rows
 
 import seglib
-from seglib.balance import compare_methods, oversample_patches
+from seglib.balance import compare_methods
+from seglib.balance.methods import TRAINED_METHODS, apply_method
 from seglib.postprocess import apply_thresholds, fit_thresholds
 from seglib.presets import get_preset
 from seglib.units import parse_duration
@@ -32,49 +33,7 @@ PLAIN = "cross-entropy"
 PAIRS = 300 * 16  # pairs shown to each model, in steps of 16
 PATCH = 72  # of pictures of 288 × 288: a quarter of each side
 RARE = ["Bicyclist", "Pedestrian", "Column_Pole", "SignSymbol", "Fence"]  # by training pixels
-AFTER = ("reweighted posterior", "thresholds")  # of the plain model: nothing is trained
-LOSSES = {
-    PLAIN: seglib.CrossEntropy,
-    "focal": seglib.Focal,
-    "Dice": seglib.Dice,
-    "Tversky": seglib.Tversky,
-    "focal Tversky": lambda **options: seglib.Tversky(gamma=4 / 3, **options),
-    "Lovász-softmax": seglib.LovaszSoftmax,
-    "cross-entropy + Dice": seglib.CrossEntropyDice,
-}
-WEIGHTS = ("inverse_frequency", "median_frequency", "effective_number")
-SAMPLING = ("images", "windows", "copy-paste")
-PATCHES = ("random", "smote", "adasyn")
-METHODS = (
-    *LOSSES,
-    *(f"weights: {name}" for name in WEIGHTS),
-    *(f"sampling: {name}" for name in SAMPLING),
-    *(f"patches: {name}" for name in PATCHES),
-)
-
-
-def choose_training(method, prepared, counts, seed):
-    """Return the data and arguments of `train` that a method stands for."""
-    ignore_label = prepared.classes.ignore_label
-    kind, _, name = method.partition(": ")
-    augment = get_preset("fast")["train"]["augment"]
-    options = {"loss": seglib.CrossEntropy(ignore_label=ignore_label)}
-    rarity = seglib.class_weights(counts, method="inverse_frequency", ignore_label=ignore_label)
-    if method in LOSSES:
-        options["loss"] = LOSSES[method](ignore_label=ignore_label)
-    elif kind == "weights":
-        weights = seglib.class_weights(counts, method=name, ignore_label=ignore_label)
-        options["loss"] = seglib.CrossEntropy(weights, ignore_label)
-    elif name == "images":
-        options["sampling"] = seglib.image_weights(counts, ignore_label=ignore_label)
-    elif name == "windows":
-        augment = dataclasses.replace(augment, focus=0.5, focus_weights=rarity)
-    elif name == "copy-paste":
-        rare = rarity * (rarity > np.median(rarity[rarity > 0]))
-        augment = dataclasses.replace(augment, paste=0.5, paste_weights=rare)
-    else:
-        prepared = oversample_patches(prepared, method=name, size=PATCH, seed=seed)
-    return prepared, {**options, "augment": augment}
+AFTER = ("after: reweighted posterior", "after: thresholds")  # nothing is trained anew
 
 
 def cut_pairs(prepared, seed):
@@ -99,7 +58,8 @@ def train_and_score(method, seed, folder):
     whole = dataset.prepare(cache_dir=ROOT / "outputs/cache", **preset["prepare"])
     classes = whole.classes
     counts = seglib.count_pixels(whole.train, num_classes=classes.num_classes)
-    prepared, options = choose_training(method, whole, counts, seed)
+    augment = preset["train"]["augment"]
+    prepared, options = apply_method(method, whole, augment=augment, patch_size=PATCH, seed=seed)
     prepared, epochs = cut_pairs(prepared, seed)
     model = seglib.create_unetpp_model(
         num_classes=classes.num_classes, seed=seed, **preset["model"]
@@ -179,7 +139,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("methods", nargs="*", default=METHODS)
+    parser.add_argument("methods", nargs="*", default=TRAINED_METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--stop-after", default="24h", help="begin no run after that")
     parser.add_argument("--csv", default=RESULTS)
@@ -188,9 +148,11 @@ def main():
     if options.child:
         method, seed, folder = options.child
         return train_and_score(method, int(seed), pathlib.Path(folder))
-    unknown = set(options.methods) - set(METHODS)
+    unknown = set(options.methods) - set(TRAINED_METHODS)
     if unknown:
-        parser.error(f"unknown methods {sorted(unknown)}, expected some of {', '.join(METHODS)}")
+        parser.error(
+            f"unknown methods {sorted(unknown)}, expected some of {', '.join(TRAINED_METHODS)}"
+        )
     end = time.monotonic() + parse_duration(options.stop_after)
     for seed in options.seeds:
         for method in options.methods:

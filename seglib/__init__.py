@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "augment": ("Augmentation", "augment_pair"),
     "balance": ("class_weights", "image_weights", "oversample_patches", "weight_table"),
+    "balance.methods": ("apply_method",),
     "baselines": ("score_colors",),
     "caching": ("PreparedDataset", "PreparedSplit", "prepare_dataset"),
     "checks": ("DatasetReport", "check_dataset"),

@@ -82,6 +82,7 @@ FIGURES = {
     "learning_curves": lambda: plots.plot_learning_curves(HISTORY),
     "confusion_matrix": lambda: plots.plot_confusion_matrix(MATRIX, CLASSES),
     "per_class": lambda: plots.plot_per_class(PER_CLASS, CLASSES),
+    "methods": lambda: plots.plot_methods(METHODS, groups=("rare", "common"), baseline="plain"),
     "predictions": lambda: plots.plot_predictions(
         [IMAGE], [TRUE], [PRED], CLASSES, confidence=[np.full((2, 3), 0.5)]
     ),
@@ -108,6 +109,16 @@ def legend_names(legend):
 @pytest.fixture(scope="module", params=FIGURES)
 def figure(request):
     return FIGURES[request.param]()
+
+
+METHODS = pd.DataFrame(
+    {
+        f"{group}_iou{end}": [value + shift, value - 0.1 + shift]
+        for group, value in (("rare", 0.3), ("common", 0.8))
+        for end, shift in (("", 0), ("_low", -0.02), ("_high", 0.03))
+    },
+    index=["smote", "plain"],
+)
 
 
 def test_every_figure_is_drawn_whole_and_left_to_the_caller(figure):
@@ -374,3 +385,14 @@ def test_label_comparison_takes_pictures_and_labels_pixel_by_pixel():
     assert {ax.images[0].get_interpolation() for ax in figure.axes} == {"nearest"}
     with pytest.raises(ValueError, match="'labels' holds labels: pass classes"):
         plots.plot_label_comparison({"labels": TRUE})
+
+
+def test_methods_have_a_panel_for_each_group_and_a_line_at_the_baseline():
+    figure = plots.plot_methods(METHODS, groups=("rare", "common"), baseline="plain")
+    rare, common = figure.axes
+    assert [label.get_text() for label in rare.get_yticklabels()] == ["plain", "smote"]
+    assert [text.get_text() for text in rare.texts] == ["20.0", "30.0"]
+    assert [text.get_text() for text in common.texts] == ["70.0", "80.0"]
+    assert rare.get_xlabel() == "mean IoU of rare classes, %"
+    line = next(line for line in common.lines if line.get_linestyle() == "--")
+    np.testing.assert_allclose(line.get_xdata(), 70)

@@ -26,7 +26,12 @@ from seglib.plots.pictures import (
     plot_samples,
     plot_variants,
 )
-from seglib.plots.scores import plot_confusion_matrix, plot_learning_curves, plot_per_class
+from seglib.plots.scores import (
+    plot_confusion_matrix,
+    plot_learning_curves,
+    plot_methods,
+    plot_per_class,
+)
 
 __all__ = [
     "error_map",
@@ -43,6 +48,7 @@ __all__ = [
     "plot_label_comparison",
     "plot_learning_curves",
     "plot_location",
+    "plot_methods",
     "plot_overlay",
     "plot_palette",
     "plot_per_class",

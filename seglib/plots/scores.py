@@ -125,6 +125,37 @@ def plot_per_class(per_class, classes):
     return figure
 
 
+def plot_methods(table, *, groups, baseline=None):
+    """Compare methods by the mean IoU of groups of classes, such as rare and common ones.
+
+    Args:
+        table: DataFrame by method, as `balance.compare_methods` makes it: for each group the
+            columns `{group}_iou`, and `{group}_iou_low` and `{group}_iou_high`, all in [0, 1].
+        groups: names of the groups, a panel each, such as `("rare", "common")`.
+        baseline: method that gets a dashed line, or None.
+
+    Returns:
+        Figure: the first row of the table on top, bars from the lowest to the highest seed.
+    """
+    table = table.iloc[::-1]
+    figure, axes = create_class_axes(table.index, columns=len(groups))
+    axes[0].set_ylabel("method")
+    rows = np.arange(len(table))
+    for ax, group, color in zip(axes, groups, OKABE_ITO, strict=False):
+        mean, low, high = (100 * table[f"{group}_iou{end}"] for end in ("", "_low", "_high"))
+        ax.errorbar(mean, rows, xerr=[mean - low, high - mean], fmt="o", color=color, capsize=3)
+        for row, (value, end) in enumerate(zip(mean, high, strict=True)):
+            ax.annotate(f"{value:.1f}", (end, row), (6, 0), textcoords="offset points",
+                        va="center", fontsize=9)  # fmt: skip
+        if baseline in table.index:
+            ax.axvline(mean[baseline], color="0.4", ls="--", lw=1, zorder=0)
+        ax.set(xlabel=f"mean IoU of {group} classes, %")
+        ax.margins(x=0.15)
+        ax.grid(axis="y", color="0.92")
+        ax.set_axisbelow(True)
+    return figure
+
+
 def _select_curves(history):
     """Return the columns to draw, by epoch, where the `val_` ones alone are of validation data."""
     epochs = history["epoch"] if "epoch" in history else range(1, len(history) + 1)
