@@ -47,8 +47,12 @@ _NAMES = {
     ),
     "metrics": ("boundary_f1", "bootstrap_interval", "confusion_matrix"),
     "models": (
+        "create_deeplabv3plus_model",
+        "create_fcn_model",
+        "create_segnet_model",
         "create_unet_model",
         "create_unetpp_model",
+        "list_models",
         "model_classes",
         "model_fit",
         "prune",

@@ -1,14 +1,10 @@
 """U-Net++ and the plain U-Net, built of the same blocks; raw 0–255 RGB in, logits out."""
 
-import json
-
 import keras
-import numpy as np
 from keras import layers
 
-from seglib.blocks import Blocks, ClassLogits, EncoderBlocks
 from seglib.encoders import encoder_layers, freeze_encoder
-from seglib.fitting import check_fit
+from seglib.models.blocks import Blocks, EncoderBlocks
 
 
 def create_unetpp_model(
@@ -21,6 +17,7 @@ def create_unetpp_model(
     convolutions=2,
     stride=1,
     detail=0,
+    attention=None,
     encoder=None,
     encoder_weights="imagenet",
     frozen_rows=0,
@@ -54,6 +51,8 @@ def create_unetpp_model(
         detail: int, channels of two convolutions that show the picture itself to the heads,
             which get as wide, where row 0 has half its resolution; 0 for none. It helps small
             and thin things.
+        attention: None, "se" or "cbam", at the end of each node that convolves; see
+            `seglib.models.attention.attend`.
         encoder, encoder_weights: name and weights as of `seglib.encoders.create_encoder`,
             such as "efficientnet_lite0", whose pretrained weights the requirements bring;
             None for blocks of the model's own.
@@ -77,7 +76,8 @@ def create_unetpp_model(
         filters = (32, 64, 128, 256, 512) if encoder is None else (32, 48, 64, 96)
     _check_shape(convolutions, stride, detail, encoder)
     _check_frozen(frozen_rows, frozen_depthwise, filters, encoder)
-    shape = {"convolutions": convolutions, "stride": stride, "detail": detail}
+    shape = {"convolutions": convolutions, "stride": stride, "detail": detail,
+             "attention": attention}  # fmt: skip
     if encoder is None:
         blocks = Blocks(input_shape, num_classes, filters, dropout, seed, **shape)
     else:
@@ -105,7 +105,13 @@ def create_unetpp_model(
 
 
 def create_unet_model(
-    input_shape, *, num_classes, filters=(32, 64, 128, 256, 512), dropout=0.1, seed=0
+    input_shape,
+    *,
+    num_classes,
+    filters=(32, 64, 128, 256, 512),
+    dropout=0.1,
+    attention=None,
+    seed=0,
 ):
     """Create the plain U-Net of the same blocks, for comparison.
 
@@ -117,7 +123,7 @@ def create_unet_model(
     Source: Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical
     Image Segmentation", section 2; with padded convolutions and batch normalization.
     """
-    blocks = Blocks(input_shape, num_classes, filters, dropout, seed)
+    blocks = Blocks(input_shape, num_classes, filters, dropout, seed, attention=attention)
     image, x = blocks.create_input()
     skips = list(blocks.encode_all(x))
     x = skips[-1]
@@ -126,135 +132,6 @@ def create_unet_model(
         x = blocks.decode([skips[i], blocks.enlarge(x, i, j)], i, j)
     head = blocks.create_head(x, image, len(filters) - 1)
     return keras.Model(image, head, name="unet")
-
-
-def prune(model, level):
-    """Cut a U-Net++ at one of its heads: the smaller model that ends there.
-
-    Args:
-        model: keras.Model with deep supervision.
-        level: int, 1 for X(0, 1) up to the number of heads.
-
-    Returns:
-        keras.Model with weights of its own and one output, equal to that head's.
-
-    Raises:
-        ValueError: the model has no such head.
-
-    Source: Zhou et al. 2020, section III-C.
-    """
-    heads = [layer.name for layer in model.layers if isinstance(layer, ClassLogits)]
-    levels = [int(name.removeprefix("head_")) for name in heads]
-    if level not in levels:
-        raise ValueError(
-            f"expected a level of {levels}, the heads of this model, received {level}; heads "
-            "before the last need create_unetpp_model(deep_supervision=True)"
-        )
-    output = model.get_layer(f"head_{level}").output
-    return _copy_model(keras.Model(model.inputs, output, name=model.name))
-
-
-def copy_weights(source, target):
-    """Give `target` the weights of the layers of `source` that have its names and shapes.
-
-    Heads are left alone unless both models know the same classes.
-
-    Returns:
-        list of the names of the layers with weights that were left as they were.
-    """
-    known = {layer.name: layer for layer in source.layers}
-    same_classes = model_classes(source) == model_classes(target)
-    skipped = []
-    for layer in target.layers:
-        weights = [weight.shape for weight in layer.weights]
-        other = known.get(layer.name)
-        is_class_head = layer.name.endswith("_classes")
-        if other is None or weights != [weight.shape for weight in other.weights]:
-            skipped += [layer.name] * bool(weights)
-        elif is_class_head and not same_classes:
-            skipped.append(layer.name)
-        else:
-            layer.set_weights(other.get_weights())
-    return skipped
-
-
-def reweight_classes(model, weights):
-    """Copy a model so that the probability of each class is weighed, and all add up to 1 again.
-
-    With inverse frequencies as weights it answers as if all classes had been as common as each
-    other in training; with powers of them, as something in between. Nothing is trained.
-
-    Args:
-        model: keras.Model from `create_…_model`.
-        weights: `(num_classes,)` numbers ≥ 0, such as of `seglib.class_weights`. What has the
-            weight 0 is never answered, unless all have.
-
-    Returns:
-        keras.Model with weights of its own.
-
-    Raises:
-        ValueError: the weights are no finite numbers ≥ 0, or not one for each class.
-
-    Source: Menon et al. 2021, "Long-tail learning via logit adjustment", section 4.1.
-    """
-    weights, num_classes = np.asarray(weights, np.float32), model.outputs[-1].shape[-1]
-    if weights.shape != (num_classes,) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise ValueError(
-            f"expected a finite weight of at least 0 for each of {num_classes} classes, "
-            f"received {weights.tolist()}"
-        )
-    copy = _copy_model(model)
-    scoring = [layer for layer in copy.layers if layer.name.endswith("_classes")]
-    if not scoring:
-        raise ValueError("the model has no head of seglib's: expected one of create_…_model")
-    for layer in scoring:
-        layer.bias.assign_add(np.log(np.maximum(weights, 1e-30)))
-    return copy
-
-
-def set_model_classes(model, classes, *, fit="stretch"):
-    """Tell a model which classes its scores are of; it is saved with the model.
-
-    Args:
-        model: keras.Model.
-        classes: ClassTable.
-        fit: "stretch" or "letterbox", how the pictures that it learns from were prepared, and
-            pictures will be brought to its size when it predicts.
-
-    Raises:
-        ValueError: the model has another number of classes, or `fit` is neither.
-    """
-    check_fit(fit)
-    if model.outputs[-1].shape[-1] != classes.num_classes:
-        raise ValueError(
-            f"the model has {model.outputs[-1].shape[-1]} classes but the class table "
-            f"{classes.num_classes}: create it with num_classes={classes.num_classes}"
-        )
-    for layer in model.layers:
-        if isinstance(layer, ClassLogits):
-            layer.classes, layer.fit = classes, fit
-
-
-def model_classes(model):
-    """Return the ClassTable that a model was trained for, or None if it knows none."""
-    for layer in model.layers:
-        if isinstance(layer, ClassLogits) and layer.classes is not None:
-            return layer.classes
-    return None
-
-
-def model_fit(model):
-    """Return how pictures are brought to a model's size: "stretch" or "letterbox"."""
-    fits = [layer.fit for layer in model.layers if isinstance(layer, ClassLogits)]
-    return fits[0] if fits else "stretch"
-
-
-def set_precision(model, policy):
-    """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32."""
-    for layer in model.layers:
-        if not isinstance(layer, ClassLogits):
-            layer.dtype_policy = "float32" if _is_slow(layer, policy) else policy
-    model.dtype_policy = policy
 
 
 def _check_shape(convolutions, stride, detail, encoder):
@@ -275,15 +152,3 @@ def _check_frozen(rows, depthwise, filters, encoder):
             f"expected frozen_rows from 0 to {len(filters) + 1}, the maps of the encoder, "
             f"received {rows}"
         )
-
-
-def _is_slow(layer, policy):
-    """In bfloat16 a processor takes 2 to 4 times as long for gradients of depthwise kernels."""
-    is_depthwise = isinstance(layer, layers.DepthwiseConv2D) and policy == "mixed_bfloat16"
-    return is_depthwise and not getattr(layer, "is_fast", False)
-
-
-def _copy_model(model):
-    copy = keras.Model.from_config(json.loads(json.dumps(model.get_config())))
-    copy.set_weights(model.get_weights())
-    return copy

@@ -1,4 +1,4 @@
-"""The pieces that U-Net and U-Net++ are made of."""
+"""The pieces that the networks are made of."""
 
 import keras
 from keras import layers, ops
@@ -7,6 +7,7 @@ from seglib.classes import ClassTable
 from seglib.encoders import create_encoder
 from seglib.encoders.padding import PadToMultiple
 from seglib.images import check_image_size
+from seglib.models.attention import attend, check_attention
 from seglib.normalization import BatchNormalization
 
 
@@ -37,12 +38,13 @@ class ClassLogits(layers.Layer):
 
 
 class Blocks:
-    """The pieces that both models are made of, named by their place X(i, j)."""
+    """The pieces of a network, named by their place X(i, j); all its weights follow from a seed."""
 
     counts = (2, 6)
 
     def __init__(self, input_shape, num_classes, filters, dropout, seed, *, convolutions=2,
-                 stride=1, detail=0):  # fmt: skip
+                 stride=1, detail=0, attention=None):  # fmt: skip
+        check_attention(attention)
         self.filters = tuple(filters)
         least, most = self.counts
         if not least <= len(self.filters) <= most or min(self.filters) < 1:
@@ -55,7 +57,7 @@ class Blocks:
         if not 0 <= dropout < 1:
             raise ValueError(f"expected a dropout in [0, 1), received {dropout}")
         self.convolutions, self.stride, self.detail = convolutions, stride, detail
-        self.detail_map = None
+        self.attention, self.detail_map = attention, None
         self.input_shape, self.num_classes = tuple(input_shape), num_classes
         self.dropout, self.seed, self.drawn = dropout, seed, 0
         self.depth = len(self.filters) - 1  # of the deepest level, from 0
@@ -98,13 +100,17 @@ class Blocks:
         for letter in "ab"[:count]:
             stride = self.stride if f"{name}_{letter}" == "x_0_0_a" else 1
             x = self.convolve(x, self.filters[level], f"{name}_{letter}", stride)
-        return x
+        return self.attend(x, name)
 
-    def convolve(self, x, filters, name, stride=1):
+    def attend(self, x, name):
+        return attend(x, self.attention, name=name, draw=self.draw_weights)
+
+    def convolve(self, x, filters, name, stride=1, *, kernel=3, dilation=1):
         x = layers.Conv2D(
             filters,
-            3 * stride,  # at stride 2 a 3×3 of squares of 2×2 pixels: none is passed over
+            kernel * stride,  # at stride 2 a 3×3 of squares of 2×2 pixels: none is passed over
             strides=stride,
+            dilation_rate=dilation,
             padding="same",
             use_bias=False,
             kernel_initializer=self.draw_weights(),
@@ -122,6 +128,11 @@ class Blocks:
         x = self.convolve(x, max(self.filters[0], self.detail), name)
         return ClassLogits(name=name)(self.score(x, f"{name}_classes"), image)
 
+    def score_map(self, x, name, *, kernel=1):
+        """Scores at the resolution of a map."""
+        return layers.Conv2D(self.num_classes, kernel, padding="same", name=name,
+                             kernel_initializer=self.draw_weights())(x)  # fmt: skip
+
     def show_detail(self, image):
         """What squares of 2×2 pixels and their surroundings look like, the same for all heads."""
         if self.detail_map is None:
@@ -133,10 +144,10 @@ class Blocks:
 
     def score(self, x, name):
         """Scores of each pixel of the picture: one, or the four of a square of 2×2."""
-        options = {"kernel_initializer": self.draw_weights(), "name": name}
         if self.stride == 1:
-            return layers.Conv2D(self.num_classes, 1, **options)(x)
-        return layers.Conv2DTranspose(self.num_classes, 2, strides=2, **options)(x)
+            return self.score_map(x, name)
+        return layers.Conv2DTranspose(self.num_classes, 2, strides=2, name=name,
+                                      kernel_initializer=self.draw_weights())(x)  # fmt: skip
 
     def draw_weights(self):
         return keras.initializers.HeNormal(seed=self.next_seed())

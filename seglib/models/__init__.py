@@ -1,0 +1,34 @@
+"""Networks for segmentation: raw 0–255 RGB in, logits out."""
+
+from seglib.models.blocks import ClassLogits
+from seglib.models.deeplab import create_deeplabv3plus_model
+from seglib.models.editing import (
+    copy_weights,
+    model_classes,
+    model_fit,
+    prune,
+    reweight_classes,
+    set_model_classes,
+    set_precision,
+)
+from seglib.models.fcn import create_fcn_model
+from seglib.models.listing import list_models
+from seglib.models.segnet import create_segnet_model
+from seglib.models.unetpp import create_unet_model, create_unetpp_model
+
+__all__ = [
+    "ClassLogits",
+    "copy_weights",
+    "create_deeplabv3plus_model",
+    "create_fcn_model",
+    "create_segnet_model",
+    "create_unet_model",
+    "create_unetpp_model",
+    "list_models",
+    "model_classes",
+    "model_fit",
+    "prune",
+    "reweight_classes",
+    "set_model_classes",
+    "set_precision",
+]
