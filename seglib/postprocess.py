@@ -88,11 +88,12 @@ def fit_thresholds(probabilities, labels, *, ignore_label=None, candidates=None)
         raise ValueError(
             f"expected probabilities of {labels.shape} and classes, received {probabilities.shape}"
         )
+    num_classes = probabilities.shape[-1]
+    scored_out = ignore_label if ignore_label in range(num_classes) else None
     valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
     probabilities, labels = probabilities[valid], labels[valid]
     if not len(labels):
         raise ValueError("no pixel counts: all labels are the ignored one")
-    num_classes = probabilities.shape[-1]
     candidates = np.arange(10) / 10 if candidates is None else candidates
     thresholds = np.zeros(num_classes, np.float32)
 
@@ -100,9 +101,8 @@ def fit_thresholds(probabilities, labels, *, ignore_label=None, candidates=None)
         trial = thresholds.copy()
         trial[label] = threshold
         predicted = apply_thresholds(probabilities, trial)
-        return metrics.mean_iou(
-            metrics.confusion_matrix(labels, predicted, num_classes=num_classes)
-        )
+        matrix = metrics.confusion_matrix(labels, predicted, num_classes=num_classes)
+        return metrics.mean_iou(matrix, ignore_label=scored_out)
 
     for label in np.argsort(-np.bincount(labels, minlength=num_classes), kind="stable"):
         scores = [score(label, threshold) for threshold in candidates]

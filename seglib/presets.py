@@ -50,12 +50,13 @@ PRESETS = {
         "model": LITE,
         "train": {**RECIPE, "ema": 0.99, "validate_every": 4, "augment": CALM_WINDOWS},
     },
-    # Fifteen minutes on two cores.
+    # Fifteen minutes on two cores: the average of weights at a held learning rate is better on
+    # new pictures than what a falling one ends with.
     "default": {
         "time_budget": "15m",
         "prepare": {"image_size": (288, 288)},
         "model": LITE,
-        "train": RECIPE,
+        "train": {**RECIPE, "schedule": "constant", "learning_rate": 2e-3},
     },
     # Fifteen minutes without pretrained weights: all rows at half the resolution.
     "scratch": {

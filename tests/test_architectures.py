@@ -2,11 +2,11 @@ import keras
 import numpy as np
 import pytest
 from keras_checks import check_layer
-from scipy.special import expit
+from scipy.special import expit, softmax
 from small_runs import assert_same_run, make_dataset
 
 import seglib
-from seglib.models import attention, prune
+from seglib.models import attention, copy_weights, prune, set_precision
 from seglib.models.enlarging import Enlarge
 from seglib.models.fcn import STAGES
 from seglib.models.listing import MODELS
@@ -128,6 +128,45 @@ def test_pretrained_encoders_fit_in(name):
     np.testing.assert_array_equal(model.get_layer(stem).kernel, plain.get_layer(stem).kernel)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in MODELS), ("fcn", {"stride": 16}), ("fcn", {"stride": 32})],
+)
+def test_reweighting_weighs_the_probabilities_of_each(tmp_path, name, options):
+    model, weights = create(name, (64, 64, 3), **options), np.array([0.5, 3, 1.5])
+    x = images(2, 64, 64)
+    expected = softmax(score(model, x), -1) * weights
+    expected = expected / expected.sum(axis=-1, keepdims=True)
+    weighed = seglib.reweight_classes(model, weights)
+    np.testing.assert_allclose(softmax(score(weighed, x), -1), expected, atol=1e-5)
+    weighed.save(tmp_path / "weighed.keras")
+    loaded = keras.saving.load_model(tmp_path / "weighed.keras", safe_mode=True)
+    np.testing.assert_array_equal(score(loaded, x), score(weighed, x))
+    twice = seglib.reweight_classes(weighed, 1 / weights)
+    np.testing.assert_allclose(score(twice, x), score(model, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_go_to_a_model_of_other_classes_but_for_its_heads(name):
+    source, target = create(name, seed=1), create(name, num_classes=5, seed=2)
+    skipped = copy_weights(source, target)
+    assert skipped
+    assert all(layer.endswith("_classes") for layer in skipped)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_learns_in_bfloat16_with_attention(name):
+    model = create(name, attention="cbam")
+    set_precision(model, "mixed_bfloat16")
+    model.compile(keras.optimizers.Adam(3e-3), seglib.CrossEntropy())
+    x = images(4, 32, 32)
+    labels = (x[..., 0] > 127).astype(np.uint8)
+    truth = [labels] * len(model.outputs) if len(model.outputs) > 1 else labels
+    losses = [float(np.ravel(model.train_on_batch(x, truth))[0]) for _ in range(6)]
+    assert losses[-1] < losses[0]
+    assert model.outputs[-1].dtype == "float32"
+
+
 # DeepLabV3+
 
 
@@ -149,7 +188,7 @@ def test_deeplab_has_the_papers_rates_by_output_stride(stride, rates, encoder):
 
 def test_the_pyramids_mean_is_of_the_whole_map():
     model = create("deeplabv3plus", (64, 64, 3))
-    pooled = keras.Model(model.inputs, model.get_layer("aspp_4_relu").output)
+    pooled = keras.Model(model.inputs, model.get_layer("aspp_4").output)
     joined = keras.Model(model.inputs, model.get_layer("aspp_join").output)
     x = images(1, 64, 64)
     mean, whole = pooled.predict_on_batch(x), joined.predict_on_batch(x)

@@ -18,6 +18,13 @@ def test_methods_are_those_of_the_tables():
 @pytest.mark.parametrize("method", TRAINED_METHODS)
 def test_each_method_changes_one_thing(method):
     data, options = apply_method(method, DATASET, patch_size=8, count=300)
+    names = {
+        "focal": "Focal", "Dice": "Dice", "Tversky": "Tversky", "focal Tversky": "Tversky",
+        "Lovász-softmax": "LovaszSoftmax", "cross-entropy + Dice": "CrossEntropyDice",
+    }  # fmt: skip
+    assert type(options["loss"]).__name__ == names.get(method, "CrossEntropy")
+    assert getattr(options["loss"], "gamma", 1) == (4 / 3 if method == "focal Tversky" else
+                                                    2 if method == "focal" else 1)  # fmt: skip
     plain = {"loss", "augment"}
     assert set(options) == plain | ({"sampling"} if method == "sampling: images" else set())
     assert isinstance(data.train, BlendedSplit) == (method in PATCHES)

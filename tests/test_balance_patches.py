@@ -113,6 +113,17 @@ def test_a_partner_has_the_other_patch_in_its_place():
     assert repr(split) == "BlendedSplit(2 pairs, 1 with blended patches)"
 
 
+def test_some_of_the_pairs_are_a_split_as_well():
+    split = oversample_patches(DATASET, size=8, count=300).train
+    part = split[5:30:3]
+    assert len(part) == len(part.names) == 9
+    assert len(split.names) == len(split)
+    for i, row in enumerate(range(5, 30, 3)):
+        assert part.names[i] == split.names[row] == f"image_{split.first[row]}"
+        for a, b in zip(part.partner(i), split.partner(row), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_a_batch_blends_picture_and_one_hot_labels_by_the_same_share():
     split = oversample_patches(DATASET, size=8, count=300).train
     batches = Batches(split, batch_size=16, seed=0, augment=False, heads=1)

@@ -1,8 +1,9 @@
 import keras
 import numpy as np
+import pytest
 
 from seglib.compiling import CompiledLoss, compile_on_processor
-from seglib.losses import CrossEntropyDice
+from seglib.losses import CrossEntropyDice, Focal, LovaszSoftmax, Tversky
 
 
 def test_a_compiled_function_gives_the_same():
@@ -10,11 +11,16 @@ def test_a_compiled_function_gives_the_same():
     np.testing.assert_array_equal(double(keras.ops.arange(3)), [1, 3, 5])
 
 
-def test_a_compiled_loss_teaches_the_same():
+@pytest.mark.parametrize(
+    "loss",
+    [CrossEntropyDice([1, 2, 0.5, 1], ignore_label=3), Focal(ignore_label=3),
+     Tversky(3, gamma=4 / 3), LovaszSoftmax(3)],
+    ids=lambda loss: loss.name,
+)  # fmt: skip
+def test_a_compiled_loss_teaches_the_same(loss):
     random = np.random.default_rng(0)
     images = random.normal(size=(2, 8, 8, 3)).astype(np.float32)
     labels = random.integers(0, 4, (2, 8, 8)).astype(np.uint8)
-    loss = CrossEntropyDice([1, 2, 0.5, 1], ignore_label=3)
     weights, values = [], []
     for choice in (loss, CompiledLoss(loss)):
         model = keras.Sequential(

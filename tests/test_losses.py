@@ -386,7 +386,10 @@ def test_one_hot_shares_teach_what_ids_teach(loss):
     np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(WEIGHTS), Dice(), CrossEntropyDice(WEIGHTS)])
+@pytest.mark.parametrize(
+    "loss",
+    [CrossEntropy(WEIGHTS), Focal(), Dice(), Tversky(), LovaszSoftmax(), CrossEntropyDice(WEIGHTS)],
+)
 def test_soft_losses_learn_finitely_and_survive_extremes(loss):
     shares, logits = make_shares()
     assert np.isfinite(float(loss(shares, 1e4 * logits)))
@@ -398,6 +401,20 @@ def test_soft_losses_learn_finitely_and_survive_extremes(loss):
     losses = [float(model.train_on_batch(logits, shares)) for _ in range(5)]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("loss", [Dice(), Tversky(), LovaszSoftmax()], ids=lambda x: x.name)
+def test_shares_of_half_known_pixels_are_best_met_by_equal_probabilities(loss):
+    """As of mixup, where a pixel is ignored in one of the two pairs."""
+    shares = np.array([[[[0.3, 0]], [[0, 0.6]], [[1, 0]]]], np.float32)
+    sure = np.log(np.array([[[[1, 1e-6]], [[1e-6, 1]], [[1, 1e-6]]]], np.float32))
+    best = float(loss(shares, sure))
+    assert best == pytest.approx(0, abs=1e-4)
+    for pixel in range(3):
+        for share in (0, 0.05, 0.2):
+            other = sure.copy()
+            other[0, pixel] *= share  # less sure
+            assert float(loss(shares, other)) > best + 1e-3
 
 
 def test_shares_are_best_met_by_equal_probabilities():

@@ -29,11 +29,11 @@ def augment_pair(
     Args:
         image: uint8 array `(height, width, 3)`.
         labels: int array `(height, width)`.
-        seed, epoch, index: ints ≥ 0, of the run, the epoch and the pair.
+        seed, epoch, index: ints ≥ 0, of the run, the epoch and the pair's place in it.
         augmentation: Augmentation; None for its defaults.
         ignore_label: int or None, given to what lies outside the picture. With None, nothing
             outside is shown: the window is moved and, if need be, made smaller.
-        partners: PreparedSplit that mixup and CutMix take the second pair from.
+        partners: PreparedSplit that mixup, CutMix and pasting take the second pair from.
 
     Returns:
         `(image, labels)`, uint8 `(*size, 3)` and `(*size)` of the labels' dtype; with mixup,

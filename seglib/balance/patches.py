@@ -18,7 +18,8 @@ class BlendedSplit(PreparedSplit):
     """Pairs as they are, and pairs in which a patch is blended with one of another pair.
 
     Args:
-        images, labels, names, classes: as of PreparedSplit.
+        images, labels, classes: as of PreparedSplit.
+        names: list of m str, of the pairs.
         size: `(height, width)` of a patch.
         first, second: int arrays `(m,)`, which pair it is and which one the other patch is of.
         corners, others: int arrays `(m, 2)`, row and column where the patch and the other begin.
@@ -36,6 +37,8 @@ class BlendedSplit(PreparedSplit):
         return len(self.first)
 
     def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
         pair = int(self.first[index])
         return np.asarray(self.images[pair]), np.asarray(self.labels[pair])
 
@@ -43,6 +46,12 @@ class BlendedSplit(PreparedSplit):
         return (
             f"BlendedSplit({len(self)} pairs, {int((self.share < 1).sum())} with blended patches)"
         )
+
+    def take(self, rows):
+        """Return the split of some of the pairs, int array of their numbers."""
+        arrays = ("first", "second", "corners", "others", "share")
+        chosen = {name: getattr(self, name)[rows] for name in arrays}
+        return dataclasses.replace(self, names=[self.names[i] for i in rows], **chosen)
 
     @property
     def is_soft(self):
@@ -69,8 +78,9 @@ def oversample_patches(dataset, *, method="smote", size=None, count=1000, neighb
 
     Args:
         dataset: PreparedDataset.
-        method: "random" repeats patches; "smote" blends one with one of its nearest neighbours of
-            the same class; "adasyn" does so most where other classes are near.
+        method: "random" repeats pairs, each patch standing for its own; "smote" blends one with
+            one of its nearest neighbours of the same class; "adasyn" does so most where other
+            classes are near.
         size: int or `(height, width)` of a patch in stored pixels; None for a quarter of the
             picture's sides.
         count: int, patches drawn before over-sampling.
@@ -100,14 +110,14 @@ def oversample_patches(dataset, *, method="smote", size=None, count=1000, neighb
         resize_image(np.asarray(split.images[pair][_cut(corner, size)]), (THUMBNAIL, THUMBNAIL))
         for pair, corner in zip(pairs, corners, strict=True)
     ]
-    features = np.reshape(thumbnails, (count, -1)) / 255
+    features = np.reshape(thumbnails, (count, -1)).astype(np.float32) / 255
     first, second, share = _resample(features, classes, method, neighbors, seed)
     own = np.arange(len(split))
     nowhere = np.zeros((len(split), 2), int)
     blended = BlendedSplit(
         split.images,
         split.labels,
-        split.names,
+        [*split.names, *(split.names[i] for i in pairs[first])],
         split.classes,
         size=size,
         first=np.concatenate([own, pairs[first]]),
@@ -139,22 +149,24 @@ def _draw_patches(split, size, count, random):
 
 def _resample(features, classes, method, neighbors, seed):
     """What each new patch is made of: two patches, and the share of the first."""
-    try:
-        from imblearn.over_sampling import ADASYN, SMOTE, RandomOverSampler
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "over-sampling of patches needs a package that is not installed: "
-            "pip install imbalanced-learn"
-        ) from error
-    sampler = {
-        "random": lambda: RandomOverSampler(random_state=seed),
-        "smote": lambda: SMOTE(k_neighbors=neighbors, random_state=seed),
-        "adasyn": lambda: ADASYN(n_neighbors=neighbors, random_state=seed),
-    }[method]()
+    ids, counts = np.unique(classes, return_counts=True)
+    made = [
+        _resample_class(features, classes, label, counts.max(), method, neighbors, seed)
+        for label in ids[counts < counts.max()]
+    ]
+    return tuple(np.concatenate(parts) for parts in zip(*made, strict=True))
+
+
+def _resample_class(features, classes, label, wanted, method, neighbors, seed):
+    sampler = _create_sampler(
+        method, neighbors, sampling_strategy={label: wanted}, random_state=seed
+    )
     # A trace of which patch it is goes along: what is left of it tells how a new one was made.
-    traced = np.hstack([features, TRACE * np.eye(len(features))])
+    members = np.flatnonzero(classes == label)
+    traces = np.zeros((len(features), len(members)), features.dtype)
+    traces[members, range(len(members))] = TRACE
     try:
-        resampled, _ = sampler.fit_resample(traced, classes)
+        resampled, _ = sampler.fit_resample(np.hstack([features, traces]), classes)
     except (ValueError, RuntimeError) as error:  # ADASYN, where no neighbour is of another class
         raise ValueError(
             f"{method} finds nothing to make ({error}): use method='smote', or more patches"
@@ -164,8 +176,24 @@ def _resample(features, classes, method, neighbors, seed):
     first = traces.argmax(axis=1)
     share = traces[rows, first].clip(0, 1)
     traces[rows, first] = 0
-    second = np.where(share < 1 - TRACE, traces.argmax(axis=1), first)
-    return first, second, np.where(share < 1 - TRACE, share, 1.0)
+    is_blend = share < 1 - 1e-4
+    second = np.where(is_blend, traces.argmax(axis=1), first)
+    return members[first], members[second], np.where(is_blend, share, 1.0)
+
+
+def _create_sampler(method, neighbors, **options):
+    try:
+        from imblearn.over_sampling import ADASYN, SMOTE, RandomOverSampler
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "over-sampling of patches needs a package that is not installed: "
+            "pip install imbalanced-learn"
+        ) from error
+    if method == "random":
+        return RandomOverSampler(**options)
+    if method == "smote":
+        return SMOTE(k_neighbors=neighbors, **options)
+    return ADASYN(n_neighbors=neighbors, **options)
 
 
 def _cut(corner, size):

@@ -93,13 +93,16 @@ class LovaszSoftmax(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         truth, valid = valid_shares(y_true, y_pred, self.ignore_label)
-        truth, errors = (  # (classes, pixels)
+        others = valid - truth  # how much of a pixel is of other classes
+        truth, others, errors = (  # (classes, pixels)
             ops.transpose(ops.reshape(x, (-1, y_pred.shape[-1])))
-            for x in (truth, ops.abs(truth - ops.softmax(y_pred)) * valid)
+            for x in (truth, others, ops.abs(truth - ops.softmax(y_pred) * valid))
         )
         order = ops.argsort(-ops.stop_gradient(errors), axis=-1)
-        errors = ops.take_along_axis(errors, order, axis=-1)
-        slopes = _jaccard_slopes(ops.take_along_axis(truth, order, axis=-1))
+        errors, ordered, others = (
+            ops.take_along_axis(x, order, axis=-1) for x in (errors, truth, others)
+        )
+        slopes = _jaccard_slopes(ordered, others)
         present = ops.cast(ops.sum(truth, axis=-1) > 0, y_pred.dtype)
         losses = ops.sum(errors * ops.stop_gradient(slopes), axis=-1)
         return divide(ops.sum(losses * present), ops.sum(present))
@@ -108,10 +111,10 @@ class LovaszSoftmax(keras.losses.Loss):
         return {**super().get_config(), "ignore_label": self.ignore_label}
 
 
-def _jaccard_slopes(truth):
-    """How much each further error costs, for truth `(classes, pixels)` in the errors' order."""
+def _jaccard_slopes(truth, others):
+    """How much each further error costs; `(classes, pixels)` in the errors' order."""
     pixels = ops.sum(truth, axis=-1, keepdims=True)
     found = pixels - ops.cumsum(truth, axis=-1)
-    union = pixels + ops.cumsum(1 - truth, axis=-1)
+    union = pixels + ops.cumsum(others, axis=-1)
     jaccard = 1 - divide(found, union)
     return ops.concatenate([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], axis=-1)

@@ -71,7 +71,7 @@ class Focal(CrossEntropy):
         self.gamma = check_number("gamma", gamma, lowest=0)
 
     def punish(self, log_probabilities):
-        misses = 1 - ops.exp(log_probabilities)
+        misses = -ops.expm1(log_probabilities)
         return -((ops.maximum(misses, 1e-7)) ** self.gamma) * log_probabilities
 
     def get_config(self):

@@ -1,6 +1,7 @@
 """The pieces that the networks are made of."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from seglib.classes import ClassTable
@@ -18,23 +19,26 @@ class ClassLogits(layers.Layer):
     Args:
         classes: ClassTable, its dict, or None while the classes are not known.
         fit: "stretch" or "letterbox", how pictures are brought to the model's size.
+        offsets: a number for each class that is added to its scores, or None.
     """
 
-    def __init__(self, classes=None, fit="stretch", **kwargs):
+    def __init__(self, classes=None, fit="stretch", offsets=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes
-        self.fit = fit
+        self.fit, self.offsets = fit, offsets
 
     def call(self, scores, image):
         height, width = ops.shape(image)[1:3]
-        return ops.cast(scores, "float32")[:, :height, :width]
+        scores = ops.cast(scores, "float32")[:, :height, :width]
+        return scores if self.offsets is None else scores + np.array(self.offsets, "float32")
 
     def compute_output_shape(self, scores_shape, image_shape):
         return (*image_shape[:3], scores_shape[-1])
 
     def get_config(self):
         classes = self.classes.to_dict() if self.classes else None
-        return {**super().get_config(), "classes": classes, "fit": self.fit}
+        config = {**super().get_config(), "classes": classes, "fit": self.fit}
+        return config if self.offsets is None else {**config, "offsets": self.offsets}
 
 
 class Blocks:

@@ -35,7 +35,8 @@ def create_deeplabv3plus_model(
         num_classes: int, an ignored class of the table included.
         filters: 5 ints, channels of a plain encoder at strides 1, 2, 4, 8, 16; not used with an
             encoder.
-        output_stride: 8 or 16, of the map that ASPP works on.
+        output_stride: 8 or 16, of the map that ASPP works on. The encoder ends there: where the
+            paper goes on with dilated stages, its deeper ones are left out.
         rates: 3 ints, of the atrous convolutions; None for the paper's, 6, 12, 18 at output stride
             16 and 12, 24, 36 at 8. Small pictures want small ones: at 128×128 a map of stride 16
             has 8×8 places, and a rate of 12 sees nothing but its own.
@@ -68,7 +69,7 @@ def create_deeplabv3plus_model(
             raise ValueError(f"expected 5 filter counts, of strides 1 to 16, received {filters}")
         blocks = Blocks(input_shape, num_classes, filters[:levels], 0, seed, attention=attention)
     else:
-        rows = filters[: levels - 2]  # of which only the number counts
+        rows = (1,) * (levels - 2)  # of which only the number counts
         blocks = EncoderBlocks(encoder, encoder_weights, input_shape, num_classes, rows, 0,
                                seed=seed, attention=attention)  # fmt: skip
     image, x = blocks.create_input()
@@ -93,7 +94,9 @@ def _pool_pyramid(blocks, x, rates, filters):
     for number, rate in enumerate(rates, 1):
         scales.append(blocks.convolve(x, filters, f"aspp_{number}", dilation=rate))
     mean = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pool")(x)
-    mean = blocks.convolve(mean, filters, "aspp_4", kernel=1)
+    # Not normalized: of a batch of one, a map of one place has no variance.
+    mean = layers.Conv2D(filters, 1, activation="relu", kernel_initializer=blocks.draw_weights(),
+                         name="aspp_4")(mean)  # fmt: skip
     scales.append(mean + ops.zeros_like(x[..., :1]))  # the same at each place
     x = layers.Concatenate(name="aspp_join")(scales)
     return blocks.convolve(x, filters, "aspp", kernel=1)

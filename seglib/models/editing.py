@@ -91,11 +91,12 @@ def reweight_classes(model, weights):
             f"received {weights.tolist()}"
         )
     copy = _copy_model(model)
-    scoring = [layer for layer in copy.layers if layer.name.endswith("_classes")]
-    if not scoring:
+    heads = [layer for layer in copy.layers if isinstance(layer, ClassLogits)]
+    if not heads:
         raise ValueError("the model has no head of seglib's: expected one of create_…_model")
-    for layer in scoring:
-        layer.bias.assign_add(np.log(np.maximum(weights, 1e-30)))
+    for head in heads:
+        before = 0 if head.offsets is None else np.array(head.offsets)
+        head.offsets = (before + np.log(np.maximum(weights, 1e-30))).tolist()
     return copy
 
 

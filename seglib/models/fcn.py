@@ -57,19 +57,22 @@ def create_fcn_model(
     if encoder is None:
         blocks = VggBlocks(input_shape, num_classes, filters, 0, seed, attention=attention)
     else:
-        blocks = EncoderBlocks(encoder, encoder_weights, input_shape, num_classes, filters[:4], 0,
+        blocks = EncoderBlocks(encoder, encoder_weights, input_shape, num_classes, (1,) * 4, 0,
                                seed=seed, attention=attention)  # fmt: skip
     image, x = blocks.create_input()
     maps = dict(enumerate(blocks.encode_all(x), start=1))  # by log2 of their stride
     x = maps[5]
     for name, kernel in (("dense_a", 7), ("dense_b", 1)):
         x = blocks.convolve(x, hidden, name, kernel=kernel)
+        if name == "dense_b":
+            x = blocks.attend(x, "dense")
         x = layers.Dropout(dropout, seed=blocks.next_seed(), name=f"{name}_drop")(x)
-    x = blocks.attend(x, "dense")
     x = blocks.score_map(x, "head_1_classes")
     for level in SKIPS[stride]:
         finer = blocks.score_map(maps[level], f"skip_{level}_classes")
-        x = layers.Add(name=f"skip_{level}")([_double(x, num_classes, f"skip_{level}_up"), finer])
+        x = layers.Add(name=f"skip_{level}")(
+            [_double(x, num_classes, f"skip_{level}_up_classes"), finer]
+        )
     x = Enlarge(stride, name="head_1_up")(x)
     return keras.Model(image, ClassLogits(name="head_1")(x, image), name="fcn")
 
@@ -98,7 +101,7 @@ class VggBlocks(Blocks):
 def _double(x, num_classes, name):
     """Twice the size, by a convolution that starts as bilinear interpolation and learns."""
     layer = layers.Conv2DTranspose(num_classes, 4, strides=2, padding="same", use_bias=False,
-                                   name=name)  # fmt: skip
+                                   kernel_initializer="zeros", name=name)  # fmt: skip
     x = layer(x)
     ramp = np.array([0.25, 0.75, 0.75, 0.25])
     layer.kernel.assign(np.multiply.outer(np.outer(ramp, ramp), np.eye(num_classes)))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from seglib.augment import augment_pair, choose_augmentation
-from seglib.augment.mixing import blend_pairs
+from seglib.augment.mixing import blend_pairs, soften
 
 ENDLESS = 10**9  # steps: more than any budget allows
 
@@ -60,15 +60,13 @@ class Batches(keras.utils.PyDataset):
         pair = self._change_pair(self.split[index], epoch, place)
         if not getattr(self.split, "is_soft", False):
             return pair
+        classes, share = self.split.classes, float(self.split.share[index])
+        options = {"num_classes": classes.num_classes, "ignore_label": classes.ignore_label}
+        if share == 1:
+            return pair[0], soften([(pair[1], 1.0)], **options)
         # Both are changed alike, so that the patch stays where it is.
-        classes = self.split.classes
-        return blend_pairs(
-            pair,
-            self._change_pair(self.split.partner(index), epoch, place),
-            share=float(self.split.share[index]),
-            num_classes=classes.num_classes,
-            ignore_label=classes.ignore_label,
-        )
+        other = self._change_pair(self.split.partner(index), epoch, place)
+        return blend_pairs(pair, other, share=share, **options)
 
     def _change_pair(self, pair, epoch, place):
         if self.augmentation is None:
@@ -77,7 +75,8 @@ class Batches(keras.utils.PyDataset):
             *pair,
             seed=self.seed,
             epoch=epoch,
-            index=place,  # not the pair's own: one that is drawn twice is changed twice
+            index=place
+            + 1,  # not the pair's own: one drawn twice is changed twice; 0 drew the order
             augmentation=self.augmentation,
             ignore_label=self.split.classes.ignore_label,
             partners=self.split,
