@@ -25,6 +25,7 @@ from camvid import CAMVID, ROOT, append_rows
 import seglib
 from seglib.balance import compare_methods
 from seglib.balance.methods import TRAINED_METHODS, apply_method
+from seglib.balance.recommending import MEASURED
 from seglib.postprocess import apply_thresholds, fit_thresholds
 from seglib.presets import get_preset
 from seglib.units import parse_duration
@@ -136,11 +137,15 @@ def read_scores(path):
 
 
 def print_table(path):
+    """Print means over the seeds, and write what `seglib.recommend_balance` goes by."""
     import pandas as pd
 
-    table = pd.read_csv(path).pivot_table(index="method", columns="class", values="iou")
-    print(compare_methods(pd.read_csv(path), rare=RARE).round(3).to_string())
-    print(table.round(2).to_string())
+    rows = pd.read_csv(path)
+    table = compare_methods(rows, rare=RARE)
+    print(table.round(3).to_string())
+    print(rows.pivot_table(index="method", columns="class", values="iou").round(2).to_string())
+    if path == RESULTS:
+        table.round(4).to_csv(MEASURED)
 
 
 def main():

@@ -17,6 +17,7 @@ _NAMES = {
     "augment": ("Augmentation", "augment_pair"),
     "balance": ("class_weights", "image_weights", "oversample_patches", "weight_table"),
     "balance.methods": ("apply_method",),
+    "balance.recommending": ("recommend_balance",),
     "baselines": ("score_colors",),
     "caching": ("PreparedDataset", "PreparedSplit", "prepare_dataset"),
     "checks": ("DatasetReport", "check_dataset"),

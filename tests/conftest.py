@@ -1,13 +1,24 @@
 """Tiny data sets on disk, and CamVid where it is at hand."""
 
+import gc
 import os
 import pathlib
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from seglib.classes import ClassTable, write_class_table
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_models():
+    """Let go of a module's models: with hundreds alive, later ones take several times as long."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,0 +1,101 @@
+"""What to do about the rare classes of a data set, from what was measured."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from seglib.balance.comparing import BASELINE, choose_method
+from seglib.balance.methods import LOSSES, PATCHES, SAMPLING, WEIGHTS, apply_method
+from seglib.statistics import count_pixels
+
+MEASURED = pathlib.Path(__file__).with_name("measured.csv")  # benchmarks/imbalance.py writes it
+RARE_SHARE = 0.25  # of what each class would have if all had as many pixels
+WORTH = 0.01  # of mean IoU of the rare classes: what sampling must gain to be worth its trouble
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class BalanceAdvice:
+    """What to do about rare classes, and why; `recommend_balance` makes it.
+
+    Args:
+        loss: str, a loss or a way to weigh the classes, of `TRAINED_METHODS`.
+        sampling: str, a way to sample, of `TRAINED_METHODS`, or None.
+        rare: list of str, the rare classes.
+        reasons: list of str, a sentence each.
+    """
+
+    loss: str
+    sampling: str | None
+    rare: list
+    reasons: list
+
+    def apply(self, dataset, *, augment=True, seed=0):
+        """Return the data and the arguments of `seglib.train`, as `apply_method` does."""
+        _, options = apply_method(self.loss, dataset, augment=augment)
+        if self.sampling is None:
+            return dataset, options
+        dataset, added = apply_method(self.sampling, dataset, augment=augment, seed=seed)
+        return dataset, {**added, "loss": options["loss"]}
+
+    def __repr__(self):
+        lines = [f"loss: {self.loss}", f"sampling: {self.sampling or 'each pair once an epoch'}"]
+        return "\n".join([*lines, *(f"- {reason}" for reason in self.reasons)])
+
+
+def recommend_balance(dataset, *, table=None):
+    """Recommend a loss or weights, and a way to sample, for the classes of a data set.
+
+    Args:
+        dataset: PreparedDataset.
+        table: DataFrame of `compare_methods`; None for what was measured on CamVid, three seeds.
+
+    Returns:
+        BalanceAdvice; `advice.apply(dataset)` gives what `seglib.train` takes.
+
+    Raises:
+        ValueError: the training data hold no pixel of a scored class.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(MEASURED, index_col="method") if table is None else table
+    rare, reasons = _find_rare(dataset)
+    if not rare:
+        reasons.append("no class is rare: nothing has to be made up for")
+        return BalanceAdvice(loss=BASELINE, sampling=None, rare=[], reasons=reasons)
+    loss = choose_method(table[table.index.isin([*LOSSES, *WEIGHTS])])
+    reasons.append(_tell_gain(table, loss))
+    known = table[table.index.isin([BASELINE, *SAMPLING, *PATCHES])]
+    sampling = choose_method(known)
+    if sampling == BASELINE or table.loc[sampling, "rare_gain"] < WORTH:
+        return BalanceAdvice(loss=loss, sampling=None, rare=rare, reasons=[
+            *reasons, "no way to sample gained enough to be worth its trouble",
+        ])  # fmt: skip
+    reasons += [_tell_gain(table, sampling), "both at once were not measured"]
+    return BalanceAdvice(loss=loss, sampling=sampling, rare=rare, reasons=reasons)
+
+
+def _find_rare(dataset):
+    classes = dataset.classes
+    counts = count_pixels(dataset.train, num_classes=classes.num_classes)
+    pixels = counts.sum(axis=0)[list(classes.scored_ids)]
+    if not pixels.any():
+        raise ValueError("the training data hold no pixel of a scored class")
+    shares, names = pixels / pixels.sum(), np.array(classes.names)[list(classes.scored_ids)]
+    is_rare = (shares > 0) & (shares < RARE_SHARE / len(shares))
+    reasons = [
+        f"{name} has {share:.2%} of the pixels"
+        for name, share in zip(names[is_rare], shares[is_rare], strict=True)
+    ]
+    reasons += [f"{name} has no training pixel: nothing helps" for name in names[shares == 0]]
+    return names[is_rare].tolist(), reasons
+
+
+def _tell_gain(table, method):
+    row = table.loc[method]
+    if method == BASELINE:
+        return "no other loss gained rare classes anything at little cost to the others"
+    return (
+        f"{method}: {100 * row['rare_gain']:+.1f} points of mean IoU for rare classes, "
+        f"{100 * row['gain']:+.1f} for all, against {BASELINE}, {int(row['seeds'])} seeds"
+    )

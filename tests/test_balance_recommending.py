@@ -1,0 +1,91 @@
+import numpy as np
+import pandas as pd
+import pytest
+from small_runs import make_dataset
+from test_balance_patches import DATASET, make_rare_dataset
+
+import seglib
+from seglib.balance import BlendedSplit
+from seglib.balance.recommending import recommend_balance
+
+
+def make_table(**gains):
+    """Methods with `(rare_gain, gain)`; names with _ for a blank."""
+    rows = {"cross-entropy": (0.0, 0.0), **gains}
+    return pd.DataFrame(
+        [{"seeds": 3, "rare_gain": rare, "gain": gain} for rare, gain in rows.values()],
+        index=pd.Index(list(rows), name="method"),
+    )
+
+
+TABLE = make_table(
+    **{
+        "cross-entropy + Dice": (0.08, 0.03),
+        "weights: inverse frequency": (0.12, -0.05),  # costs the others too much
+        "sampling: images": (0.02, 0.0),
+        "patches: smote": (0.03, 0.005),
+    }
+)
+
+
+def test_the_best_that_costs_little_is_recommended_with_its_reasons():
+    advice = recommend_balance(DATASET, table=TABLE)
+    assert (advice.loss, advice.sampling) == ("cross-entropy + Dice", "patches: smote")
+    assert advice.rare == ["car"]
+    text = repr(advice)
+    share = np.mean(DATASET.train.labels[DATASET.train.labels != 2] == 1)
+    assert f"car has {share:.2%} of the pixels" in text
+    assert "cross-entropy + Dice: +8.0 points of mean IoU for rare classes, +3.0 for all" in text
+    assert "3 seeds" in text
+    assert "both at once were not measured" in text
+
+
+def test_advice_is_what_train_takes(tmp_path):
+    advice = recommend_balance(DATASET, table=TABLE.drop("patches: smote"))
+    data, options = advice.apply(DATASET)
+    assert type(options["loss"]).__name__ == "CrossEntropyDice"
+    assert len(options["sampling"]) == len(data.train)
+    model = seglib.create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6))
+    run = seglib.train(model, data, run_dir=tmp_path, epochs=1, **options)
+    assert run.finished
+
+
+def test_patches_come_with_the_data():
+    data = make_rare_dataset(count=40)
+    advice = recommend_balance(data, table=TABLE)
+    balanced, options = advice.apply(data)
+    assert isinstance(balanced.train, BlendedSplit)
+    assert type(options["loss"]).__name__ == "CrossEntropyDice"
+    assert "sampling" not in options
+
+
+def test_sampling_that_gains_little_is_left_out():
+    little = make_table(**{"cross-entropy + Dice": (0.08, 0.03), "sampling: images": (0.004, 0)})
+    advice = recommend_balance(DATASET, table=little)
+    assert advice.sampling is None
+    assert "worth its trouble" in repr(advice)
+    data, options = advice.apply(DATASET)
+    assert data is DATASET
+    assert set(options) == {"loss", "augment"}
+
+
+def test_without_a_rare_class_nothing_is_made_up_for():
+    advice = recommend_balance(make_dataset(), table=TABLE)
+    assert (advice.loss, advice.sampling, advice.rare) == ("cross-entropy", None, [])
+    assert "no class is rare" in repr(advice)
+
+
+def test_a_class_without_a_pixel_is_named():
+    data = make_rare_dataset()
+    data.train.labels[data.train.labels == 1] = 0
+    assert recommend_balance(data, table=TABLE).reasons == [
+        "car has no training pixel: nothing helps",
+        "no class is rare: nothing has to be made up for",
+    ]
+
+
+def test_data_without_any_pixel_are_refused():
+    data = make_rare_dataset()
+    data.train.labels[:] = 2
+    with pytest.raises(ValueError, match="no pixel of a scored class"):
+        recommend_balance(data, table=TABLE)
