@@ -2,11 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from small_runs import make_dataset
-from test_balance_patches import DATASET, make_rare_dataset
+from test_balance_patches import make_rare_dataset
 
 import seglib
 from seglib.balance import BlendedSplit
 from seglib.balance.recommending import recommend_balance
+
+DATASET = make_rare_dataset(count=40, share=0.05)  # 7 % of the pixels; an equal share is 50 %
 
 
 def make_table(**gains):
@@ -51,9 +53,8 @@ def test_advice_is_what_train_takes(tmp_path):
 
 
 def test_patches_come_with_the_data():
-    data = make_rare_dataset(count=40)
-    advice = recommend_balance(data, table=TABLE)
-    balanced, options = advice.apply(data)
+    advice = recommend_balance(DATASET, table=TABLE)
+    balanced, options = advice.apply(DATASET)
     assert isinstance(balanced.train, BlendedSplit)
     assert type(options["loss"]).__name__ == "CrossEntropyDice"
     assert "sampling" not in options
