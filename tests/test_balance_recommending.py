@@ -5,7 +5,7 @@ from small_runs import make_dataset
 from test_balance_patches import make_rare_dataset
 
 import seglib
-from seglib.balance import BlendedSplit
+from seglib.balance import BlendedSplit, recommending
 from seglib.balance.recommending import recommend_balance
 
 DATASET = make_rare_dataset(count=40, share=0.05)  # 7 % of the pixels; an equal share is 50 %
@@ -90,3 +90,11 @@ def test_data_without_any_pixel_are_refused():
     data.train.labels[:] = 2
     with pytest.raises(ValueError, match="no pixel of a scored class"):
         recommend_balance(data, table=TABLE)
+
+
+def test_without_a_table_what_was_measured_is_read_or_missed(tmp_path, monkeypatch):
+    monkeypatch.setattr(recommending, "MEASURED", tmp_path / "measured.csv")
+    with pytest.raises(FileNotFoundError, match=r"nothing was measured yet.*or give table="):
+        recommend_balance(DATASET)
+    TABLE.to_csv(tmp_path / "measured.csv")
+    assert repr(recommend_balance(DATASET)) == repr(recommend_balance(DATASET, table=TABLE))

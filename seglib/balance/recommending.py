@@ -55,9 +55,15 @@ def recommend_balance(dataset, *, table=None):
 
     Raises:
         ValueError: the training data hold no pixel of a scored class.
+        FileNotFoundError: there is no table.
     """
     import pandas as pd
 
+    if table is None and not MEASURED.is_file():
+        raise FileNotFoundError(
+            f"nothing was measured yet, there is no {MEASURED}: run benchmarks/imbalance.py, which "
+            "writes it, or give table=, of compare_methods"
+        )
     table = pd.read_csv(MEASURED, index_col="method") if table is None else table
     rare, reasons = _find_rare(dataset)
     if not rare:

@@ -79,6 +79,7 @@ class Focal(CrossEntropy):
 
 
 def check_weights(class_weights):
+    """Return weights as a float32 vector, None as it is; ValueError where they cannot weigh."""
     if class_weights is None:
         return None
     weights = np.asarray(class_weights, np.float32)
