@@ -29,6 +29,7 @@ from timing import describe_machine
 
 import seglib
 from seglib.fitting import fit_image
+from seglib.labelling import label_probabilities
 from seglib.presets import get_preset
 from seglib.units import parse_duration
 
@@ -164,13 +165,15 @@ def run_yardstick(job, dataset, started, folder):
 def score_yardstick(split, place, name):
     """Score probabilities of another program, enlarged as `seglib.predict` does."""
     probabilities = np.load(place / f"{name}.npy", mmap_mode="r")
-    latencies = list(np.load(place / f"{name}_ms.npy"))
+    latencies, ids = list(np.load(place / f"{name}_ms.npy")), range(probabilities.shape[-1])
 
     def predict_pairs():
         for i, (image, labels) in enumerate(split):
             start = time.perf_counter()
             fit_image(image, YARDSTICK_SIZE)  # done in preparing, timed here
-            predicted = seglib.inference._most_probable(probabilities[i], labels.shape)
+            predicted = label_probabilities(
+                probabilities[i], labels.shape, range(probabilities.shape[-1])
+            )
             latencies[i] += 1e3 * (time.perf_counter() - start)
             yield labels, predicted
 

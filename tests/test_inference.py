@@ -4,14 +4,20 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from small_runs import make_dataset
 from small_runs import make_model as make_unetpp
 
 import seglib
-from seglib import inference
 from seglib.classes import ClassTable
 from seglib.fitting import fit_image
 from seglib.inference import evaluate, predict, predict_probabilities
+from seglib.labelling import (
+    Scorer,
+    label_pictures,
+    label_probabilities,
+    measure_probabilities,
+)
 from seglib.models import ClassLogits, model_classes, model_fit, set_model_classes
 
 COLORS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 90)]
@@ -214,18 +220,34 @@ def test_letterboxed_pictures_of_any_size_come_back_as_they_were(boxed, size):
 
 def test_a_letterboxing_model_sees_the_picture_in_grey():
     seen = []
-    image = keras.Input((32, 32, 3))
-    model = keras.Model(image, ClassLogits()(image, image))
-    set_model_classes(model, ClassTable(list("rgb"), COLORS[:3], ignore_label=255), fit="letterbox")
+    scorer = Scorer(
+        score=lambda batch: seen.append(batch) or np.zeros((*batch.shape[:3], 3)),
+        size=(32, 32),
+        fit="letterbox",
+        num_classes=3,
+    )
     picture = paint(blocks(30, 70))
-    answer = predict_probabilities(model, picture)
-    scorer = inference._get_scorer(model)
-    scorer.predict_on_batch = lambda batch: seen.append(batch) or np.zeros((*batch.shape[:3], 3))
-    predict(model, [picture, paint(blocks(70, 30))])
+    label_pictures(scorer, [picture, paint(blocks(70, 30))])
     np.testing.assert_array_equal(seen[0][0], fit_image(picture, (32, 32), fit="letterbox"))
     assert (seen[0][0][[0, -1]] == 128).all()
     assert (seen[0][1][:, [0, -1]] == 128).all()
-    assert answer.shape == (30, 70, 3)
+    assert measure_probabilities(scorer, picture).shape == (30, 70, 3)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 50), (20, 20), (1, 7), (32, 24), (97, 131)])
+def test_labels_are_the_most_probable_of_all_pixels(size):
+    """Though they are computed only where neighbours differ."""
+    random = np.random.default_rng(0)
+    probabilities = gaussian_filter(random.random((32, 24, 5)), (2, 2, 0)).astype(np.float32)
+    probabilities[:, :2] = probabilities[:3] = 0.2  # of equals the first
+    scorer = Scorer(
+        score=lambda batch: probabilities[None], size=(32, 24), fit="stretch", num_classes=5
+    )
+    planes = measure_probabilities(scorer, np.zeros((*size, 3), np.uint8))
+    labels = label_probabilities(probabilities, size, [1, 2, 3, 5, 8])
+    np.testing.assert_array_equal(labels, np.array([1, 2, 3, 5, 8])[planes.argmax(axis=-1)])
+    assert labels.dtype == np.uint8
+    assert label_probabilities(probabilities, size, [1, 2, 3, 5, 256]).dtype == np.uint16
 
 
 def test_lists_and_tiles_and_free_sizes_are_letterboxed_alike(boxed):
@@ -310,5 +332,5 @@ def test_evaluation_refuses_nothing_and_other_classes(model):
 def test_the_compiled_function_is_made_once(model, monkeypatch):
     picture = paint(blocks(32, 32))
     predict(model, picture)
-    monkeypatch.setattr(inference.keras, "Model", None)
+    monkeypatch.setattr(keras, "Model", None)
     predict(model, picture)
