@@ -171,9 +171,7 @@ def score_yardstick(split, place, name):
         for i, (image, labels) in enumerate(split):
             start = time.perf_counter()
             fit_image(image, YARDSTICK_SIZE)  # done in preparing, timed here
-            predicted = label_probabilities(
-                probabilities[i], labels.shape, range(probabilities.shape[-1])
-            )
+            predicted = label_probabilities(probabilities[i], labels.shape, ids)
             latencies[i] += 1e3 * (time.perf_counter() - start)
             yield labels, predicted
 

@@ -27,6 +27,8 @@ _NAMES = {
     "optimizers": ("AdamW",),
     "presets": ("get_preset",),
     "encodings": ("read_labels",),
+    "exports": ("Predictor", "export", "list_formats", "load_predictor"),
+    "exports.comparing": ("DeploymentCard", "compare_exports"),
     "images": ("DatasetError", "read_image", "resize_image"),
     "inference": ("evaluate", "predict", "predict_probabilities"),
     "losses": (

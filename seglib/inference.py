@@ -137,4 +137,4 @@ def create_probabilities(model):
     logits, classes = model.outputs[-1], model_classes(model)
     if classes is not None and len(classes.scored_ids) < logits.shape[-1]:
         logits = ops.take(logits, np.array(classes.scored_ids), axis=-1)
-    return keras.Model(model.inputs, ops.softmax(logits), name=model.name)
+    return keras.Model(model.inputs[0], ops.softmax(logits), name=model.name)

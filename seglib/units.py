@@ -2,7 +2,7 @@
 
 import re
 
-SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 1e-3}
 BYTES = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
@@ -10,7 +10,7 @@ def parse_duration(duration):
     """Return the seconds of a duration.
 
     Args:
-        duration: number of seconds, or str such as "11h30m", "90s", "1.5h", "2d".
+        duration: number of seconds, or str such as "11h30m", "90s", "1.5h", "2d", "5ms".
 
     Returns:
         float.
@@ -23,7 +23,7 @@ def parse_duration(duration):
         (41400.0, 5400.0, 90.0)
     """
     text = str(duration).replace(" ", "").lower()
-    parts = re.findall(r"(\d+\.?\d*|\.\d+)([dhms])", text)
+    parts = re.findall(r"(\d+\.?\d*|\.\d+)(ms|[dhms])", text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
     else:

@@ -38,7 +38,7 @@ def prune(model, level):
             "before the last need create_unetpp_model(deep_supervision=True)"
         )
     output = model.get_layer(f"head_{level}").output
-    return _copy_model(keras.Model(model.inputs, output, name=model.name))
+    return copy_model(keras.Model(model.inputs, output, name=model.name))
 
 
 def copy_weights(source, target):
@@ -90,7 +90,7 @@ def reweight_classes(model, weights):
             f"expected a finite weight of at least 0 for each of {num_classes} classes, "
             f"received {weights.tolist()}"
         )
-    copy = _copy_model(model)
+    copy = copy_model(model)
     heads = [layer for layer in copy.layers if isinstance(layer, ClassLogits)]
     if not heads:
         raise ValueError("the model has no head of seglib's: expected one of create_…_model")
@@ -151,7 +151,7 @@ def _is_slow(layer, policy):
     return is_depthwise and not getattr(layer, "is_fast", False)
 
 
-def _copy_model(model):
+def copy_model(model):
     copy = keras.Model.from_config(json.loads(json.dumps(model.get_config())))
     copy.set_weights(model.get_weights())
     return copy

@@ -13,6 +13,7 @@ from seglib.plots.data import (
     plot_location,
     plot_region_sizes,
 )
+from seglib.plots.deployment import plot_exports
 from seglib.plots.drawing import keep_figure
 from seglib.plots.pictures import (
     error_map,
@@ -43,6 +44,7 @@ __all__ = [
     "plot_confidence",
     "plot_confusion_matrix",
     "plot_error_map",
+    "plot_exports",
     "plot_findings",
     "plot_image_statistics",
     "plot_label_comparison",

@@ -1,0 +1,51 @@
+"""Which formats there are, what they know, and what they need."""
+
+import importlib
+import importlib.util
+
+# What must be installed to write and to read; LiteRT and TensorFlow's own formats need nothing.
+FORMATS = {
+    "keras": (),
+    "savedmodel": (),
+    "litert": (),
+    "onnx": ("onnx", "onnxruntime", "tf2onnx"),
+    "openvino": ("openvino", "nncf"),
+}
+PRECISIONS = {
+    "keras": ("float32", "bfloat16"),
+    "savedmodel": ("float32", "bfloat16"),
+    "litert": ("float32", "float16", "int8"),
+    "onnx": ("float32", "int8"),
+    "openvino": ("float32", "float16", "bfloat16", "int8"),
+}
+TO_READ = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
+
+
+def open_format(name):
+    """Return the module that writes and reads a format.
+
+    It has `write(network, folder, *, precision, pictures)`, the network being a keras.Model from
+    pictures to probabilities, and `read(folder, card, threads)`, which returns a function of uint8
+    pictures.
+    """
+    return importlib.import_module(f"seglib.exports.{name}_format")
+
+
+def check_runtime(name, *, to_read=False):
+    """Raise ModuleNotFoundError, with what to install, where a format's runtime is missing."""
+    needs = TO_READ.get(name, ()) if to_read else FORMATS[name]
+    missing = [package for package in needs if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"{name} needs {' and '.join(missing)}, not installed here: pip install "
+            f"{' '.join(missing)}, or all runtimes with pip install 'seglib[deploy]'"
+        )
+
+
+def refuse_threads(name, threads):
+    """Raise ValueError where a format's runtime has no threads of its own to be counted."""
+    if threads is not None:
+        raise ValueError(
+            f"threads={threads} cannot be set for {name}: TensorFlow has one pool for the whole "
+            "process, tf.config.threading.set_intra_op_parallelism_threads before it starts"
+        )

@@ -1,0 +1,35 @@
+"""Keras' own file, and Keras to run it."""
+
+import threading
+
+from seglib.exports.formats import refuse_threads
+
+NAME = "model.keras"
+
+
+def write(network, folder, *, precision, pictures=None):
+    """Write a network; float32 weights in any case, as Keras keeps them."""
+    from seglib.models.editing import copy_model, set_precision
+
+    network = copy_model(network)
+    if precision == "bfloat16":
+        set_precision(network, "mixed_bfloat16")
+    network.save(folder / NAME)
+
+
+def read(folder, card, threads):
+    """Return the compiled function of uint8 pictures."""
+    import keras
+
+    import seglib.models  # noqa: F401, the layers that the file names
+
+    refuse_threads(card.format, threads)
+    network = keras.models.load_model(folder / NAME, compile=False)  # safe mode is the default
+    network.compile()
+    lock = threading.Lock()
+
+    def score(batch):
+        with lock:
+            return network.predict_on_batch(batch)
+
+    return score
