@@ -10,7 +10,7 @@ NAME = "model.tflite"
 
 
 def write(network, folder, *, precision, pictures=None):
-    """Convert a network. Of int8, input and output stay float32, so that all files are fed alike."""
+    """Convert a network; of int8, input and output stay float32, so that all are fed alike."""
     import tensorflow as tf
 
     from seglib.exports.tensorflow_graphs import check_backend, fix_batch

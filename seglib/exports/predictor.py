@@ -81,7 +81,7 @@ def load_predictor(path, *, threads=None):
             f"{path} is of the format {card.format!r}, expected one of {', '.join(FORMATS)}: "
             "update seglib"
         )
-    if threads is not None and (isinstance(threads, bool) or threads != int(threads) or threads < 1):
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"expected threads to be a whole number ≥ 1 or None, received {threads!r}")
     check_runtime(card.format, to_read=True)
     scorer = Scorer(

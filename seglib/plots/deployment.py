@@ -40,7 +40,7 @@ def plot_exports(table):
             ax.annotate(model, (row[column], 100 * row["mean_iou"]), (0, -14), fontsize=9,
                         textcoords="offset points", ha="center")  # fmt: skip
         _set_log_axis(ax, table[column], label)
-    axes[0].set_ylabel("mean IoU, %")
+    axes[0].set(ylabel="mean IoU, %", ylim=_widen(100 * table["mean_iou"]))
     handles = [Line2D([], [], ls="", marker="o", color=colors[f], label=f) for f in formats]
     handles += [
         Line2D([], [], ls="", marker=MARKERS.get(p, "P"), color="0.4", label=p) for p in precisions
@@ -48,6 +48,12 @@ def plot_exports(table):
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), edgecolor="none",
                   handletextpad=0.2, columnspacing=1.2)  # fmt: skip
     return figure
+
+
+def _widen(values, least=2.0):
+    """Limits that show all values, and do not make much of differences below a point."""
+    middle, half = (values.min() + values.max()) / 2, 0.6 * (values.max() - values.min())
+    return middle - max(half, least / 2), middle + max(half, least / 2)
 
 
 def _set_log_axis(ax, values, label):
@@ -64,4 +70,3 @@ def _set_log_axis(ax, values, label):
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="0.92")
     ax.set_axisbelow(True)
-    ax.margins(y=0.12)
