@@ -62,6 +62,7 @@ _NAMES = {
         "reweight_classes",
         "set_model_classes",
     ),
+    "models.pruning": ("prune_channels", "prune_magnitudes"),
     "postprocess": (
         "apply_thresholds",
         "fill_holes",

@@ -25,6 +25,8 @@ class AdamW(keras.optimizers.Optimizer):
         beta_1, beta_2, epsilon: as of `keras.optimizers.AdamW`.
         encoder_rate: float in [0, 1], share of the learning rate by which the weights of a
             pretrained encoder move.
+        keep_zeros: bool. True leaves kernels' weights that are exactly 0 at 0, such as those of
+            `seglib.prune_magnitudes`.
         kwargs: `use_ema`, `ema_momentum`, `gradient_accumulation_steps`, `loss_scale_factor`,
             `name`, as of other optimizers. The average follows closely at first: after t steps
             its momentum is t / (t + 10) at the most.
@@ -44,6 +46,7 @@ class AdamW(keras.optimizers.Optimizer):
         beta_2=0.999,
         epsilon=1e-7,
         encoder_rate=1.0,
+        keep_zeros=False,
         **kwargs,
     ):
         if not 0 <= encoder_rate <= 1:
@@ -55,7 +58,7 @@ class AdamW(keras.optimizers.Optimizer):
             raise ValueError(f"{given[0]} is not known here: use keras.optimizers.AdamW")
         super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
-        self.encoder_rate = encoder_rate
+        self.encoder_rate, self.keep_zeros = encoder_rate, keep_zeros
 
     def build(self, variables):
         """Create the state for these variables."""
@@ -70,8 +73,8 @@ class AdamW(keras.optimizers.Optimizer):
         for index, variable in enumerate(variables):
             members[self._treatment(variable)].append(index)
         self._groups = tuple(
-            (share, decay, tuple(indices), self._create_state(variables, indices))
-            for (share, decay), indices in members.items()
+            (*treatment, tuple(indices), self._create_state(variables, indices))
+            for treatment, indices in members.items()
         )
         self._update = compile_on_processor(self._update_vectors)
 
@@ -90,11 +93,13 @@ class AdamW(keras.optimizers.Optimizer):
         if self.gradient_accumulation_steps:
             count = self.gradient_accumulation_steps
             update, last = update // count, (update + 1) % count == 0
-        for share, decay, indices, state in self._groups:
+        for share, decay, keeps_zeros, indices, state in self._groups:
             variables = [self._trainable_variables[i] for i in indices]
             weights = _flatten(variables)
             parts = [grads[i] for i in indices]
             gradient = _flatten([_fill(*pair) for pair in zip(parts, variables, strict=True)])
+            if keeps_zeros:  # with no gradient ever, neither momentum nor decay moves them
+                gradient = ops.where(weights == 0, 0.0, gradient)
             states = [variable.value for variable in state]
             new = self._update(gradient, ops.cast(last, "bool"), ops.cast(update, "float32"),
                                share * rate, share * rate * decay, weights, *states)  # fmt: skip
@@ -122,14 +127,15 @@ class AdamW(keras.optimizers.Optimizer):
         return arrays
 
     def get_config(self):
-        names = ("beta_1", "beta_2", "epsilon", "encoder_rate")
+        names = ("beta_1", "beta_2", "epsilon", "encoder_rate", "keep_zeros")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def _treatment(self, variable):
-        """The share of the learning rate and the weight decay of a variable."""
+        """A variable's share of the learning rate, its decay, and whether its zeros stay."""
         in_encoder = any(part.startswith("encoder_") for part in variable.path.split("/"))
         is_kernel = len(variable.shape) > 1
-        return (self.encoder_rate if in_encoder else 1.0, self.weight_decay * is_kernel)
+        share = self.encoder_rate if in_encoder else 1.0
+        return share, self.weight_decay * is_kernel, self.keep_zeros and is_kernel
 
     def _create_state(self, variables, indices):
         size = sum(math.prod(variables[i].shape) for i in indices)

@@ -29,9 +29,9 @@ class DeploymentCard:
             `zipped_megabytes`; `parameters`; `zeros`, the share of weights that are 0;
             `network_ms`, the median of the network alone on a picture of its size; `p50_ms`,
             `p95_ms` and `p99_ms` of a whole `predict`, from picture to label map; `images_s`, of
-            one after another; `agreement`, the share of pixels labelled as by the first model in float32;
-            `mean_iou`, `change` from that model's, and `change_low` and `change_high`, its 95 %
-            interval over pictures, paired.
+            one after another; `agreement`, the share of pixels labelled as by the first model in
+            float32; `mean_iou`, `change` from that model's, and `change_low` and `change_high`,
+            its 95 % interval over pictures, paired.
         missing: dict format -> message, of the formats whose runtime is not installed.
     """
 
