@@ -29,13 +29,16 @@ _NAMES = {
     "encodings": ("read_labels",),
     "images": ("DatasetError", "read_image", "resize_image"),
     "inference": ("evaluate", "predict", "predict_probabilities"),
+    "instances": ("separate_instances",),
     "losses": (
+        "BoundaryLoss",
         "CrossEntropy",
         "CrossEntropyDice",
         "Dice",
         "Focal",
         "LovaszSoftmax",
         "OneHotLoss",
+        "PresenceLoss",
         "Tversky",
     ),
     "masks": (
@@ -60,6 +63,7 @@ _NAMES = {
         "reweight_classes",
         "set_model_classes",
     ),
+    "panoptic": ("count_matches", "panoptic_quality"),
     "postprocess": (
         "apply_thresholds",
         "fill_holes",
@@ -81,6 +85,7 @@ _NAMES = {
     "splitting": ("deal_out", "read_splits", "write_splits"),
     "statistics": ("count_pixels", "measure_split"),
     "submission": ("decode_rle", "encode_rle", "read_submission", "write_submission"),
+    "tasks": ("predict_heads",),
     "training": ("Run", "list_runs", "load_model", "train"),
     "training.rehearsal": ("rehearse_kill",),
 }

@@ -10,15 +10,15 @@ TASKS = ("boundary", "presence", "segmentation")  # in the order of the outputs
 class TaskLogits(layers.Layer):
     """Scores of one of several tasks as float32, a map cropped to the picture's size.
 
-    It also keeps `log_variance`, how uncertain the task is: `train` learns by it how much the
-    task's loss counts. The scores do not depend on it.
+    It also keeps `log_variance`, how uncertain the task is, on which the scores do not depend.
+    `train` makes it trainable where it is to learn how much the task's loss counts.
 
     Args:
         task: one of `TASKS`.
     """
 
     def __init__(self, task, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})
+        super().__init__(**{"trainable": False, **kwargs, "dtype": "float32"})
         self.task = task
 
     def build(self, scores_shape, image_shape):
