@@ -32,7 +32,7 @@ from seglib.scenes import STREET_CLASSES, THINGS, draw_scene
 RESULTS = ROOT / "benchmarks/results/instances.csv"
 TRUTH = "truth"
 HEADS = {"plain": ("segmentation",), "boundary head": ("segmentation", "boundary")}
-EPOCHS = 55  # of 11 steps
+EPOCHS = 40  # of 11 steps
 SCENES, HELD_OUT = 240, range(168, 240)
 THRESHOLDS = (0.3, 0.5, 0.7)
 TOUCHING = "touching"
@@ -57,7 +57,9 @@ def train_model(variant, seed, folder):
     model = seglib.create_unetpp_model(
         num_classes=STREET_CLASSES.num_classes, heads=HEADS[variant], seed=seed, **form
     )
-    augment = dataclasses.replace(preset["train"]["augment"], size=(112, 112), scale=(0.8, 1.25))
+    augment = dataclasses.replace(
+        preset["train"]["augment"], size=(112, 112), native=True, scale=(0.8, 1.25)
+    )
     recipe = {**preset["train"], "augment": augment, "ema": 0.99, "validate_every": EPOCHS}
     run = seglib.train(model, prepared, run_dir=folder / "run", epochs=EPOCHS, seed=seed, **recipe)
     return score_model(model, has_boundary=variant != "plain", steps=int(run.best["step"]))
