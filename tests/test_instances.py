@@ -49,10 +49,15 @@ def test_only_a_boundary_above_the_threshold_cuts(height, threshold, count):
 
 
 def test_parts_grow_over_the_weakest_boundary_first():
-    labels, boundary = np.ones((3, 7), int), np.tile([0, 0, 0.9, 0.6, 0.6, 0, 0], (3, 1))
+    labels, boundary = np.ones((3, 8), int), np.tile([0, 0, 0.9, 0.6, 0.6, 0.6, 0, 0], (3, 1))
     found = seglib.separate_instances(labels, boundary, min_size=2)
     for row in found.instances.tolist():
-        assert row[:2] + row[3:] == [1, 1, 2, 2, 2, 2]  # both may take the highest
+        assert row[:2] + row[3:] == [1, 1, 2, 2, 2, 2, 2]  # both may take the highest
+
+
+def test_a_slanting_boundary_cuts():
+    found = seglib.separate_instances(np.ones((7, 7), int), np.eye(7))
+    assert found.counts == {1: 2}
 
 
 def test_parts_that_are_too_small_do_not_grow():
@@ -121,6 +126,11 @@ def test_known_counts():
     np.testing.assert_allclose(quality.pq, [2 / 3, 0.5])
     np.testing.assert_allclose(quality.sq, [2 / 3, 1])
     np.testing.assert_allclose(quality.rq, [1, 0.5])
+
+
+def test_an_object_of_another_class_is_not_found():
+    counts = count_matches([[1, 1]], [[1, 1]], [[2, 2]], [[1, 1]], num_classes=3)
+    assert counts.tolist() == [[0] * 4, [0, 0, 1, 0], [0, 1, 0, 0]]
 
 
 def test_what_is_unknown_takes_nothing_from_an_objects_iou():
