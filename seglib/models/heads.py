@@ -53,4 +53,6 @@ def check_heads(heads):
 def task_layers(model):
     """Return the TaskLogits of each output of a model, None for a plain output."""
     known = {layer.name: layer for layer in model.layers if isinstance(layer, TaskLogits)}
+    if not known:  # a Sequential does not name its output
+        return [None] * len(model.outputs)
     return [known.get(name) for name in model.output_names]
