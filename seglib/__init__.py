@@ -31,13 +31,16 @@ _NAMES = {
     "exports.comparing": ("DeploymentCard", "compare_exports"),
     "images": ("DatasetError", "read_image", "resize_image"),
     "inference": ("evaluate", "predict", "predict_probabilities"),
+    "instances": ("separate_instances",),
     "losses": (
+        "BoundaryLoss",
         "CrossEntropy",
         "CrossEntropyDice",
         "Dice",
         "Focal",
         "LovaszSoftmax",
         "OneHotLoss",
+        "PresenceLoss",
         "Tversky",
     ),
     "masks": (
@@ -63,6 +66,7 @@ _NAMES = {
         "set_model_classes",
     ),
     "models.pruning": ("prune_channels", "prune_magnitudes"),
+    "panoptic": ("count_matches", "panoptic_quality"),
     "postprocess": (
         "apply_thresholds",
         "fill_holes",
@@ -84,6 +88,7 @@ _NAMES = {
     "splitting": ("deal_out", "read_splits", "write_splits"),
     "statistics": ("count_pixels", "measure_split"),
     "submission": ("decode_rle", "encode_rle", "read_submission", "write_submission"),
+    "tasks": ("predict_heads",),
     "training": ("Run", "list_runs", "load_model", "train"),
     "training.rehearsal": ("rehearse_kill",),
 }

@@ -46,7 +46,7 @@ def check_loss(loss, y_true, logits):
     assert np.isfinite(float(loss(y_true, 1e4 * logits)))
 
     inputs = keras.Input(logits.shape[1:])
-    model = keras.Model(inputs, keras.layers.Conv2D(logits.shape[-1], 1)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(logits.shape[-1])(inputs))
     model.compile(keras.optimizers.SGD(0.1), loss)
     losses = [float(model.train_on_batch(logits, y_true)) for _ in range(5)]
     assert np.isfinite(losses).all()

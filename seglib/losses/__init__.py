@@ -8,14 +8,18 @@ shares counts by their sum: an ignored one is all zeros.
 from seglib.losses.overlaps import Dice, LovaszSoftmax, Tversky
 from seglib.losses.pixels import CrossEntropy, Focal
 from seglib.losses.sums import CrossEntropyDice, OneHotLoss, adapt_loss
+from seglib.losses.tasks import BoundaryLoss, PresenceLoss, UncertainLoss
 
 __all__ = [
+    "BoundaryLoss",
     "CrossEntropy",
     "CrossEntropyDice",
     "Dice",
     "Focal",
     "LovaszSoftmax",
     "OneHotLoss",
+    "PresenceLoss",
     "Tversky",
+    "UncertainLoss",
     "adapt_loss",
 ]

@@ -12,12 +12,14 @@ from seglib.models.editing import (
     set_precision,
 )
 from seglib.models.fcn import create_fcn_model
+from seglib.models.heads import TaskLogits, task_layers
 from seglib.models.listing import list_models
 from seglib.models.segnet import create_segnet_model
 from seglib.models.unetpp import create_unet_model, create_unetpp_model
 
 __all__ = [
     "ClassLogits",
+    "TaskLogits",
     "copy_weights",
     "create_deeplabv3plus_model",
     "create_fcn_model",
@@ -31,4 +33,5 @@ __all__ = [
     "reweight_classes",
     "set_model_classes",
     "set_precision",
+    "task_layers",
 ]

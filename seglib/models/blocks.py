@@ -9,6 +9,7 @@ from seglib.encoders import create_encoder
 from seglib.encoders.padding import PadToMultiple
 from seglib.images import check_image_size
 from seglib.models.attention import attend, check_attention
+from seglib.models.heads import TaskLogits
 from seglib.normalization import BatchNormalization
 
 
@@ -126,15 +127,30 @@ class Blocks:
 
     def create_head(self, x, image, column):
         name = f"head_{column}"
+        x = self.prepare_head(x, image, name)
+        return ClassLogits(name=name)(self.score(x, f"{name}_classes"), image)
+
+    def prepare_head(self, x, image, name):
         if self.detail:
             x = layers.Concatenate(name=f"{name}_join")([x, self.show_detail(image)])
         # With a 1×1 convolution alone, as in the paper, heads learn the first epochs more slowly.
-        x = self.convolve(x, max(self.filters[0], self.detail), name)
-        return ClassLogits(name=name)(self.score(x, f"{name}_classes"), image)
+        return self.convolve(x, max(self.filters[0], self.detail), name)
 
-    def score_map(self, x, name, *, kernel=1):
-        """Scores at the resolution of a map."""
-        return layers.Conv2D(self.num_classes, kernel, padding="same", name=name,
+    def create_task_heads(self, heads, finest, deepest, image):
+        """Yield the outputs of the tasks beside segmentation, in the order of `TASKS`."""
+        if "boundary" in heads:
+            x = self.prepare_head(finest, image, "boundary")
+            x = self.score(x, "boundary_score", channels=1)
+            yield TaskLogits("boundary", name="boundary")(x, image)
+        if "presence" in heads:
+            x = layers.GlobalAveragePooling2D(name="presence_mean")(deepest)
+            x = layers.Dense(self.num_classes, kernel_initializer=self.draw_weights(),
+                             name="presence_classes")(x)  # fmt: skip
+            yield TaskLogits("presence", name="presence")(x, image)
+
+    def score_map(self, x, name, *, kernel=1, channels=None):
+        """Scores at the resolution of a map, of each class if no other channels are asked for."""
+        return layers.Conv2D(channels or self.num_classes, kernel, padding="same", name=name,
                              kernel_initializer=self.draw_weights())(x)  # fmt: skip
 
     def show_detail(self, image):
@@ -146,11 +162,11 @@ class Blocks:
             self.detail_map = self.convolve(x, self.detail, "detail_b")
         return self.detail_map
 
-    def score(self, x, name):
+    def score(self, x, name, *, channels=None):
         """Scores of each pixel of the picture: one, or the four of a square of 2×2."""
         if self.stride == 1:
-            return self.score_map(x, name)
-        return layers.Conv2DTranspose(self.num_classes, 2, strides=2, name=name,
+            return self.score_map(x, name, channels=channels)
+        return layers.Conv2DTranspose(channels or self.num_classes, 2, strides=2, name=name,
                                       kernel_initializer=self.draw_weights())(x)  # fmt: skip
 
     def draw_weights(self):

@@ -8,6 +8,7 @@ from keras import layers
 
 from seglib.fitting import check_fit
 from seglib.models.blocks import ClassLogits
+from seglib.models.heads import TaskLogits
 
 
 def prune(model, level):
@@ -18,7 +19,8 @@ def prune(model, level):
         level: int, 1 for X(0, 1) up to the number of heads.
 
     Returns:
-        keras.Model with weights of its own and one output, equal to that head's.
+        keras.Model with weights of its own and one output, equal to that head's. Other tasks
+        than segmentation are cut off.
 
     Raises:
         ValueError: the model is no U-Net++, or has no such head.
@@ -140,7 +142,7 @@ def model_fit(model):
 def set_precision(model, policy):
     """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32."""
     for layer in model.layers:
-        if not isinstance(layer, ClassLogits):
+        if not isinstance(layer, ClassLogits | TaskLogits):
             layer.dtype_policy = "float32" if _is_slow(layer, policy) else policy
     model.dtype_policy = policy
 

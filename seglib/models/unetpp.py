@@ -5,6 +5,7 @@ from keras import layers
 
 from seglib.encoders import encoder_layers, freeze_encoder
 from seglib.models.blocks import Blocks, EncoderBlocks
+from seglib.models.heads import TaskLogits, check_heads
 
 
 def create_unetpp_model(
@@ -22,6 +23,7 @@ def create_unetpp_model(
     encoder_weights="imagenet",
     frozen_rows=0,
     frozen_depthwise=False,
+    heads=("segmentation",),
     seed=0,
 ):
     """Create U-Net++: a U-Net whose skip connections are nested, densely connected blocks.
@@ -60,11 +62,15 @@ def create_unetpp_model(
             2 down; see `seglib.freeze_encoder`.
         frozen_depthwise: bool. True keeps its depthwise kernels as they are in all rows: their
             gradients are the dearest for what they change.
+        heads: what the model learns from the masks: "segmentation", and beside it "boundary",
+            which pixels lie next to another class, from X(0, J), and "presence", which classes
+            are in the picture, from the deepest map. See `seglib.predict_heads`.
         seed: int, from which all weights are drawn.
 
     Returns:
         keras.Model in float32, images (batch, height, width, 3) in [0, 255] to float32
-        logits (batch, height, width, num_classes), one output a head.
+        logits (batch, height, width, num_classes), one output a head. The logits of other tasks
+        stand before them: boundary (batch, height, width, 1), presence (batch, num_classes).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -74,6 +80,7 @@ def create_unetpp_model(
     """
     if filters is None:
         filters = (32, 64, 128, 256, 512) if encoder is None else (32, 48, 64, 96)
+    check_heads(heads)
     _check_shape(convolutions, stride, detail, encoder)
     _check_frozen(frozen_rows, frozen_depthwise, filters, encoder)
     shape = {"convolutions": convolutions, "stride": stride, "detail": detail,
@@ -94,8 +101,13 @@ def create_unetpp_model(
             skips = [nodes[row, k] for k in range(j)]
             nodes[row, j] = blocks.decode([*skips, up], row, j)
     first = 1 if deep_supervision else blocks.depth
-    heads = [blocks.create_head(nodes[0, j], image, j) for j in range(first, blocks.depth + 1)]
-    model = keras.Model(image, heads if len(heads) > 1 else heads[0], name="unetpp")
+    outputs = [blocks.create_head(nodes[0, j], image, j) for j in range(first, blocks.depth + 1)]
+    if len(heads) > 1:  # drawn last, so that all other weights are those of the plain model
+        deepest = blocks.depth
+        tasks = blocks.create_task_heads(heads, nodes[0, deepest], nodes[deepest, 0], image)
+        last = TaskLogits("segmentation", name="segmentation")(outputs[-1], image)
+        outputs = [*tasks, *outputs[:-1], last]
+    model = keras.Model(image, outputs if len(outputs) > 1 else outputs[0], name="unetpp")
     if frozen_rows:
         freeze_encoder(model, frozen_rows - 1)
     if frozen_depthwise:

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 
 from seglib.augment import choose_augmentation
-from seglib.compiling import CompiledLoss
 from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice, adapt_loss
 from seglib.models import copy_weights, set_model_classes
@@ -21,6 +20,7 @@ from seglib.training.runs import TIMINGS, Run, list_runs, load_model
 from seglib.training.schedules import Cosine, Trapezoid, plan_learning_rate
 from seglib.training.settings import describe_settings, find_differences
 from seglib.training.story import Story
+from seglib.training.tasks import create_losses, describe_tasks
 from seglib.training.validation import Snapshot, resize_split, validate
 from seglib.training.variables import restore_variables, seed_dropout
 from seglib.units import parse_duration, parse_size
@@ -57,6 +57,7 @@ def train(
     gradient_accumulation=1,
     loss=None,
     class_weights=None,
+    task_weights=None,
     sampling=None,
     augment=True,
     ema=False,
@@ -100,10 +101,13 @@ def train(
             `schedule` holds for it as well; a schedule of its own is left as it is.
         gradient_accumulation: int, batches whose gradients make one update; an `optimizer` has
             its own `gradient_accumulation_steps`.
-        loss: keras loss on labels and logits, applied to each head, in place of cross-entropy +
-            Dice. Keras' own, which want one-hot truth, are adapted.
+        loss: keras loss on labels and logits, applied to each head of segmentation, in place of
+            cross-entropy + Dice. Keras' own, which want one-hot truth, are adapted.
         class_weights: `(num_classes,)` numbers for its cross-entropy, such as of
             `seglib.class_weights`. None for all alike: Dice hears rare classes as it is.
+        task_weights: of a model with several `heads`, how much the loss of each counts, such as
+            `{"boundary": 0.5}`; 1 for the others. None: learned with the model, see
+            `seglib.losses.UncertainLoss`.
         sampling: `(len(dataset.train),)` numbers by which pairs are drawn, with replacement, such
             as of `seglib.image_weights`; None: each pair once an epoch.
         augment: bool or Augmentation. True mirrors and changes brightness and contrast at random,
@@ -150,12 +154,13 @@ def train(
     every = _parse_interval(checkpoint_every)
     size_limit = parse_size(size_limit)
     set_model_classes(model, dataset.classes, fit=dataset.fit)
+    tasks = describe_tasks(model, task_weights)
     settings = describe_settings(
         model, dataset, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
         weight_decay=weight_decay, encoder_rate=encoder_rate,
         optimizer=optimizer, gradient_accumulation=gradient_accumulation, loss=loss,
         class_weights=class_weights, sampling=sampling, augment=augmentation or False, ema=ema,
-        init_from=init_from, validate_every=validate_every, seed=seed,
+        init_from=init_from, validate_every=validate_every, seed=seed, **tasks,
     )  # fmt: skip
     run_dir = make_folder(run_dir, "the run")
     with lock_run(run_dir) as lock, note_interrupts() as request:
@@ -180,7 +185,8 @@ def train(
         )  # fmt: skip
         with compute_in(model, policy):
             planned_steps = plan_learning_rate(optimizer, schedule)
-            _compile(model, optimizer, loss, seed)
+            losses = create_losses(model, loss, task_weights, dataset.classes.ignore_label)
+            _compile(model, optimizer, *losses, seed)
             if state.step:
                 restore_variables(model, state.arrays)
             state.arrays, state.settings = None, settings
@@ -309,11 +315,8 @@ def _choose_loss(loss, dataset, class_weights, augmentation):
     return CrossEntropyDice(class_weights, ignore_label)
 
 
-def _compile(model, optimizer, loss, seed):
-    heads = len(model.outputs)
-    if type(loss).__module__.startswith("seglib."):
-        loss = CompiledLoss(loss)
-    model.compile(optimizer, [loss] * heads, loss_weights=[1 / heads] * heads)
+def _compile(model, optimizer, losses, loss_weights, seed):
+    model.compile(optimizer, losses, loss_weights=loss_weights)
     seed_dropout(model, seed)
     model.optimizer.build(model.trainable_variables)
 
