@@ -47,7 +47,7 @@ $(BIN)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "seglib needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -r requirements.txt -e ".[test]"
+	$(BIN)/python -m pip install -q -r requirements.txt -e ".[test,deploy]"
 	@touch $@
 
 $(BIN)/installed-jax: $(BIN)/installed

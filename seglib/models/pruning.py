@@ -64,7 +64,9 @@ def prune_channels(model, keep):
         config = layer.get_config()
         if layer.name in kept:
             config["filters"] = len(kept[layer.name])
-        return type(layer).from_config({**config, "trainable": True})
+        if "trainable" in config:
+            config["trainable"] = True
+        return type(layer).from_config(config)
 
     pruned = keras.models.clone_model(model, clone_function=shrink)
     for layer in pruned.layers:
@@ -114,7 +116,7 @@ class _Channels:
     def __init__(self, model):
         self.maps, self.pinned, self.widths = {}, set(), {}
         self.energy, self.heard = {}, collections.defaultdict(float)
-        for layer in model.layers:
+        for layer in model.operations:
             self.inputs = [self._channels(tensor) for tensor in _list_inputs(layer)]
             for tensor in _list_outputs(layer):
                 self.maps[id(tensor)] = self._follow(layer, tensor.shape[-1])
