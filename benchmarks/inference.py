@@ -29,7 +29,7 @@ from seglib.presets import get_preset
 
 OTHERS = ("onnx", "onnxruntime")
 RESULTS = ROOT / "benchmarks/results"
-KEEP, SPARSITY, EPOCHS = 0.65, 0.75, 60
+KEEP, SPARSITY, EPOCHS = 0.65, 0.75, 30
 SIZE = (360, 480)
 
 
