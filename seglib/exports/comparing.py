@@ -92,8 +92,9 @@ def compare_exports(models, split, *, calibration, variants=None, folder=None, s
     One way after the other labels all pictures of the split, as a user would.
 
     Args:
-        models: keras.Model, or dict of names and models, such as a model and pruned ones. The first
-            in float32 is what the others are compared with.
+        models: keras.Model, or dict of names and models, such as a model and what `prune_channels`
+            made of it, or `prune(model, level)` of each level of a U-Net++. The first in float32 is
+            what the others are compared with.
         split: Split with at least one pair, at the pictures' own sizes.
         calibration: as of `seglib.export`: training pictures, not those of `split`.
         variants: pairs of format and precision; None for all whose runtime is installed.
