@@ -87,6 +87,7 @@ _NAMES = {
     ),
     "splitting": ("deal_out", "read_splits", "write_splits"),
     "statistics": ("count_pixels", "measure_split"),
+    "streams": ("Frame", "WrittenVideo", "predict_video"),
     "submission": ("decode_rle", "encode_rle", "read_submission", "write_submission"),
     "tasks": ("predict_heads",),
     "training": ("Run", "list_runs", "load_model", "train"),

@@ -100,6 +100,26 @@ class ClassTable:
         }
 
 
+def make_up_classes(count):
+    """Return a table for a model that knows none: names by number, and colours that differ.
+
+    Args:
+        count: int >= 1, the classes.
+
+    Returns:
+        ClassTable; the same for the same count.
+
+    Example:
+        >>> make_up_classes(3).names
+        ('class_0', 'class_1', 'class_2')
+    """
+    steps = max(2, int(np.ceil(count ** (1 / 3))))
+    levels = np.linspace(0, 255, steps).round().astype(int)
+    colors = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    order = np.random.default_rng(0).permutation(len(colors))[:count]
+    return ClassTable([f"class_{i}" for i in range(count)], colors[order])
+
+
 def _check_unique(values, what):
     seen = set()
     for value in values:
@@ -111,4 +131,10 @@ def _check_unique(values, what):
 # At the end, as these make class tables.
 from seglib.classes.files import create_class_table, read_class_table, write_class_table  # noqa: E402
 
-__all__ = ["ClassTable", "create_class_table", "read_class_table", "write_class_table"]
+__all__ = [
+    "ClassTable",
+    "create_class_table",
+    "make_up_classes",
+    "read_class_table",
+    "write_class_table",
+]

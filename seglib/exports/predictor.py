@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from seglib.classes import ClassTable
+from seglib.classes import make_up_classes
 from seglib.exports.card import read_card
 from seglib.exports.formats import FORMATS, check_runtime, open_format
 from seglib.labelling import Scorer, label_pictures, measure_probabilities
@@ -27,7 +27,7 @@ class Predictor:
 
     def __init__(self, scorer, card, path):
         self.scorer, self.card, self.path = scorer, card, pathlib.Path(path)
-        self.classes = card.classes or _make_up_classes(card.num_classes)
+        self.classes = card.classes or make_up_classes(card.num_classes)
         files = [file for file in self.path.rglob("*") if file.is_file()]
         self.megabytes = sum(file.stat().st_size for file in files) / 1e6
 
@@ -103,12 +103,3 @@ def score_one_by_one(score):
     return lambda batch: np.concatenate([
         score(picture[None].astype(np.float32)) for picture in batch
     ])  # fmt: skip
-
-
-def _make_up_classes(count):
-    """Names by number, and colours that differ."""
-    steps = max(2, int(np.ceil(count ** (1 / 3))))
-    levels = np.linspace(0, 255, steps).round().astype(int)
-    colors = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    order = np.random.default_rng(0).permutation(len(colors))[:count]
-    return ClassTable([f"class_{i}" for i in range(count)], colors[order])
