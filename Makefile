@@ -1,4 +1,4 @@
-# make demo      run the four notebooks on the embedded data set, results in outputs/demo
+# make demo      run the notebooks on the embedded data set, results in outputs/demo
 # make test      unit tests, then every notebook against its stored outputs
 # make test-long what takes longer, and the tests on the JAX backend
 # make bench     what is measured, against other ways to do it
@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 # Campaigns of hours are started by hand.
-BENCHMARKS := $(filter-out $(patsubst %,benchmarks/%.py,timing camvid ablation yardstick architectures instances),$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out $(patsubst %,benchmarks/%.py,timing camvid ablation yardstick architectures instances imbalance),$(wildcard benchmarks/*.py))
 BACKEND_TESTS := tests/test_models.py tests/test_losses.py tests/test_inference.py tests/test_training.py \
   tests/test_optimizers.py tests/test_normalization.py tests/test_compiling.py
 
