@@ -1,4 +1,4 @@
-# make demo      run the four notebooks on the embedded data set, results in outputs/demo
+# make demo      run the notebooks on the embedded data set, results in outputs/demo
 # make test      unit tests, then every notebook against its stored outputs
 # make test-long what takes longer, and the tests on the JAX backend
 # make bench     what is measured, against other ways to do it

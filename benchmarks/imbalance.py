@@ -11,7 +11,6 @@ cross-entropy + Dice.
 
 import argparse
 import csv
-import dataclasses
 import json
 import pathlib
 import subprocess
@@ -24,7 +23,7 @@ from camvid import CAMVID, ROOT, append_rows
 
 import seglib
 from seglib.balance import compare_methods
-from seglib.balance.methods import TRAINED_METHODS, apply_method
+from seglib.balance.methods import TRAINED_METHODS, apply_method, cut_pairs
 from seglib.balance.recommending import MEASURED
 from seglib.postprocess import apply_thresholds, fit_thresholds
 from seglib.presets import get_preset
@@ -36,21 +35,6 @@ PAIRS = 300 * 16  # pairs shown to each model, in steps of 16
 PATCH, PATCHES = 72, 5000  # a quarter of each side of pictures of 288 × 288
 RARE = ["Bicyclist", "Pedestrian", "Column_Pole", "SignSymbol", "Fence"]  # by training pixels
 AFTER = ("after: reweighted posterior", "after: thresholds")  # nothing is trained anew
-
-
-def cut_pairs(prepared, seed):
-    """Return the data and epochs that show about `PAIRS` pairs, in whole epochs of equal length.
-
-    Of added pairs some are left out, of the data's own none.
-    """
-    train, own = prepared.train, len(prepared.train.images)
-    epochs = max(1, round(PAIRS / len(train)))
-    if isinstance(train, seglib.balance.BlendedSplit):
-        epochs = -(-PAIRS // len(train))
-        added = own + np.random.default_rng(seed).permutation(len(train) - own)
-        rows = np.concatenate([np.arange(own), added[: PAIRS // epochs - own]])
-        prepared = dataclasses.replace(prepared, train=train.take(rows))
-    return prepared, epochs
 
 
 # In the process of a run
@@ -66,7 +50,7 @@ def train_and_score(method, seed, folder):
     prepared, options = apply_method(
         method, whole, augment=augment, patch_size=PATCH, count=PATCHES, seed=seed
     )
-    prepared, epochs = cut_pairs(prepared, seed)
+    prepared, epochs = cut_pairs(prepared, PAIRS, seed=seed)
     model = seglib.create_unetpp_model(
         num_classes=classes.num_classes, seed=seed, **preset["model"]
     )

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seglib.balance import choose_method, compare_methods
+from seglib.balance import choose_method, compare_methods, find_rare
+from seglib.classes import ClassTable
 
 #            plain        a                 b
 SCORES = {
@@ -58,3 +59,13 @@ def test_the_chosen_method_does_not_cost_the_others_much():
 def test_what_is_not_there_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         compare_methods(ROWS, **options)
+
+
+def test_rare_is_what_has_less_than_a_quarter_of_an_equal_share():
+    names = ["road", "car", "pole", "sign", "void"]
+    table = ClassTable(names, [(i, i, i) for i in range(5)], ignore_label=4)
+    # Of 100 scored pixels an equal share is 25, a quarter of it 6.25; sign has none.
+    assert find_rare([[44, 7, 3, 0, 900], [43, 0, 3, 0, 0]], table) == {"pole": 0.06}
+    assert find_rare([[44, 0, 7, 0, 0], [44, 7, 0, 0, 0]], table) == {}
+    with pytest.raises(ValueError, match="no pixel of a scored class"):
+        find_rare([[0, 0, 0, 0, 9]], table)

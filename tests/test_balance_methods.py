@@ -5,7 +5,15 @@ from test_balance_patches import DATASET
 import seglib
 from seglib.augment import Augmentation
 from seglib.balance import BlendedSplit
-from seglib.balance.methods import LOSSES, PATCHES, SAMPLING, TRAINED_METHODS, WEIGHTS, apply_method
+from seglib.balance.methods import (
+    LOSSES,
+    PATCHES,
+    SAMPLING,
+    TRAINED_METHODS,
+    WEIGHTS,
+    apply_method,
+    cut_pairs,
+)
 
 COUNTS = seglib.count_pixels(DATASET.train, num_classes=3)
 RARITY = seglib.class_weights(COUNTS, method="inverse_frequency", ignore_label=2)
@@ -58,3 +66,15 @@ def test_weights_and_sampling_follow_from_the_counts():
 def test_what_cannot_be_applied_says_why(method, options, message):
     with pytest.raises(ValueError, match=message):
         apply_method(method, DATASET, patch_size=8, **options)
+
+
+def test_methods_are_shown_as_many_pairs_whether_or_not_they_add_some():
+    assert cut_pairs(DATASET, 50) == (DATASET, 6)  # 48 pairs are nearest
+    assert cut_pairs(DATASET, 3) == (DATASET, 1)
+    data, _ = apply_method("patches: smote", DATASET, patch_size=8, count=300)
+    added = len(data.train) - 8
+    assert added > 100
+    for count, kept, epochs in ((48, 48, 1), (5, 8, 1), (2 * added, added, 2)):
+        cut, shown = cut_pairs(data, count, seed=1)
+        assert (len(cut.train), shown) == (kept, epochs)
+        np.testing.assert_array_equal(cut.train.first[:8], range(8))

@@ -68,6 +68,19 @@ def test_patches_are_drawn_in_proportion_to_the_pixels():
     assert set(pairs) == set(range(8))
 
 
+def test_a_rarer_class_makes_more_patches_drawn():
+    rare = make_rare_dataset(count=40, share=0)  # two blocks of 40 pictures
+    share = np.mean(rare.train.labels[rare.train.labels != 2] == 1)
+    assert patches._choose_count(rare.train) == int(20 / share) == 1500
+    assert patches._choose_count(DATASET.train) == 1000
+    rare.train.labels[rare.train.labels == 1] = 0
+    rare.train.labels[0, 8, :4] = 1
+    assert patches._choose_count(rare.train) == 10_000
+    rare.train.labels[:] = 2
+    with pytest.raises(ValueError, match="more than half of the training pixels are ignored"):
+        oversample_patches(rare)
+
+
 def test_smote_blends_with_a_near_neighbour_of_its_class_as_imbalanced_learn_does():
     from imblearn.over_sampling import SMOTE
 

@@ -1,7 +1,38 @@
 """What a method against imbalance gains rare classes, and what it costs all of them."""
 
+from seglib.balance.weights import check_counts, find_present
+
 BASELINE = "cross-entropy"
 MAX_LOSS = 0.01  # of the mean IoU of all classes, that a method may cost
+RARE_SHARE = 0.25  # of what each class would have if all had as many pixels
+
+
+def find_rare(counts, classes):
+    """Return which classes have less than a quarter of an equal share of the pixels.
+
+    Args:
+        counts: int array `(num_images, num_classes)`, pixels, as `statistics.count_pixels`
+            returns it.
+        classes: ClassTable of `num_classes` classes.
+
+    Returns:
+        dict `{name: share in (0, 1)}` in the table's order; a class without a pixel is not in it.
+
+    Raises:
+        ValueError: `counts` has a wrong shape, is negative or holds no scored pixel.
+
+    Example:
+        >>> from seglib.classes import ClassTable
+        >>> table = ClassTable(["road", "car"], [(128, 64, 128), (64, 0, 128)])
+        >>> find_rare([[95, 5]], table)
+        {'car': 0.05}
+    """
+    counts = check_counts(counts)
+    present = find_present(counts, classes.ignore_label)
+    pixels, scored = counts.sum(axis=0), list(classes.scored_ids)
+    shares = pixels / pixels[scored].sum()
+    rare = present & (shares < RARE_SHARE / len(scored))
+    return {classes.names[i]: float(shares[i]) for i in rare.nonzero()[0]}
 
 
 def compare_methods(rows, *, rare, baseline=BASELINE):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from seglib.augment import choose_augmentation
-from seglib.balance.patches import oversample_patches
+from seglib.balance.patches import BlendedSplit, oversample_patches
 from seglib.balance.sampling import image_weights
 from seglib.balance.weights import class_weights
 from seglib.losses import CrossEntropy, CrossEntropyDice, Dice, Focal, LovaszSoftmax, Tversky
@@ -29,7 +29,7 @@ SAMPLING = ("sampling: images", "sampling: windows", "sampling: copy-paste")
 TRAINED_METHODS = (*LOSSES, *WEIGHTS, *SAMPLING, *PATCHES)
 
 
-def apply_method(method, dataset, *, augment=True, patch_size=None, count=1000, seed=0):
+def apply_method(method, dataset, *, augment=True, patch_size=None, count=None, seed=0):
     """Return the data and the arguments of `seglib.train` that a method stands for.
 
     Weights and over-sampling are tried with plain cross-entropy, so that nothing else helps.
@@ -60,6 +60,29 @@ def apply_method(method, dataset, *, augment=True, patch_size=None, count=1000, 
         counts = count_pixels(dataset.train, num_classes=num_classes)
         options |= _add_balance(method, counts, choose_augmentation(augment), ignore_label)
     return dataset, options
+
+
+def cut_pairs(dataset, count, *, seed=0):
+    """Return the data and epochs that show about `count` pairs, in whole epochs of equal length.
+
+    So that methods are compared after as many steps, whether or not they add pairs. Of added
+    pairs some are left out, of the data's own none.
+
+    Args:
+        dataset: PreparedDataset, such as of `apply_method`.
+        count: int, pairs shown in all epochs together.
+        seed: int, of which added pairs are kept.
+
+    Returns:
+        `(PreparedDataset, int)`, the int for `seglib.train(epochs=…)`.
+    """
+    train, own = dataset.train, len(dataset.train.images)
+    if not isinstance(train, BlendedSplit):
+        return dataset, max(1, round(count / len(train)))
+    epochs = max(1, min(-(-count // len(train)), count // own))
+    added = own + np.random.default_rng(seed).permutation(len(train) - own)
+    rows = np.concatenate([np.arange(own), added[: max(0, count // epochs - own)]])
+    return dataclasses.replace(dataset, train=train.take(rows)), epochs
 
 
 def _add_balance(method, counts, augmentation, ignore_label):

@@ -7,6 +7,7 @@ import numpy as np
 
 from seglib.caching import PreparedSplit
 from seglib.images import resize_image
+from seglib.statistics import count_pixels
 
 METHODS = ("random", "smote", "adasyn")
 THUMBNAIL = 16  # pixels a side, of what patches are compared by
@@ -68,7 +69,7 @@ class BlendedSplit(PreparedSplit):
         return image, labels
 
 
-def oversample_patches(dataset, *, method="smote", size=None, count=1000, neighbors=5, seed=0):
+def oversample_patches(dataset, *, method="smote", size=None, count=None, neighbors=5, seed=0):
     """Add training pairs for rare classes: patches around their pixels, repeated or blended.
 
     Patches are drawn around random pixels, and are of the class of that pixel: rare classes have
@@ -83,7 +84,8 @@ def oversample_patches(dataset, *, method="smote", size=None, count=1000, neighb
             classes are near.
         size: int or `(height, width)` of a patch in stored pixels; None for a quarter of the
             picture's sides.
-        count: int, patches drawn before over-sampling.
+        count: int, patches drawn before over-sampling; None for about 20 of the rarest class,
+            but at least 1000 and at most 10,000 in all.
         neighbors: int, how many nearest neighbours one is drawn from.
         seed: int.
 
@@ -103,6 +105,7 @@ def oversample_patches(dataset, *, method="smote", size=None, count=1000, neighb
     if method not in METHODS:
         raise ValueError(f"expected method to be one of {', '.join(METHODS)}, received {method!r}")
     random = np.random.default_rng(seed)
+    count = _choose_count(split) if count is None else count
     pairs, corners, classes = _draw_patches(split, size, count, random)
     names = split.classes.names
     _check_classes(classes, names, method, neighbors)
@@ -129,6 +132,13 @@ def oversample_patches(dataset, *, method="smote", size=None, count=1000, neighb
     what = f"{dataset.fingerprint} {method} {size} {count} {neighbors} {seed}"
     fingerprint = hashlib.blake2b(what.encode(), digest_size=16).hexdigest()
     return dataclasses.replace(dataset, train=blended, fingerprint=fingerprint)
+
+
+def _choose_count(split):
+    counts = count_pixels(split, num_classes=split.classes.num_classes)
+    pixels = counts.sum(axis=0)[list(split.classes.scored_ids)]
+    least = pixels[pixels > 0].min(initial=pixels.max())
+    return int(np.clip(20 * pixels.sum() / max(least, 1), 1000, 10_000))
 
 
 def _draw_patches(split, size, count, random):

@@ -3,14 +3,11 @@
 import dataclasses
 import pathlib
 
-import numpy as np
-
-from seglib.balance.comparing import BASELINE, choose_method
+from seglib.balance.comparing import BASELINE, choose_method, find_rare
 from seglib.balance.methods import LOSSES, PATCHES, SAMPLING, WEIGHTS, apply_method
 from seglib.statistics import count_pixels
 
 MEASURED = pathlib.Path(__file__).with_name("measured.csv")  # benchmarks/imbalance.py writes it
-RARE_SHARE = 0.25  # of what each class would have if all had as many pixels
 WORTH = 0.01  # of mean IoU of the rare classes: what sampling must gain to be worth its trouble
 
 
@@ -84,17 +81,16 @@ def recommend_balance(dataset, *, table=None):
 def _find_rare(dataset):
     classes = dataset.classes
     counts = count_pixels(dataset.train, num_classes=classes.num_classes)
-    pixels = counts.sum(axis=0)[list(classes.scored_ids)]
-    if not pixels.any():
+    if not counts[:, list(classes.scored_ids)].any():
         raise ValueError("the training data hold no pixel of a scored class")
-    shares, names = pixels / pixels.sum(), np.array(classes.names)[list(classes.scored_ids)]
-    is_rare = (shares > 0) & (shares < RARE_SHARE / len(shares))
-    reasons = [
-        f"{name} has {share:.2%} of the pixels"
-        for name, share in zip(names[is_rare], shares[is_rare], strict=True)
+    rare, found = find_rare(counts, classes), counts.any(axis=0)
+    reasons = [f"{name} has {share:.2%} of the pixels" for name, share in rare.items()]
+    reasons += [
+        f"{classes.names[i]} has no training pixel: nothing helps"
+        for i in classes.scored_ids
+        if not found[i]
     ]
-    reasons += [f"{name} has no training pixel: nothing helps" for name in names[shares == 0]]
-    return names[is_rare].tolist(), reasons
+    return list(rare), reasons
 
 
 def _tell_gain(table, method):

@@ -146,11 +146,13 @@ def plot_methods(table, *, groups, baseline=None):
         ax.errorbar(mean, rows, xerr=[mean - low, high - mean], fmt="o", color=color, capsize=3)
         for row, (value, end) in enumerate(zip(mean, high, strict=True)):
             ax.annotate(f"{value:.1f}", (end, row), (6, 0), textcoords="offset points",
-                        va="center", fontsize=9)  # fmt: skip
+                        va="center", fontsize=9, bbox={"fc": "white", "ec": "none", "pad": 0.5},
+                        zorder=1)  # fmt: skip
         if baseline in table.index:
             ax.axvline(mean[baseline], color="0.4", ls="--", lw=1, zorder=0)
         ax.set(xlabel=f"mean IoU of {group} classes, %")
         ax.margins(x=0.15)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 0 else "")
         ax.grid(axis="y", color="0.92")
         ax.set_axisbelow(True)
     return figure
