@@ -32,20 +32,24 @@ TABLE = make_table(
 
 def test_the_best_that_costs_little_is_recommended_with_its_reasons():
     advice = recommend_balance(DATASET, table=TABLE)
-    assert (advice.loss, advice.sampling) == ("cross-entropy + Dice", "patches: smote")
+    assert (advice.loss, advice.sampling) == ("cross-entropy + Dice", None)
     assert advice.rare == ["car"]
     text = repr(advice)
     share = np.mean(DATASET.train.labels[DATASET.train.labels != 2] == 1)
     assert f"car has {share:.2%} of the pixels" in text
     assert "cross-entropy + Dice: +8.0 points of mean IoU for rare classes, +3.0 for all" in text
     assert "3 seeds" in text
+    assert "patches: smote: +3.0 points" in text
     assert "both at once were not measured" in text
+    data, options = advice.apply(DATASET)
+    assert data is DATASET
+    assert set(options) == {"loss", "augment"}
 
 
 def test_advice_is_what_train_takes(tmp_path):
-    advice = recommend_balance(DATASET, table=TABLE.drop("patches: smote"))
+    advice = recommend_balance(DATASET, table=make_table(**{"sampling: images": (0.02, 0.0)}))
     data, options = advice.apply(DATASET)
-    assert type(options["loss"]).__name__ == "CrossEntropyDice"
+    assert type(options["loss"]).__name__ == "CrossEntropy"
     assert len(options["sampling"]) == len(data.train)
     model = seglib.create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6))
     run = seglib.train(model, data, run_dir=tmp_path, epochs=1, **options)
@@ -53,21 +57,20 @@ def test_advice_is_what_train_takes(tmp_path):
 
 
 def test_patches_come_with_the_data():
-    advice = recommend_balance(DATASET, table=TABLE)
+    table = make_table(**{"patches: smote": (0.09, 0.01), "focal": (0.08, 0.03)})
+    advice = recommend_balance(DATASET, table=table)
+    assert (advice.loss, advice.sampling) == ("cross-entropy", "patches: smote")
     balanced, options = advice.apply(DATASET)
     assert isinstance(balanced.train, BlendedSplit)
-    assert type(options["loss"]).__name__ == "CrossEntropyDice"
+    assert type(options["loss"]).__name__ == "CrossEntropy"
     assert "sampling" not in options
 
 
-def test_sampling_that_gains_little_is_left_out():
-    little = make_table(**{"cross-entropy + Dice": (0.08, 0.03), "sampling: images": (0.004, 0)})
-    advice = recommend_balance(DATASET, table=little)
-    assert advice.sampling is None
-    assert "worth its trouble" in repr(advice)
-    data, options = advice.apply(DATASET)
-    assert data is DATASET
-    assert set(options) == {"loss", "augment"}
+def test_where_nothing_gains_cross_entropy_stays():
+    worse = make_table(**{"focal": (-0.01, 0.0), "sampling: images": (0.05, -0.1)})
+    advice = recommend_balance(DATASET, table=worse)
+    assert (advice.loss, advice.sampling) == ("cross-entropy", None)
+    assert "no other loss gained" in repr(advice)
 
 
 def test_without_a_rare_class_nothing_is_made_up_for():

@@ -10,6 +10,7 @@ from seglib.images import resize_image
 from seglib.statistics import count_pixels
 
 METHODS = ("random", "smote", "adasyn")
+ENOUGH = 0.95  # of the commonest class's patches: ADASYN rounds fewer new ones down to none
 THUMBNAIL = 16  # pixels a side, of what patches are compared by
 TRACE = 1e-6  # so little that it changes no neighbour
 
@@ -162,7 +163,7 @@ def _resample(features, classes, method, neighbors, seed):
     ids, counts = np.unique(classes, return_counts=True)
     made = [
         _resample_class(features, classes, label, counts.max(), method, neighbors, seed)
-        for label in ids[counts < counts.max()]
+        for label in ids[counts < ENOUGH * counts.max()]
     ]
     return tuple(np.concatenate(parts) for parts in zip(*made, strict=True))
 
@@ -224,7 +225,7 @@ def _check_size(size, split):
 
 def _check_classes(classes, names, method, neighbors):
     ids, counts = np.unique(classes, return_counts=True)
-    if len(ids) < 2 or counts.min() == counts.max():
+    if len(ids) < 2 or counts.min() >= ENOUGH * counts.max():
         raise ValueError("no class is rarer than another in the patches: nothing to make up for")
     if method == "random":
         return

@@ -8,7 +8,6 @@ from seglib.balance.methods import LOSSES, PATCHES, SAMPLING, WEIGHTS, apply_met
 from seglib.statistics import count_pixels
 
 MEASURED = pathlib.Path(__file__).with_name("measured.csv")  # benchmarks/imbalance.py writes it
-WORTH = 0.01  # of mean IoU of the rare classes: what sampling must gain to be worth its trouble
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -41,11 +40,13 @@ class BalanceAdvice:
 
 
 def recommend_balance(dataset, *, table=None):
-    """Recommend a loss or weights, and a way to sample, for the classes of a data set.
+    """Recommend a loss or weights, or a way to sample, for the classes of a data set.
+
+    One of them: methods were measured one at a time, and what two gain together is not their sum.
 
     Args:
         dataset: PreparedDataset.
-        table: DataFrame of `compare_methods`; None for what was measured on CamVid, three seeds.
+        table: DataFrame of `compare_methods`; None for what was measured on CamVid.
 
     Returns:
         BalanceAdvice; `advice.apply(dataset)` gives what `seglib.train` takes.
@@ -67,15 +68,20 @@ def recommend_balance(dataset, *, table=None):
         reasons.append("no class is rare: nothing has to be made up for")
         return BalanceAdvice(loss=BASELINE, sampling=None, rare=[], reasons=reasons)
     loss = choose_method(table[table.index.isin([*LOSSES, *WEIGHTS])])
-    reasons.append(_tell_gain(table, loss))
-    known = table[table.index.isin([BASELINE, *SAMPLING, *PATCHES])]
-    sampling = choose_method(known)
-    if sampling == BASELINE or table.loc[sampling, "rare_gain"] < WORTH:
-        return BalanceAdvice(loss=loss, sampling=None, rare=rare, reasons=[
-            *reasons, "no way to sample gained enough to be worth its trouble",
-        ])  # fmt: skip
-    reasons += [_tell_gain(table, sampling), "both at once were not measured"]
-    return BalanceAdvice(loss=loss, sampling=sampling, rare=rare, reasons=reasons)
+    sampling = choose_method(table[table.index.isin([BASELINE, *SAMPLING, *PATCHES])])
+    best, other = (loss, sampling)
+    if table.loc[sampling, "rare_gain"] > table.loc[loss, "rare_gain"]:
+        best, other = sampling, loss
+    reasons.append(_tell_gain(table, best))
+    if other != BASELINE:
+        reasons.append(f"{_tell_gain(table, other)}; both at once were not measured")
+    is_loss = best == loss
+    return BalanceAdvice(
+        loss=loss if is_loss else BASELINE,
+        sampling=None if is_loss else sampling,
+        rare=rare,
+        reasons=reasons,
+    )
 
 
 def _find_rare(dataset):
