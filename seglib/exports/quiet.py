@@ -1,11 +1,28 @@
 """Converters that print hundreds of lines, kept silent unless they fail."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 import sys
 import tempfile
 import warnings
+
+
+@contextlib.contextmanager
+def _hide_widgets():
+    """In a notebook, let rich's progress bars, as of NNCF, be text, which is hidden."""
+    if importlib.util.find_spec("rich") is None:
+        yield
+        return
+    import rich
+
+    console = rich.get_console()
+    before, console.is_jupyter = console.is_jupyter, False
+    try:
+        yield
+    finally:
+        console.is_jupyter = before
 
 
 @contextlib.contextmanager
@@ -24,6 +41,7 @@ def quiet():
                 warnings.catch_warnings(),
                 contextlib.redirect_stdout(file),
                 contextlib.redirect_stderr(file),
+                _hide_widgets(),
             ):
                 warnings.simplefilter("ignore")
                 yield

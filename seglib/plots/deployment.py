@@ -26,6 +26,7 @@ def plot_exports(table):
     if table.empty:
         raise ValueError("expected a row an export, received an empty table")
     models, formats, precisions = (list(table.index.unique(level)) for level in range(3))
+    precisions = sorted(precisions, key=[*MARKERS, *precisions].index)
     colors = dict(zip(formats, OKABE_ITO, strict=False))
     figure = create_figure(4.4)
     axes = figure.subplots(1, len(PANELS), sharey=True)
