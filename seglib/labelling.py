@@ -81,14 +81,14 @@ def label_probabilities(probabilities, size, ids):
         array([[3, 3, 5, 5]], dtype=uint8)
     """
     ids = np.array(ids, np.uint8 if max(ids) <= 255 else np.uint16)
-    best = probabilities.argmax(axis=-1)
+    best = probabilities.argmax(axis=-1).astype(ids.dtype)
     if probabilities.shape[:2] == tuple(size):
         return ids[best]
     axes = [_find_neighbors(*lengths) for lengths in zip(best.shape, size, strict=True)]
     (above, below, down), (left, right, across) = axes
-    corners = [best[rows][:, columns] for rows in (above, below) for columns in (left, right)]
-    labels = corners[0]
-    rows, columns = np.nonzero(np.any([corner != labels for corner in corners[1:]], axis=0))
+    labels = best[above][:, left]
+    differ = _find_edges(best)[above][:, left]
+    rows, columns = np.nonzero(differ)
     down, across = down[rows, None], across[columns, None]
     sides = []
     for y in (above[rows], below[rows]):
@@ -173,6 +173,13 @@ def _tile_starts(length, side):
     """Evenly spaced starts of tiles that cover a length and overlap by at least half."""
     count = 1 + -(-2 * (length - side) // side)
     return np.linspace(0, length - side, count).round().astype(int)
+
+
+def _find_edges(best):
+    """Where a place, the one below, the one to the right and the one between do not agree."""
+    padded = np.pad(best, ((0, 1), (0, 1)), mode="edge")
+    others = padded[1:, :-1], padded[:-1, 1:], padded[1:, 1:]
+    return np.any([best != other for other in others], axis=0)
 
 
 def _interpolate(values, length, *, axis):
