@@ -49,7 +49,7 @@ def label_pictures(scorer, images, *, flip=False, tile=False):
     Raises:
         ValueError: a picture is no uint8 RGB array.
     """
-    if not isinstance(images, list | tuple) and np.ndim(images) == 3:
+    if not isinstance(images, list | tuple) and np.ndim(images) != 4:
         return label_probabilities(*_score_pictures(scorer, [images], flip, tile)[0], scorer.ids)
     pictures = list(images)
     starts = range(0, len(pictures), BATCH_SIZE)

@@ -373,6 +373,14 @@ def test_the_card_is_kept(card, tmp_path):
     assert (folder / "exports.png").stat().st_size > 10_000
 
 
+def test_a_wrong_variant_is_told_before_any_is_written(model, tmp_path):
+    with pytest.raises(ValueError, match="keras does not know 'int8'"):
+        seglib.compare_exports(
+            model, make_split(), calibration=None, variants=[("keras", "int8")], folder=tmp_path
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_to_measure_on_is_told(model):
     with pytest.raises(ValueError, match="split is empty"):
         seglib.compare_exports(model, Pairs([], CLASSES), calibration=None)

@@ -234,6 +234,11 @@ def test_a_letterboxing_model_sees_the_picture_in_grey():
     assert measure_probabilities(scorer, picture).shape == (30, 70, 3)
 
 
+def test_a_grey_picture_is_refused_as_a_whole(model):
+    with pytest.raises(ValueError, match=r"received uint8 \(40, 50\)"):
+        predict(model, np.zeros((40, 50), np.uint8))
+
+
 @pytest.mark.parametrize("size", [(64, 96), (33, 50), (20, 20), (1, 7), (32, 24), (97, 131)])
 def test_labels_are_the_most_probable_of_all_pixels(size):
     """Though they are computed only where neighbours differ."""

@@ -88,14 +88,10 @@ def test_the_strength_of_a_channel_is_its_mean_square():
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("attention", [None, "se", "cbam"])
-def test_each_network_is_pruned_or_says_that_it_is_not(name, attention):
+def test_each_network_is_pruned_with_any_attention(name, attention):
     options = {"filters": (16, 32)} if "unet" in name else {"filters": (16, 16, 16, 16, 24)}
     model = create(name, attention=attention, **options)
-    try:
-        pruned = seglib.prune_channels(model, 0.5)
-    except ValueError as error:
-        assert "no channel of" in str(error)  # noqa: PT017
-        return
+    pruned = seglib.prune_channels(model, 0.5)
     assert pruned.count_params() < model.count_params()
     assert score(pruned, images(1, 32, 32)).shape == (1, 32, 32, 3)
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 
 from seglib.exports.card import Card, read_card, write_card
-from seglib.exports.formats import FORMATS, PRECISIONS, check_runtime, open_format
+from seglib.exports.formats import FORMATS, PRECISIONS, check_precision, check_runtime, open_format
 from seglib.exports.predictor import Predictor, load_predictor
 from seglib.fitting import fit_image
 from seglib.folders import make_folder
@@ -50,7 +50,7 @@ def export(model, path, *, format, precision="float32", calibration=None):
     from seglib.inference import create_probabilities
     from seglib.models import model_classes, model_fit
 
-    _check_precision(format, precision)
+    check_precision(format, precision)
     check_runtime(format)
     size = model.input_shape[1:3]
     if None in size:
@@ -105,18 +105,6 @@ def list_formats():
             "needs": missing,
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("format")
-
-
-def _check_precision(format, precision):
-    if format not in FORMATS:
-        raise ValueError(f"expected a format of {', '.join(FORMATS)}, received {format!r}")
-    if precision not in PRECISIONS[format]:
-        others = [name for name, known in PRECISIONS.items() if precision in known]
-        raise ValueError(
-            f"{format} does not know {precision!r}: expected one of "
-            f"{', '.join(PRECISIONS[format])}"
-            + (f"; {precision} is known to {', '.join(others)}" if others else "")
-        )
 
 
 def _read_pictures(calibration, card):

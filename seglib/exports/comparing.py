@@ -10,7 +10,7 @@ import numpy as np
 
 from seglib import metrics
 from seglib.exports import export
-from seglib.exports.formats import FORMATS, PRECISIONS, check_runtime
+from seglib.exports.formats import FORMATS, PRECISIONS, check_precision, check_runtime
 from seglib.exports.predictor import load_predictor
 from seglib.folders import make_folder
 from seglib.progress import show_progress
@@ -120,6 +120,8 @@ def compare_exports(models, split, *, calibration, variants=None, folder=None, s
             for precision in PRECISIONS[name]
         ]
     variants = [REFERENCE, *(pair for pair in map(tuple, variants) if pair != REFERENCE)]
+    for variant in variants:  # before the first has taken a minute
+        check_precision(*variant)
     jobs = [(name, *variant) for name in models for variant in variants]
     rows, reference = {}, None
     with tempfile.TemporaryDirectory() as temporary:

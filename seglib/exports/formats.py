@@ -31,6 +31,19 @@ def open_format(name):
     return importlib.import_module(f"seglib.exports.{name}_format")
 
 
+def check_precision(format, precision):
+    """Raise ValueError where there is no such format, or it does not know this precision."""
+    if format not in FORMATS:
+        raise ValueError(f"expected a format of {', '.join(FORMATS)}, received {format!r}")
+    if precision not in PRECISIONS[format]:
+        others = [name for name, known in PRECISIONS.items() if precision in known]
+        raise ValueError(
+            f"{format} does not know {precision!r}: expected one of "
+            f"{', '.join(PRECISIONS[format])}"
+            + (f"; {precision} is known to {', '.join(others)}" if others else "")
+        )
+
+
 def check_runtime(name, *, to_read=False):
     """Raise ModuleNotFoundError, with what to install, where a format's runtime is missing."""
     needs = TO_READ.get(name, ()) if to_read else FORMATS[name]

@@ -154,6 +154,7 @@ def _is_slow(layer, policy):
 
 
 def copy_model(model):
+    """Return the same model with weights of its own."""
     copy = keras.Model.from_config(json.loads(json.dumps(model.get_config())))
     copy.set_weights(model.get_weights())
     return copy
