@@ -4,6 +4,7 @@ Each function returns a figure that pyplot no longer holds, so a notebook shows
 it once, as the last expression of a cell, and figures do not pile up.
 """
 
+from seglib.plots.architectures import plot_architectures
 from seglib.plots.checks import plot_findings
 from seglib.plots.data import (
     plot_class_frequency,
@@ -21,6 +22,7 @@ from seglib.plots.pictures import (
     plot_confidence,
     plot_error_map,
     plot_label_comparison,
+    plot_models,
     plot_overlay,
     plot_palette,
     plot_predictions,
@@ -38,6 +40,7 @@ __all__ = [
     "error_map",
     "keep_figure",
     "overlay",
+    "plot_architectures",
     "plot_class_frequency",
     "plot_class_weights",
     "plot_co_occurrence",
@@ -51,6 +54,7 @@ __all__ = [
     "plot_learning_curves",
     "plot_location",
     "plot_methods",
+    "plot_models",
     "plot_overlay",
     "plot_palette",
     "plot_per_class",

@@ -138,6 +138,25 @@ def plot_predictions(images, y_true, y_pred, classes, *, titles=None, confidence
     return figure
 
 
+def plot_models(images, y_true, y_pred, classes):
+    """Show the same pictures through several models, a row an image, a column a model.
+
+    Args:
+        images: sequence of arrays `(height, width, 3)`; uint8, or float in [0, 1].
+        y_true: sequence of int arrays `(height, width)` of ids.
+        y_pred: dict `{name of a model: sequence of int arrays (height, width)}`.
+        classes: ClassTable.
+
+    Returns:
+        Figure, with a legend of the classes below.
+    """
+    masks = [[label_colors(labels, classes) for labels in y] for y in (y_true, *y_pred.values())]
+    rows = list(zip(map(_to_bytes, images), *masks, strict=True))
+    figure, _ = _plot_pictures(rows, ["photo", "truth", *y_pred])
+    _add_class_legend(figure, classes)
+    return figure
+
+
 def plot_overlay(image, labels, classes, *, alpha=0.5):
     """Show the class colours over one image; arguments as `overlay` takes them."""
     picture = overlay(image, labels, classes, alpha=alpha)
