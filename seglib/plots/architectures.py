@@ -1,8 +1,9 @@
 """Networks side by side, by accuracy, speed and size."""
 
 import numpy as np
+from matplotlib.lines import Line2D
 
-from seglib.plots.drawing import OKABE_ITO, create_figure, set_log_axis, widen
+from seglib.plots.drawing import OKABE_ITO, create_figure, widen
 
 LARGEST = 900  # square points of the bubble with the most parameters
 
@@ -22,23 +23,24 @@ def plot_architectures(table):
     """
     if table.empty:
         raise ValueError("expected a row a network, received an empty table")
-    figure = create_figure(4.8)
-    ax = figure.subplots()
-    spread = {"mean_iou_low", "mean_iou_high"} <= set(table.columns)
-    shown = [c for c in ("mean_iou", "mean_iou_low", "mean_iou_high") if c in table]
+    columns = [c for c in ("mean_iou", "mean_iou_low", "mean_iou_high") if c in table]
     colors = [OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(table))]
     areas = LARGEST * table["parameters"] / table["parameters"].max()
-    scores = 100 * table["mean_iou"]
-    ax.scatter(table["ms"], scores, areas, colors, alpha=0.5, edgecolors=colors)
-    if spread:
+    figure = create_figure(4.4)
+    ax = figure.subplots()
+    ax.scatter(table["ms"], 100 * table["mean_iou"], areas, colors, alpha=0.5, edgecolors=colors)
+    if len(columns) == 3:
         low, high = (100 * table[f"mean_iou_{end}"] for end in ("low", "high"))
         ax.vlines(table["ms"], low, high, colors, lw=2)
-    for name, row in table.iterrows():
-        parameters = f"{row['parameters'] / 1e6:.2g} million"
-        above = 5 + np.sqrt(LARGEST * row["parameters"] / table["parameters"].max()) / 2
-        ax.annotate(f"{name}\n{parameters}", (row["ms"], 100 * row["mean_iou"]), (0, above),
-                    textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
-    low, high = widen(100 * np.concatenate([table[column] for column in shown]))
-    set_log_axis(ax, table["ms"], "an image, ms", margin=1.5)
-    ax.set(ylabel="mean IoU, %", ylim=(low, high + 0.25 * (high - low)))  # names stand above
+    ax.set(xlabel="an image, ms", xlim=(0, 1.15 * table["ms"].max()), ylabel="mean IoU, %",
+           ylim=widen(100 * np.concatenate([table[c] for c in columns])))  # fmt: skip
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="0.92")
+    ax.set_axisbelow(True)
+    labels = [f"{name}, {n / 1e6:.2g} M" for name, n in table["parameters"].items()]
+    handles = [
+        Line2D([], [], ls="", marker="o", color=color, alpha=0.6, ms=9, label=label)
+        for color, label in zip(colors, labels, strict=True)
+    ]
+    figure.legend(handles=handles, title="parameters", loc="outside right center", frameon=False)
     return figure

@@ -1,8 +1,9 @@
 """Ways to deploy a model, by speed, size and accuracy."""
 
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, ScalarFormatter
 
-from seglib.plots.drawing import OKABE_ITO, create_figure, set_log_axis, widen
+from seglib.plots.drawing import OKABE_ITO, create_figure, widen
 
 MARKERS = {"float32": "o", "float16": "s", "bfloat16": "D", "int8": "^"}
 PANELS = {"p50_ms": "predict, median of a picture, ms", "megabytes": "files, MB"}
@@ -39,7 +40,7 @@ def plot_exports(table):
             row = part.loc[part[column].idxmin()]
             ax.annotate(model, (row[column], 100 * row["mean_iou"]), (0, -14), fontsize=9,
                         textcoords="offset points", ha="center")  # fmt: skip
-        set_log_axis(ax, table[column], label)
+        _set_log_axis(ax, table[column], label)
     axes[0].set(ylabel="mean IoU, %", ylim=widen(100 * table["mean_iou"]))
     handles = [Line2D([], [], ls="", marker="o", color=colors[f], label=f) for f in formats]
     handles += [
@@ -48,3 +49,19 @@ def plot_exports(table):
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), edgecolor="none",
                   handletextpad=0.2, columnspacing=1.2)  # fmt: skip
     return figure
+
+
+def _set_log_axis(ax, values, label):
+    """A logarithmic axis with the numbers that people expect."""
+    low, high = values.min() / 1.3, values.max() * 1.3
+    ticks = [m * 10.0**e for e in range(-2, 6) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    ax.set(xscale="log", xlim=(low, high), xlabel=label)
+    if ticks:
+        ax.xaxis.set_major_locator(FixedLocator(ticks))
+        ax.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
+    else:
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="0.92")
+    ax.set_axisbelow(True)

@@ -1,10 +1,9 @@
-"""What the figures share: width, colours, axes of classes and of time, a matrix of numbers."""
+"""What the figures share: their width, colours, axes of classes, a matrix of numbers."""
 
 import pathlib
 
 import numpy as np
 from matplotlib import pyplot
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, ScalarFormatter
 
 from seglib.folders import make_folder
 
@@ -64,25 +63,9 @@ def name_colors(names, classes):
 
 
 def widen(values, least=2.0):
-    """Limits that show all values, and do not make much of differences below a point."""
+    """Return limits that show all values, and do not make much of differences below a point."""
     middle, half = (values.min() + values.max()) / 2, 0.6 * (values.max() - values.min())
     return middle - max(half, least / 2), middle + max(half, least / 2)
-
-
-def set_log_axis(ax, values, label, *, margin=1.3):
-    """A logarithmic axis with the numbers that people expect."""
-    low, high = values.min() / margin, values.max() * margin
-    ticks = [m * 10.0**e for e in range(-2, 6) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
-    ax.set(xscale="log", xlim=(low, high), xlabel=label)
-    if ticks:
-        ax.xaxis.set_major_locator(FixedLocator(ticks))
-        ax.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
-    else:
-        ax.xaxis.set_major_formatter(ScalarFormatter())
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(color="0.92")
-    ax.set_axisbelow(True)
 
 
 def plot_matrix(matrix, names, unit):
