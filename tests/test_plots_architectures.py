@@ -21,7 +21,8 @@ def test_a_bubble_stands_where_the_table_says_and_grows_with_the_parameters():
     assert large == pytest.approx(4 * small)
     assert len(ax.collections) == 1
     assert ax.get_xlim()[0] == 0
-    assert "ms" in ax.get_xlabel() and "%" in ax.get_ylabel()
+    assert "ms" in ax.get_xlabel()
+    assert "%" in ax.get_ylabel()
 
 
 def test_lines_reach_from_the_lowest_to_the_highest_seed():
@@ -29,7 +30,8 @@ def test_lines_reach_from_the_lowest_to_the_highest_seed():
     (ax,) = plots.plot_architectures(table).axes
     ends = [segment[:, 1].tolist() for segment in ax.collections[1].get_segments()]
     assert ends == [pytest.approx([40, 55]), pytest.approx([58, 65])]
-    assert ax.get_ylim()[0] < 40 and ax.get_ylim()[1] > 65
+    assert ax.get_ylim()[0] < 40
+    assert ax.get_ylim()[1] > 65
 
 
 def test_the_legend_names_networks_and_parameters():
@@ -50,4 +52,5 @@ def test_models_stand_beside_photo_and_truth():
     assert [ax.get_title() for ax in figure.axes[:4]] == ["photo", "truth", "one", "two"]
     assert len(figure.axes) == 8
     pictures = [ax.images[0].get_array() for ax in figure.axes[:4]]
-    assert (pictures[2] == (255, 0, 0)).all() and (pictures[3] == (0, 0, 255)).all()
+    assert (pictures[2] == (255, 0, 0)).all()
+    assert (pictures[3] == (0, 0, 255)).all()
