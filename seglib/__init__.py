@@ -66,6 +66,7 @@ _NAMES = {
         "set_model_classes",
     ),
     "models.pruning": ("prune_channels", "prune_magnitudes"),
+    "models.quantizing": ("drop_int8", "simulate_int8"),
     "panoptic": ("count_matches", "panoptic_quality"),
     "postprocess": (
         "apply_thresholds",

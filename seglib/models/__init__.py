@@ -14,11 +14,13 @@ from seglib.models.editing import (
 from seglib.models.fcn import create_fcn_model
 from seglib.models.heads import TaskLogits, task_layers
 from seglib.models.listing import list_models
+from seglib.models.quantizing import Rounded, drop_int8, simulate_int8
 from seglib.models.segnet import create_segnet_model
 from seglib.models.unetpp import create_unet_model, create_unetpp_model
 
 __all__ = [
     "ClassLogits",
+    "Rounded",
     "TaskLogits",
     "copy_weights",
     "create_deeplabv3plus_model",
@@ -26,6 +28,7 @@ __all__ = [
     "create_segnet_model",
     "create_unet_model",
     "create_unetpp_model",
+    "drop_int8",
     "list_models",
     "model_classes",
     "model_fit",
@@ -33,5 +36,6 @@ __all__ = [
     "reweight_classes",
     "set_model_classes",
     "set_precision",
+    "simulate_int8",
     "task_layers",
 ]

@@ -8,7 +8,6 @@ from keras import layers
 
 from seglib.fitting import check_fit
 from seglib.models.blocks import ClassLogits
-from seglib.models.heads import TaskLogits
 
 
 def prune(model, level):
@@ -142,7 +141,7 @@ def model_fit(model):
 def set_precision(model, policy):
     """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32."""
     for layer in model.layers:
-        if not isinstance(layer, ClassLogits | TaskLogits):
+        if not getattr(layer, "stays_float32", False):
             layer.dtype_policy = "float32" if _is_slow(layer, policy) else policy
     model.dtype_policy = policy
 
