@@ -217,6 +217,16 @@ def test_without_a_rare_class_there_is_nothing_to_do():
         oversample_patches(only, size=8)
 
 
+def test_adasyn_passes_over_a_class_that_needs_few():
+    """Ten new ones dealt out to fifty round to none each; the rarest class gets its own."""
+    random = np.random.default_rng(0)
+    features = random.random((120, 3)).astype("float32")
+    classes = np.repeat([0, 1, 2], [60, 50, 10])
+    first, _, _ = patches._resample(features, classes, "adasyn", 5, 0)
+    assert set(classes[first]) == {2}
+    assert len(first) == pytest.approx(50, abs=10)
+
+
 def test_adasyn_of_classes_far_apart_says_what_to_do():
     features = np.concatenate([np.zeros((20, 2)), 9 * np.ones((8, 2))])
     features += np.random.default_rng(0).normal(0, 0.1, features.shape)

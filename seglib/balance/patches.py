@@ -82,7 +82,7 @@ def oversample_patches(dataset, *, method="smote", size=None, count=None, neighb
         dataset: PreparedDataset.
         method: "random" repeats pairs, each patch standing for its own; "smote" blends one with
             one of its nearest neighbours of the same class; "adasyn" does so most where other
-            classes are near.
+            classes are near, and makes none for a class that needs few or meets no other.
         size: int or `(height, width)` of a patch in stored pixels; None for a quarter of the
             picture's sides.
         count: int, patches drawn before over-sampling; None for about 20 of the rarest class,
@@ -161,10 +161,18 @@ def _draw_patches(split, size, count, random):
 def _resample(features, classes, method, neighbors, seed):
     """What each new patch is made of: two patches, and the share of the first."""
     ids, counts = np.unique(classes, return_counts=True)
-    made = [
-        _resample_class(features, classes, label, counts.max(), method, neighbors, seed)
-        for label in ids[counts < ENOUGH * counts.max()]
-    ]
+    made, reasons = [], []
+    for label in ids[counts < ENOUGH * counts.max()]:
+        try:
+            made.append(
+                _resample_class(features, classes, label, counts.max(), method, neighbors, seed)
+            )
+        except (ValueError, RuntimeError) as error:
+            reasons.append(error)  # of ADASYN: the class needs few, or is only among its own
+    if not made:
+        raise ValueError(
+            f"{method} finds nothing to make ({reasons[0]}): use method='smote', or more patches"
+        )
     return tuple(np.concatenate(parts) for parts in zip(*made, strict=True))
 
 
@@ -176,12 +184,7 @@ def _resample_class(features, classes, label, wanted, method, neighbors, seed):
     members = np.flatnonzero(classes == label)
     traces = np.zeros((len(features), len(members)), features.dtype)
     traces[members, range(len(members))] = TRACE
-    try:
-        resampled, _ = sampler.fit_resample(np.hstack([features, traces]), classes)
-    except (ValueError, RuntimeError) as error:  # ADASYN, where no neighbour is of another class
-        raise ValueError(
-            f"{method} finds nothing to make ({error}): use method='smote', or more patches"
-        ) from error
+    resampled, _ = sampler.fit_resample(np.hstack([features, traces]), classes)
     traces = resampled[len(features) :, features.shape[1] :] / TRACE
     rows = np.arange(len(traces))
     first = traces.argmax(axis=1)
