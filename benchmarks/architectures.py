@@ -4,10 +4,11 @@
     python benchmarks/architectures.py unetpp 'unetpp se' --seeds 0
 
 The five networks are plain: at 128×128 from random weights, in their papers' form, each narrowed
-to 2.2 to 2.3 million parameters, so that none wins by its size. U-Net++ and U-Net keep the doubling
-of channels from level to level, FCN and SegNet VGG-16's (the last two stages alike), FCN a narrower
-classifier. DeepLabV3+ has rates that reach as far in a map of 8×8 places as the paper's in one of
-32×32. U-Net++ has one head, as in the presets.
+to 2.2 to 2.3 million parameters, so that none wins by its size, and to channels in sixteens:
+with 17 channels for 16, U-Net made half as many steps. U-Net++ and U-Net keep the doubling of
+channels from level to level, or nearly, FCN and SegNet VGG-16's (the last two stages alike), FCN a
+narrower classifier. DeepLabV3+ has rates that reach as far in a map of 8×8 places as the paper's in
+one of 32×32. U-Net++ has one head, as in the presets.
 
 At full resolution U-Net++ makes few steps in so little time. What is added to it is therefore added
 to that of the preset `scratch`, which works at half the resolution: `se`, `cbam`, and `heads`
@@ -47,14 +48,14 @@ SCORING = 45  # seconds after the budget, until a run has shown what it takes
 
 PLAIN = {
     "unetpp": {"filters": (16, 32, 64, 128, 256), "deep_supervision": False},
-    "unet": {"filters": (17, 34, 68, 136, 272)},
+    "unet": {"filters": (16, 32, 64, 128, 288)},
     "deeplabv3plus": {
         "filters": (16, 32, 64, 128, 256),
         "rates": (2, 3, 5),
         "aspp_filters": 96,
     },
     "fcn": {"filters": (16, 32, 64, 128, 128), "hidden": 208},
-    "segnet": {"filters": (18, 36, 72, 144, 144)},
+    "segnet": {"filters": (16, 32, 64, 144, 144)},
 }
 SCRATCH, PRETRAINED = "unetpp scratch", "unetpp pretrained"
 CHANGES = {  # of the presets' U-Net++
