@@ -35,8 +35,9 @@ def test_lines_reach_from_the_lowest_to_the_highest_seed():
 
 
 def test_the_legend_names_networks_and_parameters():
-    (legend,) = plots.plot_architectures(TABLE).legends
-    assert [text.get_text() for text in legend.get_texts()] == ["small, 1 M", "large, 4 M"]
+    table = TABLE.assign(parameters=[1_000_000, 134_000_000])
+    (legend,) = plots.plot_architectures(table).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["small, 1 M", "large, 134 M"]
 
 
 def test_an_empty_table_is_refused():

@@ -8,7 +8,7 @@ from small_runs import assert_same_weights, make_dataset, make_model
 from test_architectures import create, images, score
 
 import seglib
-from seglib.models import Rounded
+from seglib.models import Rounded, set_precision
 from seglib.models.listing import MODELS
 
 DRAW = {"kernel_initializer": keras.initializers.RandomUniform(0.1, 1, seed=0)}
@@ -79,6 +79,23 @@ def test_any_model_is_simulated_and_plain_again(name, attention):
 def test_a_plain_model_is_refused():
     with pytest.raises(ValueError, match="simulate_int8"):
         seglib.drop_int8(make_model())
+
+
+def test_what_rounds_is_neither_pruned_nor_exported(tmp_path):
+    model = seglib.simulate_int8(make_model())
+    for use in (
+        lambda: seglib.prune_channels(model, 0.5),
+        lambda: seglib.prune_magnitudes(model, 0.5),
+        lambda: seglib.export(model, tmp_path / "export", format="keras"),
+    ):
+        with pytest.raises(ValueError, match="drop_int8"):
+            use()
+
+
+def test_it_stays_in_float32():
+    model = seglib.simulate_int8(make_model())
+    set_precision(model, "mixed_bfloat16")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 def test_training_learns_to_bear_the_rounding(tmp_path):

@@ -161,17 +161,15 @@ def _draw_patches(split, size, count, random):
 def _resample(features, classes, method, neighbors, seed):
     """What each new patch is made of: two patches, and the share of the first."""
     ids, counts = np.unique(classes, return_counts=True)
-    made, reasons = [], []
-    for label in ids[counts < ENOUGH * counts.max()]:
-        try:
-            made.append(
-                _resample_class(features, classes, label, counts.max(), method, neighbors, seed)
-            )
-        except (ValueError, RuntimeError) as error:
-            reasons.append(error)  # of ADASYN: the class needs few, or is only among its own
+    made = [
+        _resample_class(features, classes, label, counts.max(), method, neighbors, seed)
+        for label in ids[counts < ENOUGH * counts.max()]
+    ]
+    made = [parts for parts in made if parts is not None]
     if not made:
         raise ValueError(
-            f"{method} finds nothing to make ({reasons[0]}): use method='smote', or more patches"
+            f"{method} finds nothing to make: each class needs few new patches, or is only among "
+            "its own; use method='smote', or more patches"
         )
     return tuple(np.concatenate(parts) for parts in zip(*made, strict=True))
 
@@ -184,7 +182,12 @@ def _resample_class(features, classes, label, wanted, method, neighbors, seed):
     members = np.flatnonzero(classes == label)
     traces = np.zeros((len(features), len(members)), features.dtype)
     traces[members, range(len(members))] = TRACE
-    resampled, _ = sampler.fit_resample(np.hstack([features, traces]), classes)
+    try:
+        resampled, _ = sampler.fit_resample(np.hstack([features, traces]), classes)
+    except (ValueError, RuntimeError):
+        if method != "adasyn":
+            raise
+        return None  # the class needs few, or is only among its own
     traces = resampled[len(features) :, features.shape[1] :] / TRACE
     rows = np.arange(len(traces))
     first = traces.argmax(axis=1)

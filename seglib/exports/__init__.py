@@ -41,7 +41,7 @@ def export(model, path, *, format, precision="float32", calibration=None):
 
     Raises:
         ValueError: the format does not know this precision, int8 has no calibration, the model has
-            no input size, or the folder holds something else.
+            no input size or simulates int8, or the folder holds something else.
         ModuleNotFoundError: the runtime is not installed; the message names it.
 
     Source: int8 as Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
@@ -49,9 +49,11 @@ def export(model, path, *, format, precision="float32", calibration=None):
     """
     from seglib.inference import create_probabilities
     from seglib.models import model_classes, model_fit
+    from seglib.models.editing import refuse_rounding
 
     check_precision(format, precision)
     check_runtime(format)
+    refuse_rounding(model)
     size = model.input_shape[1:3]
     if None in size:
         raise ValueError(

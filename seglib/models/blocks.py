@@ -23,8 +23,6 @@ class ClassLogits(layers.Layer):
         offsets: a number for each class that is added to its scores, or None.
     """
 
-    stays_float32 = True
-
     def __init__(self, classes=None, fit="stretch", offsets=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes

@@ -8,6 +8,7 @@ from keras import layers
 
 from seglib.fitting import check_fit
 from seglib.models.blocks import ClassLogits
+from seglib.models.heads import TaskLogits
 
 
 def prune(model, level):
@@ -139,11 +140,28 @@ def model_fit(model):
 
 
 def set_precision(model, policy):
-    """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32."""
+    """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32.
+
+    One that simulates int8 stays in float32: bfloat16 would round before it does, to as few digits.
+    """
+    policy = "float32" if rounds(model) else policy
     for layer in model.layers:
-        if not getattr(layer, "stays_float32", False):
+        if not isinstance(layer, ClassLogits | TaskLogits):
             layer.dtype_policy = "float32" if _is_slow(layer, policy) else policy
     model.dtype_policy = policy
+
+
+def rounds(model):
+    """Return whether a model simulates int8, as `simulate_int8` makes it."""
+    return any(getattr(layer, "rounds", False) for layer in model.layers)
+
+
+def refuse_rounding(model):
+    """Raise ValueError where a model simulates int8."""
+    if rounds(model):
+        raise ValueError(
+            f"{model.name} simulates int8: take the plain model, seglib.drop_int8(model)"
+        )
 
 
 def _is_slow(layer, policy):

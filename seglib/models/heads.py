@@ -17,8 +17,6 @@ class TaskLogits(layers.Layer):
         task: one of `TASKS`.
     """
 
-    stays_float32 = True
-
     def __init__(self, task, **kwargs):
         super().__init__(**{"trainable": False, **kwargs, "dtype": "float32"})
         self.task = task

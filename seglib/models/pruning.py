@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 from seglib.encoders.padding import PadToMultiple
 from seglib.models.blocks import ClassLogits
-from seglib.models.editing import copy_model
+from seglib.models.editing import copy_model, refuse_rounding
 from seglib.models.enlarging import Enlarge
 
 # Each channel of what comes out is made of the same channel of what goes in.
@@ -44,7 +44,7 @@ def prune_channels(model, keep):
         keras.Model of the same name with weights of its own, all of them trainable.
 
     Raises:
-        ValueError: `keep` is out of range, or no channel of this model can go.
+        ValueError: `keep` is out of range, no channel of this model can go, or it simulates int8.
 
     Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets", section 3; the channels'
     strength from their normalization as in Liu et al. 2017, "Learning Efficient Convolutional
@@ -52,6 +52,7 @@ def prune_channels(model, keep):
     """
     if not 0 < keep <= 1:
         raise ValueError(f"expected keep to be in (0, 1], received {keep}")
+    refuse_rounding(model)
     channels = _Channels(model)
     kept = channels.choose(keep)
     if keep < 1 and not kept:
@@ -68,7 +69,8 @@ def prune_channels(model, keep):
             config["trainable"] = True
         return type(layer).from_config(config)
 
-    pruned = keras.models.clone_model(model, clone_function=shrink)
+    bare = keras.Model(model.input, model.output, name=model.name)  # without loss and optimizer
+    pruned = keras.models.clone_model(bare, clone_function=shrink)
     for layer in pruned.layers:
         layer.set_weights(channels.cut_weights(model.get_layer(layer.name), kept))
     return pruned
@@ -89,13 +91,14 @@ def prune_magnitudes(model, sparsity):
         keras.Model with weights of its own.
 
     Raises:
-        ValueError: `sparsity` is out of range.
+        ValueError: `sparsity` is out of range, or the model simulates int8.
 
     Source: Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks",
     section 3.
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"expected a sparsity in [0, 1), received {sparsity}")
+    refuse_rounding(model)
     pruned = copy_model(model)
     scores = {_find_producer(layer.input) for layer in pruned.layers if _is_head(layer)}
     for layer in pruned.layers:

@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from seglib.models.editing import copy_weights
+from seglib.models.editing import rounds
 
 # Which axes of a kernel are its output channels: these have a scale each.
 CHANNEL_AXES = {
@@ -30,7 +30,7 @@ class Rounded(layers.Wrapper):
     Integer-Arithmetic-Only Inference", sections 2.1 and 3.
     """
 
-    stays_float32 = True  # bfloat16 would round to as few digits before 8 bits do
+    rounds = True
 
     def __init__(self, layer, bits=8, **kwargs):
         super().__init__(layer, **{**kwargs, "dtype": "float32"})
@@ -67,13 +67,15 @@ def simulate_int8(model):
     """Copy a model so that it computes as in int8, and can be trained to bear it.
 
     Where an int8 export loses too much: `seglib.train(simulate_int8(model), …)` for some epochs
-    at a low learning rate, then export what `drop_int8` gives.
+    at a low learning rate, then export what `drop_int8` gives. It comes near to what an export
+    computes: a map's range is that of the batch, where an export has one from its calibration.
 
     Args:
         model: keras.Model from `create_…_model`, trained.
 
     Returns:
-        keras.Model of the same name with weights of its own, in float32: slower, not faster.
+        keras.Model of the same name with weights of its own. It computes in float32, whatever the
+        precision of `train`: slower, not faster.
     """
 
     def wrap(layer):
@@ -95,7 +97,7 @@ def drop_int8(model):
     Raises:
         ValueError: the model computes with nothing rounded.
     """
-    if not any(isinstance(layer, Rounded) for layer in model.layers):
+    if not rounds(model):
         raise ValueError(f"{model.name} is plain already: it is not from simulate_int8")
 
     def unwrap(layer):
@@ -106,8 +108,9 @@ def drop_int8(model):
 
 
 def _copy(model, change):
-    copy = keras.models.clone_model(model, clone_function=change)
-    copy_weights(model, copy)
+    bare = keras.Model(model.input, model.output, name=model.name)  # without loss and optimizer
+    copy = keras.models.clone_model(bare, clone_function=change)
+    copy.set_weights(model.get_weights())
     return copy
 
 

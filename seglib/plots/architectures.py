@@ -37,7 +37,7 @@ def plot_architectures(table):
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="0.92")
     ax.set_axisbelow(True)
-    labels = [f"{name}, {n / 1e6:.2g} M" for name, n in table["parameters"].items()]
+    labels = [f"{name}, {n / 1e6:.3g} M" for name, n in table["parameters"].items()]
     handles = [
         Line2D([], [], ls="", marker="o", color=color, alpha=0.6, ms=9, label=label)
         for color, label in zip(colors, labels, strict=True)
