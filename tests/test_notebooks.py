@@ -26,7 +26,7 @@ def code_trees(path):
 
 def test_the_notebooks_are_numbered():
     numbers = [int(path.name[:2]) for path in NOTEBOOKS]
-    assert numbers == sorted(set(numbers))
+    assert numbers == list(range(1, len(NOTEBOOKS) + 1))
     assert len(NOTEBOOKS) >= 4
 
 
