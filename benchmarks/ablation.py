@@ -15,6 +15,7 @@ RESULTS = ROOT / "benchmarks/results/ablation.csv"
 NOTHING = "nothing"
 REMOVED = {
     NOTHING: {},
+    "AdamW in place of Muon": {"train.optimizer": "adamw"},
     "no EMA": {"train.ema": False},
     "no windows from larger pictures": {
         "prepare.image_size": (128, 128),

@@ -106,10 +106,11 @@ def main():
     options = parser.parse_args()
     preset = seglib.get_preset(options.preset)
     batch_size = preset["train"]["batch_size"]
-    adamw = {"weight_decay": 0.02, "use_ema": True}
+    common = {"weight_decay": 0.02, "use_ema": True}
     choices = {
-        "step of the preset": lambda: seglib.AdamW(1e-3, **adamw),
-        "Keras' AdamW, loss not compiled": lambda: keras.optimizers.AdamW(1e-3, **adamw),
+        "step of the preset": lambda: seglib.Muon(1e-3, **common),
+        "step with AdamW": lambda: seglib.AdamW(1e-3, **common),
+        "Keras' AdamW, loss not compiled": lambda: keras.optimizers.AdamW(1e-3, **common),
     }
     steps, first = {}, {}
     for name, create_optimizer in choices.items():

@@ -24,7 +24,7 @@ _NAMES = {
     "classes": ("ClassTable", "create_class_table", "read_class_table", "write_class_table"),
     "datasets": ("Dataset", "Split", "open_dataset"),
     "encoders": ("freeze_encoder",),
-    "optimizers": ("AdamW",),
+    "optimizers": ("AdamW", "Muon"),
     "presets": ("get_preset",),
     "encodings": ("read_labels",),
     "exports": ("Predictor", "export", "list_formats", "load_predictor"),

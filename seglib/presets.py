@@ -33,7 +33,8 @@ LITE = {
 }
 RECIPE = {
     "batch_size": 16,
-    "learning_rate": 4e-3,
+    "optimizer": "muon",
+    "learning_rate": 8e-3,
     "schedule": "cosine",
     "weight_decay": 0.02,
     "encoder_rate": 0.5,

@@ -106,6 +106,7 @@ SETTINGS = {
         "weight_decay": 0.1,
         "ema": 0.9,
     },
+    "AdamW": lambda: {"optimizer": "adamw", "ema": 0.9},
     "SGD with momentum": lambda: {
         "optimizer": training.keras.optimizers.SGD(0.01, momentum=0.9, clipnorm=1.0, use_ema=True)
     },

@@ -18,6 +18,7 @@ import seglib
 from seglib import training
 from seglib.caching import PreparedSplit
 from seglib.classes import ClassTable
+from seglib.optimizers import create_optimizer
 from seglib.training import (
     TIMINGS,
     Batches,
@@ -58,7 +59,7 @@ def test_the_best_checkpoint_scores_what_the_history_says(finished):
 def test_all_heads_learn_what_can_be_separated(tmp_path):
     dataset = make_dataset()
     run = train(make_model(dropout=0, filters=(4, 6, 8)), dataset, run_dir=tmp_path, epochs=12,
-                learning_rate=1e-2, precision="float32")  # fmt: skip
+                learning_rate=3e-2, precision="float32")  # fmt: skip
     assert run.best["pixel_accuracy"] > 0.97
     assert seglib.evaluate(run.model, dataset.val).mean_iou == pytest.approx(run.best["mean_iou"])
     shallow = seglib.evaluate(seglib.prune(run.model, 1), dataset.val)
@@ -341,7 +342,7 @@ def make_large_dataset():
 def test_windows_of_larger_pictures_train_and_validation_is_at_the_models_size(tmp_path):
     augmentation = seglib.Augmentation(size=32, scale=(0.8, 2))
     run = train(make_model(dropout=0), make_large_dataset(), run_dir=tmp_path, epochs=8,
-                learning_rate=1e-2, precision="float32", augment=augmentation)  # fmt: skip
+                learning_rate=3e-2, precision="float32", augment=augmentation)  # fmt: skip
     assert run.best["pixel_accuracy"] > 0.95
     resized = training.resize_split(make_large_dataset().val, (32, 32))
     report = seglib.evaluate(run.model, resized)
@@ -435,6 +436,17 @@ def test_a_schedule_of_the_optimizers_own_is_left_as_it_is(tmp_path):
     run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=2,
                 optimizer=keras.optimizers.Adam(decay))  # fmt: skip
     np.testing.assert_allclose(run.history["learning_rate"], [0.5, 0.25], rtol=1e-6)
+
+
+def test_an_optimizer_is_chosen_by_name(tmp_path):
+    for name, kind in (("muon", seglib.Muon), ("adamw", seglib.AdamW)):
+        run = train(make_model(), make_dataset(), run_dir=tmp_path / name, epochs=1, optimizer=name)
+        settings = json.loads((run.run_dir / "run.json").read_text())["settings"]
+        assert settings["optimizer"] == name
+        assert isinstance(create_optimizer(name, 1e-3), kind)
+    message = "optimizer of adamw, muon, or a keras optimizer, received 'sgd'"
+    with pytest.raises(ValueError, match=message):
+        train(make_model(), make_dataset(), run_dir=tmp_path / "sgd", epochs=1, optimizer="sgd")
 
 
 def test_accumulated_gradients_of_four_batches_equal_those_of_one(tmp_path):

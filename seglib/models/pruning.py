@@ -80,7 +80,7 @@ def prune_magnitudes(model, sparsity):
     """Set the smallest weights of each convolution to 0: a file that zips smaller, none faster.
 
     To train the result on without losing the zeros, give `seglib.train` the optimizer
-    `seglib.AdamW(learning_rate, keep_zeros=True)`.
+    `seglib.Muon(learning_rate, keep_zeros=True)`.
 
     Args:
         model: keras.Model, trained.

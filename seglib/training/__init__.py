@@ -7,7 +7,7 @@ from seglib.augment import choose_augmentation
 from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice, adapt_loss
 from seglib.models import copy_weights, set_model_classes
-from seglib.optimizers import AdamW
+from seglib.optimizers import create_optimizer
 from seglib.training.batches import ENDLESS, Batches
 from seglib.training.chaining import copy_run, find_earlier_run
 from seglib.training.checkpoints import Checkpoints
@@ -49,11 +49,11 @@ def train(
     epochs=None,
     time_budget=None,
     batch_size=4,
-    learning_rate=1e-3,
+    learning_rate=4e-3,
     schedule="trapezoid",
     weight_decay=0.0,
     encoder_rate=0.2,
-    optimizer=None,
+    optimizer="muon",
     gradient_accumulation=1,
     loss=None,
     class_weights=None,
@@ -91,14 +91,15 @@ def train(
             run, validation and checkpoints included. The run measures its speed, plans the steps
             that fit, and lays the learning rate over them. With `epochs`, whichever ends first.
         batch_size: int, pairs a step.
-        learning_rate: float, of AdamW, at its highest.
+        learning_rate: float, at its highest.
         schedule: "trapezoid", "cosine" or "constant": how the learning rate is laid over all
             steps; see `Trapezoid`. More epochs lay it over all of them anew.
         weight_decay: float, share of the learning rate by which kernels shrink in each step.
         encoder_rate: float in [0, 1], share of the learning rate by which a pretrained encoder's
             weights move.
-        optimizer: keras optimizer in place of `seglib.AdamW`. If its learning rate is a number,
-            `schedule` holds for it as well; a schedule of its own is left as it is.
+        optimizer: "muon" or "adamw", see `seglib.Muon` and `seglib.AdamW`; or a keras optimizer. If
+            its learning rate is a number, `schedule` holds for it as well; a schedule of its own
+            is left as it is.
         gradient_accumulation: int, batches whose gradients make one update; an `optimizer` has
             its own `gradient_accumulation_steps`.
         loss: keras loss on labels and logits, applied to each head of segmentation, in place of
@@ -178,11 +179,14 @@ def train(
         batches.start, batches.steps = state.step, plan.limit or ENDLESS
         policy = choose_precision() if precision == "auto" else precision
         loss = _choose_loss(loss, dataset, class_weights, augmentation)
-        optimizer = optimizer or AdamW(
-            learning_rate, weight_decay=weight_decay, encoder_rate=encoder_rate,
-            use_ema=bool(ema), ema_momentum=0.98 if ema is True else float(ema),
-            gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None
-        )  # fmt: skip
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            optimizer = create_optimizer(
+                optimizer, learning_rate, weight_decay=weight_decay, encoder_rate=encoder_rate,
+                use_ema=bool(ema), ema_momentum=0.98 if ema is True else float(ema),
+                gradient_accumulation_steps=(
+                    gradient_accumulation if gradient_accumulation > 1 else None
+                ),
+            )  # fmt: skip
         with compute_in(model, policy):
             planned_steps = plan_learning_rate(optimizer, schedule)
             losses = create_losses(model, loss, task_weights, dataset.classes.ignore_label)

@@ -1,7 +1,10 @@
 """Adam with decoupled weight decay, on all weights at once."""
 
 import collections
+import collections.abc
+import functools
 import math
+import typing
 
 import keras
 from keras import ops
@@ -73,10 +76,9 @@ class AdamW(keras.optimizers.Optimizer):
         for index, variable in enumerate(variables):
             members[self._treatment(variable)].append(index)
         self._groups = tuple(
-            (*treatment, tuple(indices), self._create_state(variables, indices))
+            self._create_group(variables, indices, *treatment)
             for treatment, indices in members.items()
         )
-        self._update = compile_on_processor(self._update_vectors)
 
     def apply(self, grads, trainable_variables=None):
         """Change the variables by their gradients."""
@@ -93,21 +95,19 @@ class AdamW(keras.optimizers.Optimizer):
         if self.gradient_accumulation_steps:
             count = self.gradient_accumulation_steps
             update, last = update // count, (update + 1) % count == 0
-        for share, decay, keeps_zeros, indices, state in self._groups:
-            variables = [self._trainable_variables[i] for i in indices]
-            weights = _flatten(variables)
-            parts = [grads[i] for i in indices]
-            gradient = _flatten([_fill(*pair) for pair in zip(parts, variables, strict=True)])
-            if keeps_zeros:  # with no gradient ever, neither momentum nor decay moves them
-                gradient = ops.where(weights == 0, 0.0, gradient)
-            states = [variable.value for variable in state]
-            new = self._update(gradient, ops.cast(last, "bool"), ops.cast(update, "float32"),
-                               share * rate, share * rate * decay, weights, *states)  # fmt: skip
-            for variable, value in zip(state, new[1:], strict=True):
+        for group in self._groups:
+            variables = [self._trainable_variables[i] for i in group.indices]
+            parts = [grads[i] for i in group.indices]
+            gradient = flatten([_fill(*pair) for pair in zip(parts, variables, strict=True)])
+            states = [variable.value for variable in group.state]
+            weights, *states = group.update(
+                gradient, ops.cast(last, "bool"), ops.cast(update, "float32"), group.share * rate,
+                group.share * rate * group.decay, flatten(variables), *states,
+            )  # fmt: skip
+            for variable, value in zip(group.state, states, strict=True):
                 variable.assign(value)
-            for part, variable, value in zip(
-                parts, variables, _split(new[0], variables), strict=True
-            ):
+            weights = split(weights, [variable.shape for variable in variables])
+            for part, variable, value in zip(parts, variables, weights, strict=True):
                 if part is not None:
                     variable.assign(value)
         self._iterations.assign_add(1)
@@ -120,9 +120,10 @@ class AdamW(keras.optimizers.Optimizer):
         if not int(ops.convert_to_numpy(self.iterations)):  # no update has been averaged yet
             return [ops.convert_to_tensor(variable) for variable in self._trainable_variables]
         arrays = [None] * len(self._trainable_variables)
-        for *_, indices, state in self._groups:
-            variables = [self._trainable_variables[i] for i in indices]
-            for i, array in zip(indices, _split(ops.copy(state[2]), variables), strict=True):
+        for group in self._groups:
+            shapes = [self._trainable_variables[i].shape for i in group.indices]
+            average = ops.copy(group.state[group.moments])
+            for i, array in zip(group.indices, split(average, shapes), strict=True):
                 arrays[i] = array
         return arrays
 
@@ -137,51 +138,78 @@ class AdamW(keras.optimizers.Optimizer):
         share = self.encoder_rate if in_encoder else 1.0
         return share, self.weight_decay * is_kernel, self.keep_zeros and is_kernel
 
-    def _create_state(self, variables, indices):
-        size = sum(math.prod(variables[i].shape) for i in indices)
-        names = ["momentum", "velocity"]
+    def _create_group(self, variables, indices, share, decay, keeps_zeros, *kind):
+        """The vectors and the rule of variables that are treated alike."""
+        names, rule = self._rule([variables[i].shape for i in indices], *kind)
+        count = len(names)
         names += ["average"] * bool(self.use_ema)
         names += ["gradient_sum"] * bool(self.gradient_accumulation_steps)
-        return tuple(
+        size = sum(math.prod(variables[i].shape) for i in indices)
+        state = tuple(
             self.add_variable((size,), initializer="zeros", dtype="float32", name=name)
             for name in names
         )
+        update = functools.partial(self._update_vectors, rule, keeps_zeros)
+        update = compile_on_processor(update) if rule == self._follow_adam else update
+        return _Group(share, decay, tuple(indices), state, count, update)
 
-    def _update_vectors(self, gradient, last, update, rate, decay, weights, *state):
+    def _rule(self, shapes, is_matrix=False):
+        """Names of the moments that are kept, and the function that makes a direction of them."""
+        return ["momentum", "velocity"], self._follow_adam
+
+    def _follow_adam(self, gradient, update, momentum, velocity):
+        momentum = self.beta_1 * momentum + (1 - self.beta_1) * gradient
+        velocity = self.beta_2 * velocity + (1 - self.beta_2) * ops.square(gradient)
+        unbiased = ops.sqrt(1 - self.beta_2 ** (update + 1)) / (1 - self.beta_1 ** (update + 1))
+        return unbiased * momentum / (ops.sqrt(velocity) + self.epsilon), momentum, velocity
+
+    def _update_vectors(self, rule, keeps_zeros, gradient, last, update, rate, decay, *vectors):
         """Return weights and state after a gradient; as they were unless it is the last one."""
         if self.loss_scale_factor is not None:
             gradient = gradient / self.loss_scale_factor
-        old = [weights, *state]
+        old = list(vectors)
         if self.gradient_accumulation_steps:
             gradient = old.pop() + gradient / self.gradient_accumulation_steps
-        momentum = self.beta_1 * state[0] + (1 - self.beta_1) * gradient
-        velocity = self.beta_2 * state[1] + (1 - self.beta_2) * ops.square(gradient)
-        unbiased = ops.sqrt(1 - self.beta_2 ** (update + 1)) / (1 - self.beta_1 ** (update + 1))
-        step = rate * unbiased * momentum / (ops.sqrt(velocity) + self.epsilon)
-        weights = weights - step - decay * weights
-        new = [weights, momentum, velocity]
+        weights, *moments = old
+        average = moments.pop() if self.use_ema else None
+        direction, *moments = rule(gradient, update, *moments)
+        changed = weights - rate * direction - decay * weights
+        if keeps_zeros:
+            changed = ops.where(weights == 0, 0.0, changed)
+        new = [changed, *moments]
         if self.use_ema:
             share = ops.minimum(self.ema_momentum, update / (update + 10))
-            new.append(share * state[2] + (1 - share) * weights)
+            new.append(share * average + (1 - share) * changed)
         if self.gradient_accumulation_steps:
             new = [ops.where(last, now, before) for now, before in zip(new, old, strict=True)]
             new.append(ops.where(last, 0.0, gradient))
         return new
 
 
+class _Group(typing.NamedTuple):
+    """Variables that are treated alike, as vectors."""
+
+    share: float  # of the learning rate
+    decay: float
+    indices: tuple
+    state: tuple  # of variables: moments, average, sum of gradients
+    moments: int
+    update: collections.abc.Callable
+
+
 def _fill(gradient, variable):
     return ops.zeros(variable.shape) if gradient is None else gradient
 
 
-def _flatten(arrays):
+def flatten(arrays):
+    """Return arrays one after another as a float32 vector."""
     flat = [ops.reshape(ops.cast(array, "float32"), (-1,)) for array in arrays]
     return ops.concatenate(flat) if len(flat) > 1 else flat[0]
 
 
-def _split(vector, variables):
-    sizes = [math.prod(variable.shape) for variable in variables]
+def split(vector, shapes):
+    """Return the arrays of these shapes that a vector is made of."""
+    sizes = [math.prod(shape) for shape in shapes]
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
     parts = ops.split(vector, ends) if ends else [vector]
-    return [
-        ops.reshape(part, variable.shape) for part, variable in zip(parts, variables, strict=True)
-    ]
+    return [ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
