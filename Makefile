@@ -11,7 +11,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 # Campaigns of hours are started by hand.
 BENCHMARKS := $(filter-out $(patsubst %,benchmarks/%.py,timing camvid ablation imbalance yardstick inference_yardstick architectures instances),$(wildcard benchmarks/*.py))
 BACKEND_TESTS := tests/test_models.py tests/test_losses.py tests/test_inference.py tests/test_training.py \
-  tests/test_optimizers.py tests/test_normalization.py tests/test_compiling.py tests/test_quantizing.py
+  tests/test_optimizers.py tests/test_muon.py tests/test_normalization.py tests/test_compiling.py tests/test_quantizing.py
 
 .PHONY: demo test test-long bench notebooks lint
 

@@ -130,7 +130,7 @@ def tune_pruned(model, dataset, folder):
     preset = get_preset("default")
     data = dataset.prepare(cache_dir=ROOT / "outputs/cache", **preset["prepare"])
     recipe = {**preset["train"], "schedule": "cosine", "learning_rate": 2e-3, "ema": 0.99}
-    del recipe["optimizer"]  # one that keeps zeros
+    del recipe["optimizer"]  # below, one that keeps zeros
     names = ("learning_rate", "weight_decay", "encoder_rate", "ema")
     rate, decay, share, ema = (recipe.pop(name) for name in names)
     models = {"whole": model}
@@ -140,8 +140,8 @@ def tune_pruned(model, dataset, folder):
     ):
         optimizer = seglib.Muon(rate, weight_decay=decay, encoder_rate=share, use_ema=True,
                                 ema_momentum=ema, keep_zeros=name == "zeros")  # fmt: skip
-        seglib.train(pruned, data, run_dir=folder / name, epochs=EPOCHS, optimizer=optimizer,
-                     **recipe)  # fmt: skip
+        seglib.train(pruned, data, run_dir=folder / name, epochs=EPOCHS, learning_rate=rate,
+                     optimizer=optimizer, **recipe)  # fmt: skip
         models[name] = pruned
     return models
 

@@ -10,13 +10,29 @@ def compile_on_processor(function):
     anew. Elsewhere the function is returned as it is: JAX compiles whole steps, and GPUs are
     limited by other things.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or has_accelerator():
         return function
     import tensorflow as tf
 
-    if tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"):
-        return function
     return tf.function(function, jit_compile=True)
+
+
+def has_accelerator():
+    """Return whether Keras' backend has a GPU or TPU to compute on."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU"))
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    return False
 
 
 @keras.saving.register_keras_serializable(package="seglib")

@@ -147,11 +147,12 @@ def test_the_smallest_weights_become_zero():
             seglib.prune_magnitudes(model, sparsity)
 
 
+@pytest.mark.parametrize("kind", [seglib.AdamW, seglib.Muon])
 @pytest.mark.parametrize("options", [{"weight_decay": 0.1}, {"use_ema": True}])
-def test_zeros_stay_through_training(tmp_path, options):
+def test_zeros_stay_through_training(tmp_path, kind, options):
     pruned = seglib.prune_magnitudes(make_model(), 0.6)
     before = [np.asarray(weight) for weight in pruned.trainable_weights]
-    optimizer = seglib.AdamW(1e-2, keep_zeros=True, **options)
+    optimizer = kind(1e-2, keep_zeros=True, **options)
     seglib.train(pruned, make_dataset(), run_dir=tmp_path, epochs=2, optimizer=optimizer)
     for old, weight in zip(before, pruned.trainable_weights, strict=True):
         new = np.asarray(weight)

@@ -229,7 +229,7 @@ def test_patience_ends_a_run_and_is_kept_over_an_interruption(tmp_path, monkeypa
     ("options", "message"),
     [
         ({"seed": 1}, "seed: 0 before, 1 now"),
-        ({"learning_rate": 0.01}, r"learning_rate: 0\.001 before, 0\.01 now"),
+        ({"learning_rate": 0.01}, r"learning_rate: 0\.004 before, 0\.01 now"),
         ({"ema": True}, "ema: False before, True now"),
         ({"class_weights": [1, 2, 0]}, r"class_weights: None before, \[1, 2, 0\] now"),
         ({"batch_size": 3}, r'batch_size: 4 before, 3 now.*allow_changes=\("batch_size",\)'),

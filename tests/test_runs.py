@@ -15,7 +15,7 @@ def test_a_run_tells_its_story(finished):
     assert story["status"] == "finished"
     assert story["precision"] == "float32"
     settings = story["settings"]
-    assert (settings["batch_size"], settings["learning_rate"], settings["seed"]) == (4, 0.001, 0)
+    assert (settings["batch_size"], settings["learning_rate"], settings["seed"]) == (4, 0.004, 0)
     assert settings["model"]["parameters"] == finished.model.count_params()
     assert settings["data"] == "data"
     assert settings["classes"]["names"] == ["dark", "bright", "void"]

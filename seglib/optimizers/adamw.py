@@ -122,7 +122,7 @@ class AdamW(keras.optimizers.Optimizer):
         arrays = [None] * len(self._trainable_variables)
         for group in self._groups:
             shapes = [self._trainable_variables[i].shape for i in group.indices]
-            average = ops.copy(group.state[group.moments])
+            average = ops.copy(group.state[group.num_moments])
             for i, array in zip(group.indices, split(average, shapes), strict=True):
                 arrays[i] = array
         return arrays
@@ -140,7 +140,7 @@ class AdamW(keras.optimizers.Optimizer):
 
     def _create_group(self, variables, indices, share, decay, keeps_zeros, *kind):
         """The vectors and the rule of variables that are treated alike."""
-        names, rule = self._rule([variables[i].shape for i in indices], *kind)
+        names, rule, compiles = self._rule([variables[i].shape for i in indices], *kind)
         count = len(names)
         names += ["average"] * bool(self.use_ema)
         names += ["gradient_sum"] * bool(self.gradient_accumulation_steps)
@@ -150,12 +150,12 @@ class AdamW(keras.optimizers.Optimizer):
             for name in names
         )
         update = functools.partial(self._update_vectors, rule, keeps_zeros)
-        update = compile_on_processor(update) if rule == self._follow_adam else update
+        update = compile_on_processor(update) if compiles else update
         return _Group(share, decay, tuple(indices), state, count, update)
 
-    def _rule(self, shapes, is_matrix=False):
-        """Names of the moments that are kept, and the function that makes a direction of them."""
-        return ["momentum", "velocity"], self._follow_adam
+    def _rule(self, shapes):
+        """Names of the moments, the function that makes a direction of them, and if it compiles."""
+        return ["momentum", "velocity"], self._follow_adam, True
 
     def _follow_adam(self, gradient, update, momentum, velocity):
         momentum = self.beta_1 * momentum + (1 - self.beta_1) * gradient
@@ -171,6 +171,8 @@ class AdamW(keras.optimizers.Optimizer):
         if self.gradient_accumulation_steps:
             gradient = old.pop() + gradient / self.gradient_accumulation_steps
         weights, *moments = old
+        if keeps_zeros:  # with no gradient, they turn no other weight's direction
+            gradient = ops.where(weights == 0, 0.0, gradient)
         average = moments.pop() if self.use_ema else None
         direction, *moments = rule(gradient, update, *moments)
         changed = weights - rate * direction - decay * weights
@@ -193,7 +195,7 @@ class _Group(typing.NamedTuple):
     decay: float
     indices: tuple
     state: tuple  # of variables: moments, average, sum of gradients
-    moments: int
+    num_moments: int
     update: collections.abc.Callable
 
 
