@@ -133,6 +133,17 @@ def test_zeros_of_pruned_kernels_stay():
     np.testing.assert_array_equal(np.array(optimizer.averages()[0]) == 0, pruned)
 
 
+def test_pruned_weights_turn_no_others_direction():
+    pruned = draw(KERNEL) > 0.5
+    kernels = []
+    for strangers in (0, 100):  # gradients of what is pruned
+        kernel = keras.Variable(np.where(pruned, 0, draw(KERNEL)), name="kernel")
+        gradient = np.where(pruned, strangers, draw(KERNEL, 1)).astype(np.float32)
+        Muon(0.01, keep_zeros=True).apply([keras.ops.convert_to_tensor(gradient)], [kernel])
+        kernels.append(np.array(kernel))
+    np.testing.assert_array_equal(*kernels)
+
+
 def test_it_is_saved_with_its_state(tmp_path):
     optimizer = Muon(0.01, momentum=0.9, weight_decay=0.1, encoder_rate=0.5, use_ema=True)
     train_model(optimizer, 3).save(tmp_path / "model.keras")
