@@ -72,7 +72,7 @@ def orthogonalize_matrices(matrices):
 
     On a processor, all that is iterated are products of a matrix with itself, stacked where they
     are of one size: for kernels of convolutions, far smaller than the matrices. GPUs and TPUs
-    round such products to fewer digits than that bears, and iterate on the matrices.
+    round such products to fewer digits than that bears, and iterate on the matrices, stacked too.
 
     Args:
         matrices: list of float32 tensors `(rows, columns)`.
@@ -84,7 +84,7 @@ def orthogonalize_matrices(matrices):
     section "Newton-Schulz"; Bernstein & Newhouse 2024, "Old Optimizer, New Norm".
     """
     if has_accelerator():
-        return [_turn_matrix(x) for x in matrices]
+        return _turn_matrices(matrices)
     squares = [_square(x) for x in matrices]
     members = collections.defaultdict(list)
     for i, square in enumerate(squares):
@@ -96,11 +96,32 @@ def orthogonalize_matrices(matrices):
     return [_multiply(factors[i], x) for i, x in enumerate(matrices)]
 
 
-def _turn_matrix(x):
+def _turn_matrices(matrices):
+    """The iteration on wide matrices, stacked by size; zeros fill them up, and stay zeros.
+
+    One by one, a network's are some thousand small products, which XLA compiles for minutes.
+    """
+    wide = [ops.transpose(x) if _is_tall(x) else x for x in matrices]
+    members = collections.defaultdict(list)
+    for i, x in enumerate(wide):
+        members[tuple(1 << (side - 1).bit_length() for side in x.shape)].append(i)
+    turned = {}
+    for (rows, columns), indices in members.items():
+        gaps = [((0, rows - wide[i].shape[0]), (0, columns - wide[i].shape[1])) for i in indices]
+        filled = [ops.pad(wide[i], gap) for i, gap in zip(indices, gaps, strict=True)]
+        stacked = _turn_stacked(ops.stack(filled))
+        for k, i in enumerate(indices):
+            x = stacked[k, : wide[i].shape[0], : wide[i].shape[1]]
+            turned[i] = ops.transpose(x) if _is_tall(matrices[i]) else x
+    return [turned[i] for i in range(len(matrices))]
+
+
+def _turn_stacked(x):
     """The iteration as published: X ← (a + b S + c S²) X with S = X Xᵀ."""
-    x = x / ops.sqrt(ops.maximum(ops.sum(ops.square(x)), SMALLEST**2))
+    sizes = ops.sum(ops.square(x), axis=(1, 2), keepdims=True)
+    x = x / ops.sqrt(ops.maximum(sizes, SMALLEST**2))
     for _ in range(TURNS):
-        x = _multiply(_polynomial(_square(x)), x)
+        x = ops.matmul(_polynomial(ops.matmul(x, ops.transpose(x, (0, 2, 1)))), x)
     return x
 
 

@@ -320,7 +320,9 @@ def _choose_loss(loss, dataset, class_weights, augmentation):
 
 
 def _compile(model, optimizer, losses, loss_weights, seed):
-    model.compile(optimizer, losses, loss_weights=loss_weights)
+    # On GPUs Keras would have TensorFlow's steps compiled by XLA, which takes minutes of a budget.
+    jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
+    model.compile(optimizer, losses, loss_weights=loss_weights, jit_compile=jit_compile)
     seed_dropout(model, seed)
     model.optimizer.build(model.trainable_variables)
 
