@@ -2,6 +2,7 @@
 
     python benchmarks/camvid.py fast smp --seeds 0 1 2 --budget 5m
     python benchmarks/camvid.py fast --set train.ema=False 'augment.scale=(1, 1)'
+    python benchmarks/camvid.py fast --unseen 0006R0    # trained without this drive, scored on it
 
 A run has a process of its own, and its budget counts from the start of that process: imports,
 reading and preparing the data in a new cache, and compiling are within, scoring is not. `smp` is
@@ -28,6 +29,7 @@ import numpy as np
 from timing import describe_machine
 
 import seglib
+from seglib.datasets import Split
 from seglib.fitting import fit_image
 from seglib.labelling import label_probabilities
 from seglib.presets import get_preset
@@ -58,6 +60,7 @@ class Job:
     seed: int
     note: str = ""
     settings: tuple = ()  # such as "train.ema=False"
+    unseen: str = ""  # beginning of the names of training pictures that are scored in place of val
 
     @property
     def key(self):
@@ -68,16 +71,18 @@ class Job:
         return f"{self.preset}, {self.note}" if self.note else self.preset
 
 
-def create_job(preset, *, seed, budget=None, note=None, settings=()):
-    """Return a Job; without a budget that of the preset, without a note its settings."""
-    if preset == YARDSTICK and settings:
-        raise ValueError(f"{YARDSTICK} has no settings to change, received {', '.join(settings)}")
+def create_job(preset, *, seed, budget=None, note=None, settings=(), unseen=""):
+    """Return a Job; without a budget that of the preset, without a note what is changed."""
+    changes = [*settings, *[f"unseen={unseen}"] * bool(unseen)]
+    if preset == YARDSTICK and changes:
+        raise ValueError(f"{YARDSTICK} has no settings to change, received {', '.join(changes)}")
     own = YARDSTICK_BUDGET
     if preset != YARDSTICK:
         own = change_preset(get_preset(preset), settings)["time_budget"]
-    note = " ".join(settings) if note is None else note
+    note = " ".join(changes) if note is None else note
     seconds = parse_duration(own if budget is None else budget)
-    return Job(preset=preset, budget=seconds, seed=seed, note=note, settings=tuple(settings))
+    return Job(preset=preset, budget=seconds, seed=seed, note=note, settings=tuple(settings),
+               unseen=unseen)  # fmt: skip
 
 
 def change_preset(preset, settings):
@@ -120,6 +125,7 @@ def train_and_score(job, started, folder):
 
 def run_preset(job, dataset, started, folder):
     preset = change_preset(get_preset(job.preset), job.settings)
+    dataset, scored = leave_out(dataset, job.unseen)
     prepared = dataset.prepare(cache_dir=folder / "cache", **preset["prepare"])
     num_classes = prepared.classes.num_classes
     model = seglib.create_unetpp_model(num_classes=num_classes, seed=job.seed, **preset["model"])
@@ -130,8 +136,27 @@ def run_preset(job, dataset, started, folder):
     if not run.finished:
         raise SystemExit(f"stopped by {run.ended_by}: no row")
     return {**describe_run(run), "seconds": seconds}, *(
-        seglib.evaluate(model, dataset.val, flip=flip) for flip in (False, True)
+        seglib.evaluate(model, scored, flip=flip) for flip in (False, True)
     )
+
+
+def leave_out(dataset, drive):
+    """Return the data without a drive's training pictures, and what is scored: these, or val."""
+    train = dataset.train
+    if not drive:
+        return dataset, dataset.val
+    sides = [
+        [i for i, name in enumerate(train.names) if name.startswith(drive) == is_left_out]
+        for is_left_out in (False, True)
+    ]
+    if not all(sides):
+        raise ValueError(f"training pictures that begin with {drive!r} are none or all")
+    kept, left_out = (
+        Split([train.pairs[i] for i in side], train.classes, train.encoding,
+              [train.names[i] for i in side])
+        for side in sides
+    )  # fmt: skip
+    return dataclasses.replace(dataset, train=kept), left_out
 
 
 def describe_run(run):
@@ -331,6 +356,7 @@ def main():
     parser.add_argument("--budget", help="such as 5m; the preset's own by default")
     parser.add_argument("--note", help="kept in the row; what --set changes by default")
     parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE")
+    parser.add_argument("--unseen", default="", metavar="DRIVE", help="such as 0006R0")
     parser.add_argument("--again", action="store_true", help="also what has a row already")
     parser.add_argument("--csv", default=RESULTS, help="where rows are appended")
     parser.add_argument("--keep", help="folder for the runs' folders")
@@ -339,7 +365,8 @@ def main():
     if options.child:
         job, started, folder = options.child
         return train_and_score(Job(**job), started, pathlib.Path(folder))
-    changes = {"budget": options.budget, "note": options.note, "settings": options.set}
+    changes = {"budget": options.budget, "note": options.note, "settings": options.set,
+               "unseen": options.unseen}  # fmt: skip
     jobs = [create_job(n, seed=seed, **changes) for n in options.presets for seed in options.seeds]
     for job in jobs:
         if options.again or job.key not in read_rows(options.csv):
