@@ -3,13 +3,15 @@
 Pairs of 256×320 become windows of 128×128.
 """
 
+import seglib  # before TensorFlow: it switches oneDNN on
+
+# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 from timing import print_ratios, time_alternatives
 
-import seglib
 from seglib.augment.geometry import draw_window
 from seglib.caching import PreparedSplit
 from seglib.losses import CrossEntropyDice

@@ -4,11 +4,13 @@ import pathlib
 import tempfile
 import time
 
+import seglib  # before TensorFlow: it switches oneDNN on
+
+# isort: split
 import keras
 import numpy as np
 from timing import describe_machine
 
-import seglib
 from seglib.caching import PreparedDataset, PreparedSplit
 from seglib.training import Checkpoints
 

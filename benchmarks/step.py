@@ -10,13 +10,15 @@ import pathlib
 import tempfile
 import time
 
+import seglib  # before TensorFlow: it switches oneDNN on
+
+# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
 from timing import print_ratios, time_alternatives
 
-import seglib
 from seglib.compiling import CompiledLoss
 from seglib.losses import CrossEntropyDice
 from seglib.models import set_precision

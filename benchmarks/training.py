@@ -4,11 +4,13 @@ import statistics
 import tempfile
 import time
 
+import seglib  # before TensorFlow: it switches oneDNN on
+
+# isort: split
 import keras
 import numpy as np
 from timing import print_ratios
 
-import seglib
 from seglib.caching import PreparedDataset, PreparedSplit
 from seglib.losses import CrossEntropyDice
 from seglib.training import choose_precision

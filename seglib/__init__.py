@@ -5,11 +5,22 @@ Names load on first use, so that `import seglib` stays instant.
 
 import importlib
 import os
+import sys
+import warnings
+
+from seglib.processors import has_only_avx2
 
 # TensorFlow reports its start-up on standard error; who wants that sets another level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Off by default on processors without AVX-512, where it halves the time of a step all the same.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    if "tensorflow" in sys.modules and has_only_avx2():
+        warnings.warn(
+            "TensorFlow was imported before seglib: on this processor a step takes twice as long. "
+            "Restart, and import seglib first",
+            stacklevel=2,
+        )
 
 __version__ = "0.1.0"
 

@@ -1,7 +1,12 @@
 """Batch normalization that costs a step no more than it must."""
 
+import functools
+
 import keras
 from keras import ops
+
+from seglib.compiling import has_accelerator
+from seglib.processors import has_only_avx2
 
 
 @keras.saving.register_keras_serializable(package="seglib")
@@ -39,6 +44,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         import tensorflow as tf
 
         averages = (self.moving_mean, self.moving_variance)
+        if not learns and _is_fused_badly():
+            scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+            shift = self.beta - self.moving_mean * scale
+            scale, shift = (ops.cast(x, self.compute_dtype) for x in (scale, shift))
+            return tf.nn.bias_add(ops.cast(inputs, self.compute_dtype) * scale, shift)
         outputs, *batch = tf.raw_ops.FusedBatchNormV3(
             x=ops.cast(inputs, self.compute_dtype),
             scale=ops.convert_to_tensor(self.gamma),
@@ -52,3 +62,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
             for average, value in zip(averages, batch, strict=True):
                 average.assign(average * self.momentum + value * (1 - self.momentum))
         return outputs
+
+
+@functools.cache
+def _is_fused_badly():
+    """Whether TensorFlow would make a convolution several times slower by what follows it.
+
+    It joins a convolution, the fused operation and ReLU into one, for which oneDNN has fast
+    kernels with AVX-512 alone.
+    """
+    return has_only_avx2() and not has_accelerator()

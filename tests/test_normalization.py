@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras_checks import check_layer
 
+from seglib import normalization
 from seglib.normalization import BatchNormalization
 
 MAPS = np.random.default_rng(0).normal(3, 2, (4, 6, 5, 8)).astype(np.float32)
@@ -25,7 +26,9 @@ def create_pair(**options):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("trainable", [True, False])
-def test_values_and_averages_are_those_of_keras(training, trainable):
+@pytest.mark.parametrize("is_fused_badly", [True, False])
+def test_values_and_averages_are_those_of_keras(training, trainable, is_fused_badly, monkeypatch):
+    monkeypatch.setattr(normalization, "_is_fused_badly", lambda: is_fused_badly)
     pair = create_pair(epsilon=1e-3)
     answers = []
     for layer in pair:
@@ -62,6 +65,18 @@ def test_options_that_the_operation_does_not_know_are_those_of_keras(options):
     layers = BatchNormalization(**options), keras.layers.BatchNormalization(**options)
     answers = [keras.ops.convert_to_numpy(layer(MAPS, training=True)) for layer in layers]
     np.testing.assert_array_equal(*answers)
+
+
+@pytest.mark.parametrize("is_fused_badly", [True, False])
+def test_low_precision_stays_low_without_learning(is_fused_badly, monkeypatch):
+    monkeypatch.setattr(normalization, "_is_fused_badly", lambda: is_fused_badly)
+    layers = create_pair()[0], BatchNormalization(dtype="mixed_bfloat16")
+    layers[1].build(MAPS.shape)
+    layers[1].set_weights(layers[0].get_weights())
+    answers = [layer(MAPS, training=False) for layer in layers]
+    assert keras.backend.standardize_dtype(answers[1].dtype) == "bfloat16"
+    answers = [keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in answers]
+    np.testing.assert_allclose(*answers, rtol=0.02, atol=0.05)
 
 
 def test_low_precision_stays_low_on_the_way_and_keeps_its_averages_in_float32():

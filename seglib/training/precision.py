@@ -1,12 +1,11 @@
 """The precision in which this machine computes fastest."""
 
 import contextlib
-import pathlib
-import re
 
 import keras
 
 from seglib.models import set_precision
+from seglib.processors import has_bfloat16_units
 
 
 def choose_precision():
@@ -42,12 +41,3 @@ def compute_in(model, policy):
         yield
     finally:
         set_precision(model, "float32")
-
-
-def has_bfloat16_units():
-    """Return whether this processor multiplies bfloat16 itself (Linux; elsewhere False)."""
-    try:
-        flags = pathlib.Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return re.search(r"\b(amx_bf16|avx512_bf16)\b", flags) is not None
