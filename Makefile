@@ -25,7 +25,7 @@ demo: $(BIN)/installed
 	@$(BIN)/python -c "import seglib; seglib.describe_run('outputs/demo')"
 
 test: $(BIN)/installed
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 	$(BIN)/python -m pytest --nbval notebooks
 
 test-long: $(BIN)/installed-jax
