@@ -116,7 +116,7 @@ def compare_with_others(model, seconds):
     print_ratios("against others, 128×128", table, reference=f"best export: {best}")
     count = count_multiplications(model)
     print(f"\nthe network has {count / 1e9:.2f} G multiply-adds a picture; a large product does")
-    for precision in ("int8", "bfloat16"):
+    for precision in ("int8", "bfloat16", "float32"):
         rate = figures["multiplications"] / figures[f"{precision} product"]
         limit, name = count / rate, f"openvino {precision}"
         print(

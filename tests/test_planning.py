@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from small_runs import make_dataset, make_model
 
+from seglib import training
 from seglib.training import train
 from seglib.training.checkpoints import RunState
-from seglib.training.planning import CLOSING, Plan
+from seglib.training.planning import CLOSING, Plan, advise
 
 
 class Watch:
@@ -90,17 +91,31 @@ def test_a_budget_that_was_used_up_is_not_used_again():
     assert Plan(Watch(), steps_per_epoch=7, budget=1800.0).ended_by(done) is None
 
 
-def test_a_run_ends_with_its_time(tmp_path):
+@pytest.mark.parametrize(
+    ("seconds", "epochs", "batch_size", "is_advised"),
+    [(100, None, 16, True), (1000, None, 16, False), (100, 3, 16, False), (100, None, 4, False)],
+)
+def test_where_few_steps_fit_smaller_batches_are_advised(seconds, epochs, batch_size, is_advised):
+    plan = Plan(Watch(), steps_per_epoch=10, epochs=epochs, budget=seconds)
+    plan.durations.append(1.0)
+    plan.revise(0)
+    assert (advise(plan, batch_size) is not None) == is_advised
+
+
+def test_a_run_ends_with_its_time(tmp_path, capsys, monkeypatch):
     """A real one: tables, curves and checkpoint are there, and the rate has come down."""
-    run = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="12s")
+    monkeypatch.setattr(training.planning, "FEW_STEPS", 10**9)
+    monkeypatch.setattr(training.planning, "SMALL_BATCH", 2)
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="14s")
+    assert capsys.readouterr().out.count("pairs fit into the time") == 1
     story = json.loads((tmp_path / "run.json").read_text())
     session = story["sessions"][-1]
-    assert 4 < session["elapsed_seconds"] < 22
+    assert 4 < session["elapsed_seconds"] < 24
     assert run.history["step"].iloc[-1] == story["plan"]["steps"] == session["to_step"]
     assert run.history["learning_rate"].iloc[-1] < 0.1 * run.history["learning_rate"].max()
     assert {"best.keras", "history.csv", "curves.png"} <= {file.name for file in tmp_path.iterdir()}
     assert run.finished
-    again = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="12s")
+    again = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="14s")
     assert again.history.equals(run.history)
     epochs = int(run.history["epoch"].iloc[-1]) + 1
     more = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="60s", epochs=epochs)

@@ -7,6 +7,7 @@ import numpy as np
 
 from seglib.progress import show_progress
 from seglib.training.devices import peak_memory
+from seglib.training.planning import advise
 from seglib.training.validation import BATCH_SIZE, predict_batch
 from seglib.training.variables import (
     bring_home,
@@ -198,7 +199,11 @@ class Keeper(keras.callbacks.Callback):
     def _revise_plan(self):
         if self.plan.break_seconds is None and len(self.split):
             self.plan.break_seconds = self._rehearse_validation()
+        is_first = self.plan.revised < 0
         self.plan.revise(self.state.step)
+        advice = advise(self.plan, self.batches.batch_size)
+        if is_first and advice:
+            print(advice)
         self._plan_learning_rate()
         self.bar.total = self.plan.steps
 
