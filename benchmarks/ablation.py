@@ -1,5 +1,8 @@
 """What each ingredient of a preset is worth: CamVid without it, against CamVid with all of them.
 
+    python benchmarks/ablation.py
+    python benchmarks/ablation.py --set train.batch_size=4     # for a processor with AVX2 alone
+
 A row a run is appended to `benchmarks/results/ablation.csv`; runs that are there are skipped, so
 that the campaign may be stopped and carried on.
 """
@@ -34,14 +37,17 @@ SCORING = 45  # seconds after the budget, until a run has shown what it takes
 
 
 def create_jobs(options):
-    """All ingredients with the first seed, then with the next one."""
+    """All ingredients with the first seed, then with the next one; by what is removed."""
     return [
-        create_job(
-            options.preset,
-            seed=seed,
-            budget=options.budget,
-            note=name,
-            settings=[f"{key}={value!r}" for key, value in changes.items()],
+        (
+            name,
+            create_job(
+                options.preset,
+                seed=seed,
+                budget=options.budget,
+                note=" ".join([name, *options.set]),
+                settings=[*options.set, *[f"{key}={value!r}" for key, value in changes.items()]],
+            ),
         )
         for seed in options.seeds
         for name, changes in REMOVED.items()
@@ -51,7 +57,7 @@ def create_jobs(options):
 def run_jobs(jobs, path, *, deadline):
     """Do what has no row yet, as long as a run is expected to end before the deadline."""
     scoring = SCORING
-    for job in jobs:
+    for _, job in jobs:
         if job.key in read_rows(path):
             continue
         start = time.monotonic()
@@ -64,11 +70,13 @@ def run_jobs(jobs, path, *, deadline):
 def print_differences(jobs, path):
     """Print mean IoU of each ingredient's runs, and what they differ by, seed by seed."""
     rows = read_rows(path)
-    scores = {job: float(rows[job.key]["mean_iou"]) for job in jobs if job.key in rows}
-    whole = {job.seed: score for job, score in scores.items() if job.note == NOTHING}
+    scores = {name: {} for name in REMOVED}
+    for name, job in jobs:
+        if job.key in rows:
+            scores[name][job.seed] = float(rows[job.key]["mean_iou"])
+    whole = scores[NOTHING]
     print("\nmean IoU without an ingredient, and its difference to all of them (lowest to highest)")
-    for name in REMOVED:
-        kind = {job.seed: score for job, score in scores.items() if job.note == name}
+    for name, kind in scores.items():
         differences = [kind[seed] - whole[seed] for seed in kind if seed in whole]
         if differences:
             values = list(kind.values())
@@ -81,6 +89,9 @@ def main():
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--budget", default="5m", help="of a run")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="for all"
+    )
     parser.add_argument("--stop-after", default="30d", help="begin no run that would end later")
     parser.add_argument("--csv", default=RESULTS, help="where rows are appended")
     options = parser.parse_args()

@@ -7,6 +7,10 @@ import re
 import statistics
 import time
 
+from seglib.processors import list_units
+
+UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # in rising order of what they are worth
+
 
 def time_alternatives(alternatives, *, rounds=7):
     """Return the median seconds of each function, called in turns.
@@ -42,5 +46,5 @@ def describe_machine():
     except OSError:
         return f"{platform.processor()}, {os.cpu_count()} cores"
     name = re.search(r"model name\s*: (.*)", text)
-    units = [unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if unit in text]
+    units = [unit for unit in UNITS if unit in list_units()]
     return f"{name[1] if name else platform.machine()}, {os.cpu_count()} cores, {' '.join(units)}"

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import skimage.data
-from small_runs import assert_same_run, make_dataset
+from small_runs import assert_same_run, compute, make_dataset
 
 from seglib.encoders import create_encoder, encoder_layers, freeze_encoder
 from seglib.encoders.applications import application_names
@@ -147,7 +147,7 @@ def test_lite0_has_the_parameters_of_the_original(classifier):
 @pytest.mark.parametrize(("photograph", "label"), [("chelsea", 285), ("coffee", 967)])
 def test_lite0_knows_an_egyptian_cat_and_an_espresso(classifier, photograph, label):
     image = resize_image(getattr(skimage.data, photograph)(), (224, 224))
-    assert classifier.predict_on_batch(image[None])[0].argmax() == label
+    assert compute(classifier, image[None])[0].argmax() == label
 
 
 def test_lite0_holds_the_weights_of_the_package():
@@ -215,7 +215,7 @@ def test_applications_compute_what_keras_does(tmp_path, name):
     encoder = create_encoder(name, (64, 64, 3), weights=path)
     image = pictures(1, 64, 64)
     scaled = sys.modules[create.__module__].preprocess_input(image.astype("float32"))
-    expected, answer = original.predict_on_batch(scaled), encoder.predict_on_batch(image)[-1]
+    expected, answer = compute(original, scaled), compute(encoder, image)[-1]
     np.testing.assert_allclose(answer, expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -230,9 +230,9 @@ def test_pictures_are_normalized_as_keras_does(name):
     image = pictures(2, 32, 32)
     module = sys.modules[getattr(keras.applications, name).__module__]
     expected = module.preprocess_input(image.astype("float32"))
-    np.testing.assert_allclose(scaled.predict_on_batch(image), expected, atol=1e-4)
+    np.testing.assert_allclose(compute(scaled, image), expected, atol=1e-4)
     copy = keras.Model.from_config(json.loads(json.dumps(scaled.get_config())))
-    np.testing.assert_allclose(copy.predict_on_batch(image), expected, atol=1e-4)
+    np.testing.assert_allclose(compute(copy, image), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_the_gradient_of_a_frozen_depthwise_convolution_is_a_convolution(kernel_
         model.set_weights([np.random.default_rng(1).normal(size=w.shape) for w in model.weights])
         model.compile(keras.optimizers.SGD(0.1), "mse")
         model.train_on_batch(x, np.flip(x))
-        answers.append(model.predict_on_batch(x))
+        answers.append(compute(model, x))
         weights.append(model.get_weights())
     np.testing.assert_allclose(*answers, atol=1e-5)
     for a, b in zip(*weights, strict=True):

@@ -75,6 +75,31 @@ def written(model, tmp_path_factory):
     return write
 
 
+def read_int8_kernels(format, path):
+    if format == "onnx":
+        import onnx
+
+        file = onnx.load(path / "model.onnx")
+        arrays = [onnx.numpy_helper.to_array(x) for x in file.graph.initializer]
+    else:
+        import openvino
+
+        operations = openvino.Core().read_model(path / "model.xml").get_ops()
+        arrays = [x.data for x in operations if x.get_type_name() == "Constant"]
+    return [array for array in arrays if array.dtype == np.int8 and array.ndim >= 4]
+
+
+@pytest.mark.parametrize("format", RUNTIME)
+def test_int8_kernels_leave_room_to_add_up_products_in_16_bits(written, format):
+    """Where there is no VNNI, two products with 8 bits each are too large, silently."""
+    highest = [
+        np.abs(kernel.astype(int)).max()
+        for kernel in read_int8_kernels(format, written(format, "int8"))
+    ]
+    assert len(highest) > 3
+    assert 60 <= max(highest) <= 64
+
+
 @pytest.mark.parametrize(("format", "precision"), VARIANTS)
 def test_each_export_answers_as_the_model_does(model, written, format, precision):
     predictor = seglib.load_predictor(written(format, precision))

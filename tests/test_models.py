@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 from keras_checks import check_layer
+from small_runs import compute
 
 import seglib
 from seglib.classes import ClassTable
@@ -107,11 +108,11 @@ def test_detail_shows_each_pixel_to_the_heads():
     first = model.get_layer("x_0_0_a_conv")
     first.set_weights([np.zeros_like(first.get_weights()[0])])  # all other ways are closed
     x = images(1, 32, 32)
-    answer = model.predict_on_batch(x)
+    answer = compute(model, x)
     for row, column in ((8, 8), (8, 9), (9, 8), (9, 9)):  # one square
         changed = x.copy()
         changed[0, row, column] ^= 255
-        assert (model.predict_on_batch(changed) != answer).any()
+        assert (compute(model, changed) != answer).any()
 
 
 def test_frozen_depthwise_kernels_are_all_and_nothing_else():
@@ -133,17 +134,17 @@ def test_pruned_models_are_smaller_and_agree_exactly():
     model = create_unetpp_model((32, 32, 3), num_classes=4, filters=(4, 6, 8, 10))
     set_model_classes(model, ClassTable(list("abcd"), [(i, i, i) for i in range(4)]))
     x = images(2, 32, 32)
-    outputs = model.predict_on_batch(x)
+    outputs = compute(model, x)
     sizes = []
     for level, expected in enumerate(outputs, start=1):
         pruned = prune(model, level)
-        np.testing.assert_array_equal(pruned.predict_on_batch(x), expected)
+        np.testing.assert_array_equal(compute(pruned, x), expected)
         assert model_classes(pruned) == model_classes(model)
         sizes.append(pruned.count_params())
     assert sizes == sorted(set(sizes))
     assert sizes[-1] < model.count_params()
     pruned.set_weights([weight + 1 for weight in pruned.get_weights()])
-    np.testing.assert_array_equal(model.predict_on_batch(x)[-1], outputs[-1])
+    np.testing.assert_array_equal(compute(model, x)[-1], outputs[-1])
 
 
 @pytest.mark.parametrize(("level", "supervised", "heads"), [(3, True, "1, 2"), (1, False, "2")])
@@ -164,7 +165,7 @@ def test_sizes_that_do_not_divide_are_padded_and_cropped_inside(create, size):
     assert fixed.outputs[-1].shape == (None, *size, 3)
     assert free.outputs[-1].shape == (None, None, None, 3)
     x = images(2, *size)
-    answers = [keras.tree.flatten(model.predict_on_batch(x))[-1] for model in (fixed, free)]
+    answers = [keras.tree.flatten(compute(model, x))[-1] for model in (fixed, free)]
     assert answers[0].shape == (2, *size, 3)
     np.testing.assert_allclose(*answers, atol=1e-5)
 
@@ -172,7 +173,7 @@ def test_sizes_that_do_not_divide_are_padded_and_cropped_inside(create, size):
 def test_pictures_are_scaled_inside():
     model = create_unet_model((32, 32, 3), num_classes=3, filters=(2, 3))
     scaled = keras.Model(model.input, model.get_layer("scale").output)
-    answer = scaled.predict_on_batch(np.full((1, 32, 32, 3), [0, 127.5, 255], np.float32))
+    answer = compute(scaled, np.full((1, 32, 32, 3), [0, 127.5, 255], np.float32))
     np.testing.assert_allclose(answer[0, 0, 0], [-1, 0, 1], atol=1e-6)
 
 
@@ -225,7 +226,7 @@ def test_a_saved_model_knows_its_classes(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     assert model_classes(loaded) == TABLE
     x = images(1, 32, 32)
-    for answer, expected in zip(loaded.predict_on_batch(x), model.predict_on_batch(x), strict=True):
+    for answer, expected in zip(compute(loaded, x), compute(model, x), strict=True):
         np.testing.assert_array_equal(answer, expected)
 
 
@@ -257,10 +258,10 @@ def test_a_model_of_another_number_of_classes_is_refused():
 def test_low_precision_computes_low_and_answers_float32():
     model = create_unet_model((32, 32, 3), num_classes=3, filters=(4, 8))
     x = images(1, 32, 32)
-    expected = model.predict_on_batch(x)
+    expected = compute(model, x)
     set_precision(model, "mixed_bfloat16")
     model.compile()
-    answer = model.predict_on_batch(x)
+    answer = compute(model, x)
     assert answer.dtype == np.float32
     assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
     assert model.get_layer("x_0_0_a_conv").compute_dtype == "bfloat16"
@@ -369,20 +370,20 @@ def test_with_an_encoder_sizes_are_padded_heads_pruned_and_models_saved(encoder,
     fixed, free = (create_with_encoder(size, **options) for size in ((33, 47), (None, None)))
     set_model_classes(fixed, TABLE)
     x = images(2, 33, 47)
-    outputs = fixed.predict_on_batch(x)
+    outputs = compute(fixed, x)
     assert [output.shape for output in outputs] == [(2, 33, 47, 3)] * 2
-    for answer, expected in zip(free.predict_on_batch(x), outputs, strict=True):
+    for answer, expected in zip(compute(free, x), outputs, strict=True):
         np.testing.assert_allclose(answer, expected, atol=1e-4)
 
     pruned = prune(fixed, 1)
-    np.testing.assert_array_equal(pruned.predict_on_batch(x), outputs[0])
+    np.testing.assert_array_equal(compute(pruned, x), outputs[0])
     assert model_classes(pruned) == TABLE
     assert len(encoder_layers(pruned)) < len(encoder_layers(fixed))
 
     fixed.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     assert model_classes(loaded) == TABLE
-    for answer, expected in zip(loaded.predict_on_batch(x), outputs, strict=True):
+    for answer, expected in zip(compute(loaded, x), outputs, strict=True):
         np.testing.assert_array_equal(answer, expected)
     assert copy_weights(loaded, fixed) == []
 
@@ -400,12 +401,12 @@ def test_a_model_with_a_pretrained_encoder_learns():
 def test_low_precision_leaves_depthwise_kernels_in_float32():
     model = create_with_encoder()
     x = images(1, 64, 64)
-    expected = model.predict_on_batch(x)[-1]
+    expected = compute(model, x)[-1]
     set_precision(model, "mixed_bfloat16")
     assert model.get_layer("encoder_block_1_expand_conv").compute_dtype == "bfloat16"
     assert model.get_layer("encoder_block_1_depthwise_conv").compute_dtype == "float32"
     model.compile("sgd", ["mse"] * 2)
-    answer = model.predict_on_batch(x)[-1]
+    answer = compute(model, x)[-1]
     assert answer.dtype == np.float32
     assert (answer != expected).any()
     np.testing.assert_allclose(answer, expected, atol=0.05 * np.abs(expected).max())
@@ -420,14 +421,14 @@ def test_reweighting_weighs_probabilities_and_leaves_the_model_alone():
     model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6, 8))
     set_model_classes(model, TABLE)
     x, weights = images(2, 32, 32), np.array([0.5, 3, 0.0])
-    before = [keras.ops.softmax(head) for head in model.predict_on_batch(x)]
+    before = [keras.ops.softmax(head) for head in compute(model, x)]
     weighed = reweight_classes(model, weights)
     assert model_classes(weighed) == TABLE
-    for head, probabilities in zip(weighed.predict_on_batch(x), before, strict=True):
+    for head, probabilities in zip(compute(weighed, x), before, strict=True):
         expected = probabilities * weights
         expected = expected / keras.ops.sum(expected, axis=-1, keepdims=True)
         np.testing.assert_allclose(keras.ops.softmax(head), expected, atol=1e-5)
-    after = [keras.ops.softmax(head) for head in model.predict_on_batch(x)]
+    after = [keras.ops.softmax(head) for head in compute(model, x)]
     np.testing.assert_array_equal(before[-1], after[-1])
 
 

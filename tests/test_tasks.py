@@ -6,7 +6,7 @@ import pytest
 from keras_checks import check_layer, check_loss
 from scipy.special import expit
 from skimage.segmentation import find_boundaries
-from small_runs import TABLE, assert_same_run, make_dataset, make_model
+from small_runs import TABLE, assert_same_run, compute, make_dataset, make_model
 
 import seglib
 from seglib.augment.mixing import soften
@@ -45,7 +45,7 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "detail": 3}, {"deep_supervision": False}])
 def test_other_tasks_stand_before_the_segmentation_of_any_size(options):
     model = create((None, None, 3), **options)
-    *others, _ = outputs = model.predict_on_batch(images(2, 45, 70))
+    *others, _ = outputs = compute(model, images(2, 45, 70))
     assert [layer and layer.task for layer in task_layers(model)] == [
         "boundary", "presence", *[None] * (len(others) - 2), "segmentation",
     ]  # fmt: skip
@@ -56,8 +56,8 @@ def test_other_tasks_stand_before_the_segmentation_of_any_size(options):
 @pytest.mark.parametrize("heads", [HEADS, ["boundary", "segmentation"]])
 def test_other_heads_leave_the_segmentation_as_it_is(heads):
     with_heads, plain, x = create(heads=heads), create(heads=["segmentation"]), images(2, 32, 32)
-    expected = plain.predict_on_batch(x)
-    for a, b in zip(with_heads.predict_on_batch(x)[-2:], expected, strict=True):
+    expected = compute(plain, x)
+    for a, b in zip(compute(with_heads, x)[-2:], expected, strict=True):
         np.testing.assert_array_equal(a, b)
     assert task_layers(plain) == [None, None]
 
@@ -75,7 +75,7 @@ def test_heads_stay_float32_in_low_precision():
     assert model.get_layer("boundary_conv").compute_dtype == "bfloat16"
     for layer in task_layers(model):
         assert layer is None or layer.compute_dtype == "float32"
-    assert {x.dtype for x in model.predict_on_batch(images(1, 32, 32))} == {np.dtype("float32")}
+    assert {x.dtype for x in compute(model, images(1, 32, 32))} == {np.dtype("float32")}
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 8, 1), (2, 4)])
@@ -242,7 +242,7 @@ def evaluate_losses(model, task_weights, variances):
     model.compile("sgd", losses, loss_weights=weights)
     truth = [split.labels] * len(model.outputs)
     total = np.ravel(model.test_on_batch(split.images, truth))[0]
-    boundary, presence, *logits = model.predict_on_batch(split.images)
+    boundary, presence, *logits = compute(model, split.images)
     return total, {
         "boundary": float(BoundaryLoss(2)(split.labels, boundary)),
         "presence": float(PresenceLoss(2)(split.labels, presence)),
@@ -273,7 +273,7 @@ def test_a_run_learns_all_tasks_and_how_they_count(run):
     )
     loaded, x = seglib.load_model(run.run_dir), images(2, 32, 32)
     assert read_variances(loaded) == read_variances(run.model)
-    for a, b in zip(*(m.predict_on_batch(x) for m in (run.model, loaded)), strict=True):
+    for a, b in zip(*(compute(m, x) for m in (run.model, loaded)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -293,7 +293,7 @@ def test_pruned_models_keep_the_segmentation_alone(run):
     pruned, x = prune(run.model, 1), images(2, 32, 32)
     assert len(pruned.outputs) == 1
     assert task_layers(pruned) == [None]
-    np.testing.assert_array_equal(pruned.predict_on_batch(x), run.model.predict_on_batch(x)[-1])
+    np.testing.assert_array_equal(compute(pruned, x), compute(run.model, x)[-1])
     np.testing.assert_array_equal(seglib.predict(pruned, x[0]), seglib.predict(run.model, x[0]))
 
 
@@ -363,7 +363,7 @@ def test_a_run_that_was_stopped_equals_one_that_was_not(tmp_path, monkeypatch, t
 def test_heads_answer_at_the_pictures_own_size(run, size):
     picture = images(*size)
     answers = seglib.predict_heads(run.model, picture)
-    boundary, presence, *_ = run.model.predict_on_batch(fit_image(picture, (32, 32))[None])
+    boundary, presence, *_ = compute(run.model, fit_image(picture, (32, 32))[None])
     np.testing.assert_allclose(answers["presence"], expit(presence[0]), rtol=1e-5)
     assert answers["boundary"].shape == size
     assert answers["boundary"].dtype == np.float32
@@ -393,7 +393,7 @@ def test_a_letterboxed_picture_gets_its_own_part_of_the_map():
     model = create(heads=("segmentation", "boundary"))
     seglib.set_model_classes(model, table, fit="letterbox")
     picture = images(16, 32)
-    whole = expit(model.predict_on_batch(fit_image(picture, (32, 32), fit="letterbox")[None])[0])
+    whole = expit(compute(model, fit_image(picture, (32, 32), fit="letterbox")[None])[0])
     np.testing.assert_allclose(
         seglib.predict_heads(model, picture)["boundary"], whole[0, 8:24, :, 0], rtol=1e-5
     )

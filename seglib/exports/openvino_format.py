@@ -13,7 +13,7 @@ HINTS = {"float32": "f32", "float16": "f32", "bfloat16": "bf16"}
 
 
 def write(network, folder, *, precision, pictures=None):
-    """Convert a network; int8 by NNCF after training."""
+    """Convert a network; int8 by NNCF after training, see `onnx_format.write`."""
     import openvino
 
     from seglib.exports.tensorflow_graphs import check_backend, fix_batch
@@ -25,7 +25,11 @@ def write(network, folder, *, precision, pictures=None):
             import nncf
 
             batches = nncf.Dataset([picture[None] for picture in pictures])
-            converted = nncf.quantize(converted, batches, subset_size=len(pictures))
+            # All weights in 7 bits; by itself NNCF does so in the first layer alone.
+            options = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+            converted = nncf.quantize(
+                converted, batches, subset_size=len(pictures), advanced_parameters=options
+            )
         openvino.save_model(converted, folder / NAME, compress_to_fp16=precision != "float32")
 
 

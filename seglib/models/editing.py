@@ -40,7 +40,7 @@ def prune(model, level):
             "before the last need create_unetpp_model(deep_supervision=True)"
         )
     output = model.get_layer(f"head_{level}").output
-    return copy_model(keras.Model(model.inputs, output, name=model.name))
+    return copy_model(keras.Model(model.input, output, name=model.name))
 
 
 def copy_weights(source, target):

@@ -201,8 +201,7 @@ class Keeper(keras.callbacks.Callback):
             self.plan.break_seconds = self._rehearse_validation()
         is_first = self.plan.revised < 0
         self.plan.revise(self.state.step)
-        advice = advise(self.plan, self.batches.batch_size)
-        if is_first and advice:
+        if is_first and (advice := advise(self.plan, self.batches.batch_size)):
             print(advice)
         self._plan_learning_rate()
         self.bar.total = self.plan.steps
