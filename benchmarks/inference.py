@@ -5,7 +5,7 @@
 
 Without `--run` it times the preset `default` with random weights, whose answers say nothing but
 take as long. With it, the model of that run, trained on CamVid (CAMVID_DIR), is pruned as well,
-trained on in `--tuned`, and the deployment card of all is written to `benchmarks/results`. Times
+trained on in `--tuned`, and the deployment card of all is written to `--card`. Times
 are of one picture after another; ratios are within this run. What others take is measured in an
 environment of its own, see `yardstick.py`, with `--others`.
 """
@@ -152,6 +152,7 @@ def main():
     )
     parser.add_argument("--run", help="folder of a run of the preset default on CamVid")
     parser.add_argument("--tuned", type=pathlib.Path, help="folder for the pruned models")
+    parser.add_argument("--card", default=RESULTS / "exports.csv", help="file of the table")
     parser.add_argument("--others", action="store_true", help="installs PyTorch, 1.1 GB")
     options = parser.parse_args()
     model = create_model(options.run)
@@ -165,7 +166,7 @@ def main():
         models = tune_pruned(model, dataset, options.tuned)
         card = seglib.compare_exports(models, dataset.val, calibration=dataset.train)
         print(card)
-        card.table.round(5).to_csv(RESULTS / "exports.csv")
+        card.table.round(5).to_csv(options.card)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def export(model, path, *, format, precision="float32", calibration=None):
             to be faster.
         precision: "float32", "float16" (weights of half the size, computed in float32),
             "bfloat16" (computed in bfloat16 where the processor can, in float32 where it cannot)
-            or "int8" (weights and maps in 8 bits, after `calibration`). See `list_formats`.
+            or "int8" (after `calibration`: maps in 8 bits and weights in 8; in 7 for ONNX and
+            OpenVINO, which processors without VNNI need). See `list_formats`.
         calibration: Split, PreparedSplit or uint8 pictures `(n, height, width, 3)` such as the
             model will see, to find the range of each map for int8; 200 of them at the most.
 
