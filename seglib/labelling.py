@@ -115,10 +115,20 @@ def measure_probabilities(scorer, image, *, flip=False, tile=False):
     return planes
 
 
+def check_picture(picture):
+    """Raise ValueError unless a picture is a uint8 RGB array."""
+    picture = np.asarray(picture)
+    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
+        raise ValueError(
+            f"expected a uint8 RGB picture (height, width, 3), received {picture.dtype} "
+            f"{picture.shape}: read it with seglib.read_image"
+        )
+
+
 def _score_pictures(scorer, pictures, flip, tile):
     """Return `(probabilities, (height, width))` for each picture, at the scorer's scale."""
     for picture in pictures:
-        _check_picture(picture)
+        check_picture(picture)
     pictures = [np.asarray(picture) for picture in pictures]
     if tile:
         return [(_score_tiles(scorer, picture, flip), picture.shape[:2]) for picture in pictures]
@@ -197,12 +207,3 @@ def _find_neighbors(source, length):
     position = ((np.arange(length) + 0.5) * source / length - 0.5).clip(0, source - 1)
     before = np.minimum(position.astype(int), max(source - 2, 0))
     return before, np.minimum(before + 1, source - 1), (position - before).astype(np.float32)
-
-
-def _check_picture(picture):
-    picture = np.asarray(picture)
-    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
-        raise ValueError(
-            f"expected a uint8 RGB picture (height, width, 3), received {picture.dtype} "
-            f"{picture.shape}: read it with seglib.read_image"
-        )

@@ -7,7 +7,9 @@ import numpy as np
 from keras import ops
 
 from seglib.fitting import cut_padding, fit_image
+from seglib.labelling import check_picture
 from seglib.models import model_fit, task_layers
+from seglib.models.editing import check_model
 
 _scorers = weakref.WeakKeyDictionary()
 
@@ -25,8 +27,10 @@ def predict_heads(model, image):
         `(num_classes,)` of probabilities. That of the ignored class says nothing.
 
     Raises:
-        ValueError: the model has no such heads.
+        ValueError: the model has no such heads, or the picture is no uint8 RGB array.
     """
+    check_model(model)
+    check_picture(image)
     scorer, fit, size = _get_scorer(model), model_fit(model), image.shape[:2]
     target = [side or own for side, own in zip(model.input_shape[1:3], size, strict=True)]
     scores = scorer.predict_on_batch(fit_image(image, target, fit=fit)[None])

@@ -1,6 +1,7 @@
 import concurrent.futures
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import types
@@ -13,7 +14,7 @@ import seglib
 from seglib import exports
 from seglib.classes import ClassTable
 from seglib.exports.card import read_card
-from seglib.exports.formats import PRECISIONS
+from seglib.exports.formats import FORMATS, PRECISIONS
 from seglib.exports.quiet import quiet
 from seglib.models import set_model_classes
 
@@ -230,7 +231,15 @@ def test_an_export_that_fails_leaves_the_earlier_one(model, tmp_path, monkeypatc
         ({"format": "onnx", "precision": "bfloat16"}, "onnx does not know 'bfloat16'.*openvino"),
         ({"format": "keras", "precision": "int4"}, "does not know 'int4'"),
         ({"format": "litert", "precision": "int8"}, "int8 needs calibration"),
-        ({"format": "litert", "precision": "int8", "calibration": []}, "int8 needs calibration"),
+        *(
+            ({"format": "litert", "precision": "int8", "calibration": pictures}, message)
+            for pictures, message in (
+                ([], "int8 needs calibration"),
+                ("train", "int8 needs calibration"),
+                (np.zeros((4, 32, 48, 3)), "uint8 RGB picture.*received float64"),
+                (np.zeros((32, 48, 3), np.uint8), r"uint8 RGB picture.*received uint8 \(48, 3\)"),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_written_is_refused(model, tmp_path, options, message):
@@ -286,6 +295,20 @@ def test_wrong_folders_are_told(model, tmp_path):
             seglib.load_predictor(path)
     (path / "predictor.json").write_text("{")
     with pytest.raises(ValueError, match="damaged"):
+        seglib.load_predictor(path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_damaged_files_are_told(written, tmp_path, format, damage):
+    path = tmp_path / "export"
+    shutil.copytree(written(format), path)
+    for file in [file for file in path.rglob("*") if file.is_file()]:
+        if damage == "gone" and file.name != "predictor.json":
+            file.unlink()
+        elif file.suffix != ".json":
+            file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"export cannot be loaded.*export the model again"):
         seglib.load_predictor(path)
 
 

@@ -437,3 +437,22 @@ def test_weights_that_cannot_weigh_classes_are_refused(weights):
     model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6))
     with pytest.raises(ValueError, match="weight of at least 0 for each of 3 classes"):
         reweight_classes(model, weights)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: seglib.predict(model, images(8, 8)),
+        lambda model: seglib.predict_heads(model, images(8, 8)),
+        lambda model: seglib.train(model, None, run_dir="run"),
+        lambda model: seglib.export(model, "export", format="keras"),
+        lambda model: seglib.prune(model, 1),
+        lambda model: seglib.prune_channels(model, 0.5),
+        lambda model: seglib.prune_magnitudes(model, 0.5),
+        lambda model: seglib.simulate_int8(model),
+        lambda model: seglib.drop_int8(model),
+    ],
+)
+def test_a_folder_in_place_of_a_model_is_told(use):
+    with pytest.raises(TypeError, match=r"received a str: seglib\.load_model\(folder\)"):
+        use("outputs/run")

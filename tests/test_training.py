@@ -598,3 +598,8 @@ def test_time_that_runs_out_over_a_checkpoint_leaves_nothing_unvalidated(tmp_pat
     assert run.finished
     assert run.history["step"].tolist() == [3, 6, 7]
     assert run.history["mean_iou"].notna().tolist() == [True, False, True]
+
+
+def test_data_that_are_not_prepared_are_told(tmp_path):
+    with pytest.raises(TypeError, match=r"received a PreparedSplit: dataset\.prepare"):
+        seglib.train(make_model(), make_split(2, 0), run_dir=tmp_path / "run", epochs=1)

@@ -11,6 +11,7 @@ from seglib.exports.formats import FORMATS, PRECISIONS, check_precision, check_r
 from seglib.exports.predictor import Predictor, load_predictor
 from seglib.fitting import fit_image
 from seglib.folders import make_folder
+from seglib.labelling import check_picture
 
 __all__ = ["Predictor", "export", "list_formats", "load_predictor"]
 
@@ -112,7 +113,7 @@ def list_formats():
 
 def _read_pictures(calibration, card):
     """Pictures of the model's size, float32 `(n, height, width, 3)`, evenly chosen."""
-    if calibration is None or not len(calibration):
+    if calibration is None or isinstance(calibration, str) or not len(calibration):
         raise ValueError(
             "int8 needs calibration=, pictures such as the model will see, from which the range of "
             "each map is measured: a split such as dataset.train, or an array of pictures"
@@ -120,6 +121,8 @@ def _read_pictures(calibration, card):
     chosen = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration)))
     pictures = [calibration[int(i)] for i in chosen]
     pictures = [pair[0] if isinstance(pair, tuple) else pair for pair in pictures]
+    for picture in pictures:
+        check_picture(picture)
     return np.stack([
         fit_image(np.asarray(picture), card.image_size, fit=card.fit) for picture in pictures
     ]).astype(np.float32)  # fmt: skip

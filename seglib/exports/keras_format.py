@@ -2,8 +2,6 @@
 
 import threading
 
-from seglib.exports.formats import refuse_threads
-
 NAME = "model.keras"
 
 
@@ -23,7 +21,6 @@ def read(folder, card, threads):
 
     import seglib.models  # noqa: F401, the layers that the file names
 
-    refuse_threads(card.format, threads)
     network = keras.models.load_model(folder / NAME, compile=False)  # safe mode is the default
     network.compile()
     lock = threading.Lock()

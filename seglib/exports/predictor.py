@@ -6,7 +6,7 @@ import numpy as np
 
 from seglib.classes import make_up_classes
 from seglib.exports.card import read_card
-from seglib.exports.formats import FORMATS, check_runtime, open_format
+from seglib.exports.formats import FORMATS, check_runtime, open_format, refuse_threads
 from seglib.labelling import Scorer, label_pictures, measure_probabilities
 
 
@@ -72,7 +72,7 @@ def load_predictor(path, *, threads=None):
         Predictor.
 
     Raises:
-        ValueError: the folder holds no export, or `threads` cannot be had.
+        ValueError: the folder holds no export or a damaged one, or `threads` cannot be had.
         ModuleNotFoundError: the runtime is not installed; the message names it.
     """
     card = read_card(path)
@@ -83,9 +83,17 @@ def load_predictor(path, *, threads=None):
         )
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"expected threads to be a whole number ≥ 1 or None, received {threads!r}")
+    if card.format in ("keras", "savedmodel"):
+        refuse_threads(card.format, threads)
     check_runtime(card.format, to_read=True)
+    try:
+        score = open_format(card.format).read(pathlib.Path(path), card, threads)
+    except Exception as error:  # each runtime has its own
+        raise ValueError(
+            f"{path} cannot be loaded, its files may be damaged: export the model again ({error})"
+        ) from error
     scorer = Scorer(
-        score=open_format(card.format).read(pathlib.Path(path), card, threads),
+        score=score,
         size=card.image_size,
         fit=card.fit,
         num_classes=card.num_classes,

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from seglib.exports.formats import refuse_threads
 from seglib.exports.quiet import quiet
 
 
@@ -32,6 +31,5 @@ def read(folder, card, threads):
     """Return the function of uint8 pictures."""
     import tensorflow as tf
 
-    refuse_threads(card.format, threads)
     loaded = tf.saved_model.load(str(folder / "saved_model"))  # kept alive: it owns the weights
     return lambda batch: np.asarray(loaded.serve(tf.constant(batch, tf.float32)))

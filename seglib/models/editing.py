@@ -11,6 +11,15 @@ from seglib.models.blocks import ClassLogits
 from seglib.models.heads import TaskLogits
 
 
+def check_model(model):
+    """Raise TypeError unless something is a Keras model."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"expected a keras.Model, received a {type(model).__name__}: "
+            "seglib.load_model(folder) loads one, and a Run has it as run.model"
+        )
+
+
 def prune(model, level):
     """Cut a U-Net++ at one of its heads: the smaller model that ends there.
 
@@ -27,6 +36,7 @@ def prune(model, level):
 
     Source: Zhou et al. 2020, section III-C.
     """
+    check_model(model)
     if model.name != "unetpp":
         raise ValueError(
             f"{model.name} has no smaller models inside that could be cut out: only U-Net++ has, "
@@ -127,6 +137,7 @@ def set_model_classes(model, classes, *, fit="stretch"):
 
 def model_classes(model):
     """Return the ClassTable that a model was trained for, or None if it knows none."""
+    check_model(model)
     for layer in model.layers:
         if isinstance(layer, ClassLogits) and layer.classes is not None:
             return layer.classes
@@ -153,6 +164,7 @@ def set_precision(model, policy):
 
 def rounds(model):
     """Return whether a model simulates int8, as `simulate_int8` makes it."""
+    check_model(model)
     return any(getattr(layer, "rounds", False) for layer in model.layers)
 
 

@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from seglib.models.editing import rounds
+from seglib.models.editing import check_model, rounds
 
 # Which axes of a kernel are its output channels: these have a scale each.
 CHANNEL_AXES = {
@@ -77,6 +77,8 @@ def simulate_int8(model):
         keras.Model of the same name with weights of its own. It computes in float32, whatever the
         precision of `train`: slower, not faster.
     """
+
+    check_model(model)
 
     def wrap(layer):
         copy = type(layer).from_config(layer.get_config())

@@ -7,6 +7,7 @@ from seglib.augment import choose_augmentation
 from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice, adapt_loss
 from seglib.models import copy_weights, set_model_classes
+from seglib.models.editing import check_model
 from seglib.optimizers import create_optimizer
 from seglib.training.batches import ENDLESS, Batches
 from seglib.training.chaining import copy_run, find_earlier_run
@@ -138,6 +139,7 @@ def train(
         Run.
 
     Raises:
+        TypeError: the model is no keras.Model, or the data are not prepared.
         ValueError: the settings do not fit the data, or those that the run began with.
         BlockingIOError: another process trains this run.
         FloatingPointError: the loss is not finite. The last good checkpoint is kept.
@@ -211,6 +213,12 @@ def train(
 
 
 def _check_fit(model, dataset, augmentation):
+    check_model(model)
+    if not hasattr(dataset, "image_size"):
+        raise TypeError(
+            f"expected prepared data, received a {type(dataset).__name__}: "
+            "dataset.prepare(image_size=…) gives them"
+        )
     size, stored = model.input_shape[1:3], dataset.image_size
     given = (augmentation and augmentation.size) or stored
     if any(side not in (None, wanted) for side, wanted in zip(size, given, strict=True)):
