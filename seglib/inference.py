@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from seglib.fitting import fit_classes
-from seglib.labelling import Scorer, label_pictures, measure_probabilities
+from seglib.labelling import Scorer, check_classes, label_pictures, measure_probabilities
 from seglib.models import model_classes, model_fit
 from seglib.progress import show_progress
 from seglib.reports import create_report
@@ -71,13 +70,7 @@ def evaluate(model, split, *, flip=False, tile=False, seed=0):
     Raises:
         ValueError: the split is empty, or of other classes than the model.
     """
-    scorer = get_scorer(model)
-    known = scorer.classes
-    if known not in (None, split.classes, fit_classes(split.classes, fit=scorer.fit)):
-        raise ValueError(
-            f"the model was trained for {known.names} but the data have {split.classes.names}: "
-            "evaluate it on data of its own classes"
-        )
+    check_classes(get_scorer(model), split.classes)
     latencies = []
     if len(split):
         predict(model, split[0][0], flip=flip, tile=tile)  # compiles, which is no latency

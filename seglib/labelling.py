@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from seglib.fitting import cut_padding, fit_image
+from seglib.fitting import cut_padding, fit_classes, fit_image
 from seglib.progress import show_progress
 
 BATCH_SIZE = 16
@@ -113,6 +113,16 @@ def measure_probabilities(scorer, image, *, flip=False, tile=False):
     rows = _interpolate(probabilities, size[0], axis=0)
     planes[..., list(scorer.ids)] = _interpolate(rows, size[1], axis=1)
     return planes
+
+
+def check_classes(scorer, classes):
+    """Raise ValueError where a scorer knows other classes than the data that it is scored on."""
+    known = scorer.classes
+    if known not in (None, classes, fit_classes(classes, fit=scorer.fit)):
+        raise ValueError(
+            f"the model was trained for {known.names} but the data have {classes.names}: "
+            "evaluate it on data of its own classes"
+        )
 
 
 def check_picture(picture):

@@ -1,9 +1,13 @@
 import concurrent.futures
+import dataclasses
 import importlib.util
 import json
+import logging
+import os
 import shutil
 import subprocess
 import sys
+import time
 import types
 
 import keras
@@ -13,7 +17,9 @@ import pytest
 import seglib
 from seglib import exports
 from seglib.classes import ClassTable
+from seglib.exports import litert_format
 from seglib.exports.card import read_card
+from seglib.exports.comparing import DeploymentCard
 from seglib.exports.formats import FORMATS, PRECISIONS
 from seglib.exports.quiet import quiet
 from seglib.models import set_model_classes
@@ -210,6 +216,15 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(model, tmp_path):
     assert (tmp_path / "photos/a.png").read_bytes() == b"mine"
 
 
+def test_what_a_killed_export_left_is_no_part_of_the_next(model, tmp_path):
+    left = tmp_path / f".export.{os.getpid()}"
+    left.mkdir()
+    (left / "half.bin").write_text("of another format")
+    path = seglib.export(model, tmp_path / "export", format="keras")
+    assert sorted(file.name for file in path.iterdir()) == ["model.keras", "predictor.json"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_export_that_fails_leaves_the_earlier_one(model, tmp_path, monkeypatch):
     path = seglib.export(model, tmp_path / "export", format="keras")
 
@@ -312,6 +327,30 @@ def test_damaged_files_are_told(written, tmp_path, format, damage):
         seglib.load_predictor(path)
 
 
+def test_a_runtime_that_cannot_be_imported_is_no_damage(written, monkeypatch):
+    def fail(name):
+        raise ImportError("DLL load failed")
+
+    path = written("litert")
+    monkeypatch.setattr("seglib.exports.predictor.open_format", fail)
+    with pytest.raises(ImportError, match="DLL load failed"):
+        seglib.load_predictor(path)
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, 3), (1, 1)])
+def test_litert_takes_as_many_threads_as_there_are_cores(written, monkeypatch, threads, expected):
+    taken, find = [], litert_format._find_interpreter
+
+    def create(model_path, num_threads):
+        taken.append(num_threads)
+        return find()(model_path=model_path, num_threads=num_threads)
+
+    monkeypatch.setattr(litert_format, "count_processors", lambda: 3)
+    monkeypatch.setattr(litert_format, "_find_interpreter", lambda: create)
+    seglib.load_predictor(written("litert"), threads=threads)
+    assert taken == [expected]
+
+
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
 def test_wrong_threads_are_told(written, threads):
     with pytest.raises(ValueError, match="whole number ≥ 1"):
@@ -338,6 +377,17 @@ def test_converters_are_silent_unless_they_fail(capfd):
     print("seen")
     assert capfd.readouterr().out == "seen\n"
     assert "what went wrong" in caught.value.__notes__[0]
+
+
+def test_several_threads_may_be_silent_at_once():
+    def hide(i):
+        with quiet():
+            time.sleep(0.02 * (i % 3))
+
+    before = sys.stdout, logging.root.manager.disable, os.fstat(1)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(hide, range(8)))
+    assert (sys.stdout, logging.root.manager.disable, os.fstat(1)) == before
 
 
 class Pairs(list):
@@ -427,6 +477,56 @@ def test_a_wrong_variant_is_told_before_any_is_written(model, tmp_path):
             model, make_split(), calibration=None, variants=[("keras", "int8")], folder=tmp_path
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_runtime_is_told_before_any_is_written(model, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name)
+    )
+    variants = [("litert", "float32"), ("openvino", "float32")]
+    with pytest.raises(ModuleNotFoundError, match="openvino"):
+        seglib.compare_exports(
+            model, make_split(), calibration=None, variants=variants, folder=tmp_path
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_units_for_it_bfloat16_is_not_compared(monkeypatch):
+    monkeypatch.setattr("seglib.exports.comparing.has_bfloat16_units", lambda: False)
+    asked = []
+    monkeypatch.setattr("seglib.exports.comparing.check_export", lambda *job: asked.append(job[2]))
+    monkeypatch.setattr("seglib.exports.comparing.export", None)
+    with pytest.raises(TypeError):  # which is where writing would begin
+        seglib.compare_exports(None, make_split(), calibration=None)
+    assert "int8" in asked
+    assert "bfloat16" not in asked
+
+
+def test_data_of_other_classes_are_refused(model):
+    others = dataclasses.replace(CLASSES, names=CLASSES.names[::-1])
+    with pytest.raises(ValueError, match="evaluate it on data of its own classes"):
+        seglib.compare_exports(model, make_split(others), calibration=None, variants=[])
+
+
+def test_models_may_be_named_by_numbers(card):
+    numbered = card.table.rename({"whole": 1, "half": 2}, level="model")
+    with pytest.raises(ValueError, match=r"the fastest is [12] "):
+        DeploymentCard(numbered, {}).choose(within="0.001ms")
+
+
+def test_other_backends_write_keras_alone(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    formats = seglib.list_formats()
+    assert list(formats.query("runs_here").index) == ["keras"]
+    assert formats.loc["litert", "needs"] == "KERAS_BACKEND=tensorflow"
+    with pytest.raises(RuntimeError, match="litert is written from TensorFlow"):
+        seglib.export(model, tmp_path / "export", format="litert")
+
+
+def test_no_model_to_compare_is_told():
+    with pytest.raises(ValueError, match="at least one model"):
+        seglib.compare_exports({}, make_split(), calibration=None)
 
 
 def test_nothing_to_measure_on_is_told(model):

@@ -58,7 +58,7 @@ def test_silent_channels_go_first_and_change_nothing():
     np.testing.assert_allclose(score(model, x), score(pruned, x), atol=1e-4)
 
 
-@pytest.mark.parametrize("keep", [0.3, 0.75])
+@pytest.mark.parametrize("keep", [0.01, 0.3, 0.75])
 def test_channels_stay_in_eights(keep):
     model = create_wide()
     pruned = seglib.prune_channels(model, keep)

@@ -13,6 +13,7 @@ import pytest
 import seglib
 from seglib.classes import ClassTable, make_up_classes
 from seglib.labelling import Scorer
+from seglib.streams import writing
 from seglib.streams.ahead import NAME
 from seglib.streams.painting import blend_classes
 
@@ -373,7 +374,7 @@ class Camera:
     """A capture of grey frames that count up, one each 20 ms, and then no more."""
 
     def __init__(self, count):
-        self.left, self.start = count, time.perf_counter()
+        self.left, self.times = count, {}
 
     def isOpened(self):
         return True
@@ -384,6 +385,7 @@ class Camera:
     def read(self):
         time.sleep(0.02)
         self.left -= 1
+        self.times[self.left] = time.perf_counter()
         return (True, np.full((32, 48, 3), self.left, np.uint8)) if self.left >= 0 else (False, 0)
 
     def release(self):
@@ -405,6 +407,40 @@ def test_a_camera_is_never_behind(cv2, monkeypatch):
     numbers = [int(frame.image[0, 0, 0]) for frame in frames]
     assert numbers == sorted(set(numbers), reverse=True)
     assert numbers[-1] <= 1
+
+
+def test_what_a_camera_shows_is_never_old(cv2, monkeypatch):
+    """Showing takes ten frames' time; what is shown next is not what came in the meantime."""
+    camera, ages = Camera(40), []
+    connect(cv2, monkeypatch, camera)
+    for frame in seglib.predict_video(make_model(), 0):
+        ages.append(time.perf_counter() - camera.times[int(frame.image[0, 0, 0])])
+        time.sleep(0.2)
+    assert len(ages) <= 8
+    assert sorted(ages)[len(ages) // 2] < 0.15
+
+
+def test_a_slow_codec_does_not_write_ever_more_stills(monkeypatch, tmp_path):
+    clock, written = [0.0], []
+
+    def write(picture):
+        clock[0] += 0.3
+        written.append(picture)
+
+    writer = types.SimpleNamespace(write=write, release=lambda: None)
+    monkeypatch.setattr(writing, "_open_writer", lambda *arguments: writer)
+    monkeypatch.setattr(writing.time, "perf_counter", lambda: clock[0])
+    frames = (types.SimpleNamespace(overlay=np.zeros((8, 8, 3), np.uint8)) for _ in range(12))
+    assert writing._write_frames(frames, tmp_path / "out.mp4", 10, True)[0] == 12
+    assert len(written) <= 12 * 10
+
+
+def test_a_refused_call_does_not_take_the_camera(cv2, monkeypatch, tmp_path):
+    monkeypatch.setattr(cv2, "VideoCapture", None)
+    with pytest.raises(ValueError, match="ends in"):
+        seglib.predict_video(make_model(), 0, tmp_path / "out.gif")
+    with pytest.raises(TypeError, match=r"keras\.Model"):
+        seglib.predict_video("outputs/run", 0)
 
 
 def test_ctrl_c_ends_a_recording_that_lasts_as_long_as_it_did(cv2, monkeypatch, tmp_path):

@@ -32,7 +32,7 @@ def export(model, path, *, format, precision="float32", calibration=None):
             extra `deploy` (`pip install 'seglib[deploy]'`, or `.[deploy]` in a clone), LiteRT only
             to be faster.
         precision: "float32", "float16" (weights of half the size, computed in float32),
-            "bfloat16" (computed in bfloat16 where the processor can, in float32 where it cannot)
+            "bfloat16" (computed in bfloat16; by OpenVINO only where the processor has units for it)
             or "int8" (after `calibration`: maps in 8 bits and weights in 8; in 7 for ONNX and
             OpenVINO, which processors without VNNI need). See `list_formats`.
         calibration: Split, PreparedSplit or uint8 pictures `(n, height, width, 3)` such as the
@@ -45,12 +45,42 @@ def export(model, path, *, format, precision="float32", calibration=None):
         ValueError: the format does not know this precision, int8 has no calibration, the model has
             no input size or simulates int8, or the folder holds something else.
         ModuleNotFoundError: the runtime is not installed; the message names it.
+        RuntimeError: any format but "keras" where Keras does not run on TensorFlow.
 
     Source: int8 as Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", section 2.
     """
     from seglib.inference import create_probabilities
     from seglib.models import model_classes, model_fit
+
+    check_export(model, format, precision, calibration)
+    card = Card(
+        format=format,
+        precision=precision,
+        image_size=model.input_shape[1:3],
+        fit=model_fit(model),
+        num_classes=model.outputs[-1].shape[-1],
+        classes=model_classes(model),
+        parameters=model.count_params(),
+    )
+    pictures = _read_pictures(calibration, card) if precision == "int8" else None
+    folder = _clear_folder(path)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have had the same number
+    make_folder(temporary, "the export")
+    try:
+        open_format(format).write(
+            create_probabilities(model), temporary, precision=precision, pictures=pictures
+        )
+        write_card(temporary, card)
+        _replace_folder(folder, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def check_export(model, format, precision, calibration):
+    """Raise, as `export` does, where a model cannot be exported so."""
     from seglib.models.editing import refuse_rounding
 
     check_precision(format, precision)
@@ -62,29 +92,14 @@ def export(model, path, *, format, precision="float32", calibration=None):
             f"the model takes pictures of any size {size}, but an export has one: create the model "
             "with an input_shape, such as (128, 128, 3)"
         )
-    card = Card(
-        format=format,
-        precision=precision,
-        image_size=size,
-        fit=model_fit(model),
-        num_classes=model.outputs[-1].shape[-1],
-        classes=model_classes(model),
-        parameters=model.count_params(),
-    )
-    pictures = _read_pictures(calibration, card) if precision == "int8" else None
-    folder = _clear_folder(path)
-    temporary = make_folder(folder.with_name(f".{folder.name}.{os.getpid()}"), "the export")
-    try:
-        open_format(format).write(
-            create_probabilities(model), temporary, precision=precision, pictures=pictures
+    is_series = hasattr(calibration, "__getitem__") and hasattr(calibration, "__len__")
+    if precision == "int8" and (
+        not is_series or isinstance(calibration, str) or not len(calibration)
+    ):
+        raise ValueError(
+            "int8 needs calibration=, pictures such as the model will see, from which the range of "
+            "each map is measured: a split such as dataset.train, or an array of pictures"
         )
-        write_card(temporary, card)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
 
 
 def list_formats():
@@ -92,7 +107,7 @@ def list_formats():
 
     Returns:
         DataFrame by format: `precisions`, list of str; `runs_here`, bool; `needs`, what to install
-        for it, empty if nothing is missing.
+        for it, or the backend that writes it; empty if nothing is missing.
     """
     import pandas as pd
 
@@ -103,6 +118,8 @@ def list_formats():
             missing = ""
         except ModuleNotFoundError:
             missing = " ".join(needs)
+        except RuntimeError:
+            missing = "KERAS_BACKEND=tensorflow"
         rows[name] = {
             "precisions": list(PRECISIONS[name]),
             "runs_here": not missing,
@@ -113,11 +130,6 @@ def list_formats():
 
 def _read_pictures(calibration, card):
     """Pictures of the model's size, float32 `(n, height, width, 3)`, evenly chosen."""
-    if calibration is None or isinstance(calibration, str) or not len(calibration):
-        raise ValueError(
-            "int8 needs calibration=, pictures such as the model will see, from which the range of "
-            "each map is measured: a split such as dataset.train, or an array of pictures"
-        )
     chosen = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration)))
     pictures = [calibration[int(i)] for i in chosen]
     pictures = [pair[0] if isinstance(pair, tuple) else pair for pair in pictures]
@@ -126,6 +138,18 @@ def _read_pictures(calibration, card):
     return np.stack([
         fit_image(np.asarray(picture), card.image_size, fit=card.fit) for picture in pictures
     ]).astype(np.float32)  # fmt: skip
+
+
+def _replace_folder(folder, new):
+    """Give `new` the place of a folder, which stays whole where the system does not let it go."""
+    if folder.exists():
+        old = new.with_name(f"{new.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        new.rename(folder)
 
 
 def _clear_folder(path):

@@ -9,10 +9,12 @@ import zipfile
 import numpy as np
 
 from seglib import metrics
-from seglib.exports import export
-from seglib.exports.formats import FORMATS, PRECISIONS, check_precision, check_runtime
+from seglib.exports import check_export, export
+from seglib.exports.formats import FORMATS, PRECISIONS, check_runtime
 from seglib.exports.predictor import load_predictor
 from seglib.folders import make_folder
+from seglib.labelling import check_classes
+from seglib.processors import has_bfloat16_units
 from seglib.progress import show_progress
 from seglib.units import parse_duration, parse_size
 
@@ -26,7 +28,7 @@ class DeploymentCard:
 
     Args:
         table: DataFrame by (model, format, precision): `megabytes` of the folder, and
-            `zipped_megabytes`; `parameters`; `zeros`, the share of weights that are 0;
+            `zipped_megabytes`; `parameters`; `zeros`, the share of its kernels that is 0;
             `network_ms`, the median of the network alone on a picture of its size; `p50_ms`,
             `p95_ms` and `p99_ms` of a whole `predict`, from picture to label map; `images_s`, of
             one after another; `agreement`, the share of pixels labelled as by the first model in
@@ -77,7 +79,7 @@ class DeploymentCard:
         return folder
 
     def _name(self, row):
-        return " ".join(self.table.index[row])
+        return " ".join(map(str, self.table.index[row]))
 
     def __repr__(self):
         lines = [self.table.round(3).to_string(), *self.missing.values()]
@@ -97,7 +99,8 @@ def compare_exports(models, split, *, calibration, variants=None, folder=None, s
             what the others are compared with.
         split: Split with at least one pair, at the pictures' own sizes.
         calibration: as of `seglib.export`: training pictures, not those of `split`.
-        variants: pairs of format and precision; None for all whose runtime is installed.
+        variants: pairs of format and precision; None for all whose runtime is installed, without
+            bfloat16 where the processor has no units for it.
         folder: str or path, where the exports are kept, as `model_format_precision`; None to
             throw them away.
         seed: int, of the intervals.
@@ -106,11 +109,15 @@ def compare_exports(models, split, *, calibration, variants=None, folder=None, s
         DeploymentCard.
 
     Raises:
-        ValueError: the split is empty, or a variant is unknown.
+        ValueError: the split is empty or of other classes, a variant is unknown, or a model cannot
+            be exported; before anything is.
+        ModuleNotFoundError: the runtime of one of `variants` is not installed.
     """
     if not len(split):
         raise ValueError("the split is empty: expected at least one pair to measure on")
     models = models if isinstance(models, dict) else {"model": models}
+    if not models:
+        raise ValueError("expected at least one model, received an empty dict")
     missing = _find_missing()
     if variants is None:
         variants = [
@@ -118,11 +125,12 @@ def compare_exports(models, split, *, calibration, variants=None, folder=None, s
             for name in FORMATS
             if name not in missing
             for precision in PRECISIONS[name]
+            if precision != "bfloat16" or has_bfloat16_units()
         ]
     variants = [REFERENCE, *(pair for pair in map(tuple, variants) if pair != REFERENCE)]
-    for variant in variants:  # before the first has taken a minute
-        check_precision(*variant)
     jobs = [(name, *variant) for name in models for variant in variants]
+    for name, *variant in jobs:  # before the first has taken a minute
+        check_export(models[name], *variant, calibration)
     rows, reference = {}, None
     with tempfile.TemporaryDirectory() as temporary:
         for name, format, precision in show_progress(jobs, desc="exporting", unit="export"):
@@ -144,13 +152,14 @@ def _find_missing():
     for name in FORMATS:
         try:
             check_runtime(name)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, RuntimeError) as error:
             missing[name] = str(error)
     return missing
 
 
 def _measure(predictor, split):
     """Latencies, label maps and confusion matrices, a picture each."""
+    check_classes(predictor.scorer, split.classes)
     predictor.predict(split[0][0])  # what only the first call takes
     latencies, predictions, matrices = [], [], []
     for i in range(len(split)):
@@ -199,7 +208,7 @@ def _describe_files(folder):
 
 
 def _count_zeros(model):
-    kernels = [np.asarray(weight) for weight in model.trainable_weights if len(weight.shape) > 1]
+    kernels = [np.asarray(weight) for weight in model.weights if len(weight.shape) > 1]
     count = sum(kernel.size for kernel in kernels)
     return sum((kernel == 0).sum() for kernel in kernels) / count if count else 0.0
 

@@ -45,13 +45,30 @@ def check_precision(format, precision):
 
 
 def check_runtime(name, *, to_read=False):
-    """Raise ModuleNotFoundError, with what to install, where a format's runtime is missing."""
+    """Raise where a format cannot be written or read here.
+
+    Raises:
+        ModuleNotFoundError: its runtime is missing; the message says what to install.
+        RuntimeError: it is written from TensorFlow, but Keras runs on something else.
+    """
     needs = TO_READ.get(name, ()) if to_read else FORMATS[name]
     missing = [package for package in needs if importlib.util.find_spec(package) is None]
     if missing:
         raise ModuleNotFoundError(
             f"{name} needs {' and '.join(missing)}, not installed here: pip install "
             f"{' '.join(missing)}, or all runtimes with pip install 'seglib[deploy]'"
+        )
+    if not to_read and name != "keras":
+        _check_backend(name)
+
+
+def _check_backend(name):
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"{name} is written from TensorFlow, but Keras runs on {keras.backend.backend()}: "
+            "save the model and export it with KERAS_BACKEND=tensorflow, or use format='keras'"
         )
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import threading
 
+from seglib.caching.threads import count_processors
 from seglib.exports.predictor import score_one_by_one
 from seglib.exports.quiet import quiet
 
@@ -13,9 +14,8 @@ def write(network, folder, *, precision, pictures=None):
     """Convert a network; of int8, input and output stay float32, so that all are fed alike."""
     import tensorflow as tf
 
-    from seglib.exports.tensorflow_graphs import check_backend, fix_batch
+    from seglib.exports.tensorflow_graphs import fix_batch
 
-    check_backend("litert")
     with quiet():
         converter = tf.lite.TFLiteConverter.from_keras_model(fix_batch(network))
         if precision != "float32":
@@ -31,6 +31,7 @@ def write(network, folder, *, precision, pictures=None):
 
 def read(folder, card, threads):
     """Return the function of uint8 pictures; callers take turns."""
+    threads = threads or count_processors()  # by itself it takes one
     with quiet():
         interpreter = _find_interpreter()(model_path=str(folder / NAME), num_threads=threads)
         interpreter.allocate_tensors()

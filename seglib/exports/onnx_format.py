@@ -14,9 +14,6 @@ def write(network, folder, *, precision, pictures=None):
     """
     import keras
 
-    from seglib.exports.tensorflow_graphs import check_backend
-
-    check_backend("onnx")
     picture = keras.InputSpec("float32", (1, *network.input_shape[1:]), name="image")
     with quiet():
         network.export(folder / NAME, format="onnx", verbose=False, input_signature=[picture])

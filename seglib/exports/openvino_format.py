@@ -16,9 +16,8 @@ def write(network, folder, *, precision, pictures=None):
     """Convert a network; int8 by NNCF after training, see `onnx_format.write`."""
     import openvino
 
-    from seglib.exports.tensorflow_graphs import check_backend, fix_batch
+    from seglib.exports.tensorflow_graphs import fix_batch
 
-    check_backend("openvino")
     with quiet():
         converted = openvino.convert_model(fix_batch(network))
         if precision == "int8":

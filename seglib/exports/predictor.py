@@ -65,8 +65,8 @@ def load_predictor(path, *, threads=None):
 
     Args:
         path: str or path of a folder that `seglib.export` wrote.
-        threads: int, how many threads one picture may take; None leaves it to the runtime. Not for
-            "keras" and "savedmodel", where TensorFlow has one pool for the whole process.
+        threads: int, how many threads one picture may take; None for as many as there are cores.
+            Not for "keras" and "savedmodel", where TensorFlow has one pool for the whole process.
 
     Returns:
         Predictor.
@@ -88,6 +88,8 @@ def load_predictor(path, *, threads=None):
     check_runtime(card.format, to_read=True)
     try:
         score = open_format(card.format).read(pathlib.Path(path), card, threads)
+    except (ImportError, MemoryError):
+        raise
     except Exception as error:  # each runtime has its own
         raise ValueError(
             f"{path} cannot be loaded, its files may be damaged: export the model again ({error})"

@@ -6,7 +6,10 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import warnings
+
+_lock = threading.RLock()  # what is hidden is the whole process's
 
 
 @contextlib.contextmanager
@@ -28,10 +31,10 @@ def _hide_widgets():
 @contextlib.contextmanager
 def quiet():
     """Hide what is printed, by C++ code too; where an exception comes, its last lines are told."""
-    with tempfile.TemporaryFile("w+", errors="replace") as file:
+    with _lock, tempfile.TemporaryFile("w+", errors="replace") as file:
         saved = [os.dup(number) for number in (1, 2)]
         before = logging.root.manager.disable
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
         try:
             for number in (1, 2):

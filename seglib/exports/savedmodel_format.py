@@ -12,10 +12,8 @@ def write(network, folder, *, precision, pictures=None):
     """
     import tensorflow as tf
 
-    from seglib.exports.tensorflow_graphs import check_backend
     from seglib.models.editing import copy_model, set_precision
 
-    check_backend("savedmodel")
     network = copy_model(network)
     if precision == "bfloat16":
         set_precision(network, "mixed_bfloat16")

@@ -130,7 +130,7 @@ class _Channels:
         """Return dict of the layers that shrink and the numbers of the channels that stay."""
         kept = {}
         for name, width in self.widths.items():
-            count = min(width, MULTIPLE * -(-round(keep * width) // MULTIPLE))
+            count = min(width, MULTIPLE * -(-max(1, round(keep * width)) // MULTIPLE))
             if name not in self.pinned and count < width:
                 scores = np.sqrt(self.energy[name]) * self.heard[name]
                 kept[name] = np.sort(np.argsort(-scores, kind="stable")[:count])

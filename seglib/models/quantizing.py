@@ -1,4 +1,4 @@
-"""Training that feels int8: convolutions whose weights and maps are rounded to 8 bits."""
+"""Training that feels int8: convolutions whose weights and maps are rounded to 7 and 8 bits."""
 
 import keras
 from keras import layers, ops
@@ -24,7 +24,8 @@ class Rounded(layers.Wrapper):
 
     Args:
         layer: Conv2D, DepthwiseConv2D, Conv2DTranspose or Dense.
-        bits: int, of weights and maps.
+        bits: int, of maps.
+        kernel_bits: int, of weights: 7, as exports to ONNX and OpenVINO have them.
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", sections 2.1 and 3.
@@ -32,9 +33,9 @@ class Rounded(layers.Wrapper):
 
     rounds = True
 
-    def __init__(self, layer, bits=8, **kwargs):
+    def __init__(self, layer, bits=8, kernel_bits=7, **kwargs):
         super().__init__(layer, **{**kwargs, "dtype": "float32"})
-        self.bits = bits
+        self.bits, self.kernel_bits = bits, kernel_bits
 
     def call(self, x):
         rounded = self._round_map(x)
@@ -50,13 +51,13 @@ class Rounded(layers.Wrapper):
         return self.layer.compute_output_shape(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "bits": self.bits}
+        return {**super().get_config(), "bits": self.bits, "kernel_bits": self.kernel_bits}
 
     def _round_kernel(self, kernel):
         kind = next(kind for kind in CHANNEL_AXES if isinstance(self.layer, kind))
         axes = [axis for axis in range(len(kernel.shape)) if axis not in CHANNEL_AXES[kind]]
         highest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
-        return _round(kernel, highest / (2 ** (self.bits - 1) - 1))
+        return _round(kernel, highest / (2 ** (self.kernel_bits - 1) - 1))
 
     def _round_map(self, x):
         low, high = ops.minimum(ops.min(x), 0), ops.maximum(ops.max(x), 0)

@@ -33,7 +33,7 @@ def predict_video(
     """Label a video, a camera or any other stream of frames, and paint the classes over it.
 
     Reading, labelling and what comes after overlap. Frames of a camera that come while others are
-    labelled are left out, so that what is shown is never old.
+    labelled or shown are left out, so that what is shown is never old.
 
     Args:
         model: keras.Model whose last output is logits, or Predictor.
@@ -48,7 +48,8 @@ def predict_video(
         flip, tile: as of `seglib.predict`.
         show_rate: bool. True writes the frames a second into the upper left corner.
         frame_rate: number, frames a second of the video that is written; None takes the source's,
-            25 where it tells none. A camera's frames are repeated or left out to keep to it.
+            25 where it tells none. A camera's frames are repeated or left out to keep to it; where
+            so many cannot be written in time, the film runs too fast: give a lower one.
 
     Returns:
         Without `output` a generator of Frame; closed early, it ends its threads. With it a
@@ -61,14 +62,15 @@ def predict_video(
         OSError: there is no such camera, or the video cannot be written.
     """
     _check_options(opacity, every, limit, frame_rate)
-    opened = open_source(source)
     if output is not None:
         output = check_output(output, source)
     scorer = _get_scorer(model)
+    opened = open_source(source)  # last, so that nothing refused keeps a camera
     classes = scorer.classes or make_up_classes(scorer.num_classes)
     images = run_ahead(opened.frames, newest=opened.live)
     labelled = _label_frames(scorer, images, opened.name, every, limit, flip=flip, tile=tile)
-    frames = paint_frames(run_ahead(labelled), classes.colors, opacity, show_rate)
+    labelled = run_ahead(labelled, newest=opened.live and output is None)
+    frames = paint_frames(labelled, classes.colors, opacity, show_rate)
     if output is None:
         return frames
     return write_video(frames, output, frame_rate or opened.rate, live=opened.live)

@@ -42,11 +42,15 @@ def check_output(output, source):
         raise ValueError(f"expected a video that ends in {', '.join(CODECS)}, received {path}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the video to write")
-    if isinstance(source, str | os.PathLike) and path.exists() and path.samefile(source):
+    if isinstance(source, str | os.PathLike) and _are_same(path, source):
         raise ValueError(f"{path} is the source, which would be lost: choose another output")
     import_cv2()
     make_folder(path.parent, "the video")
     return path
+
+
+def _are_same(path, source):
+    return os.path.exists(source) and path.exists() and path.samefile(source)
 
 
 def write_video(frames, path, rate, *, live=False):
@@ -89,8 +93,10 @@ def _write_frames(frames, path, rate, live):
         for count, frame in enumerate(itertools.chain([first], frames), 1):
             _check_size(frame.overlay, size, count)
             due = 1 + int((time.perf_counter() - start) * rate) if live else count
-            _write_copies(writer, frame.overlay, due - written)
-            written = max(written, due)
+            # At most a second at once: repeating takes time too, for which more would be due.
+            copies = min(max(due - written, 0), max(1, int(rate)))
+            _write_copies(writer, frame.overlay, copies)
+            written += copies
     except KeyboardInterrupt:
         if not live:
             raise
