@@ -11,6 +11,7 @@ environment of its own, see `yardstick.py`, with `--others`.
 """
 
 import argparse
+import hashlib
 import io
 import json
 import pathlib
@@ -75,7 +76,8 @@ def time_exports(model, pictures, calibration, folder):
     seconds = {}
     for name, function in networks.items():
         seconds |= time_alternatives({name: function}, rounds=61)
-    print_ratios("one picture of 128×128, the network alone", seconds, reference="model.predict")
+    size = "×".join(map(str, small.shape[1:3]))
+    print_ratios(f"one picture of {size}, the network alone", seconds, reference="model.predict")
     print("\nfrom the bytes of a file to a label map, ms at the median and at p95")
     for name, function in whole.items():
         times = 1e3 * np.array(time_each(function, rounds=101))
@@ -113,9 +115,13 @@ def compare_with_others(model, seconds):
     table = {f"best export: {best}": seconds[best], "model.predict": seconds["model.predict"]}
     for name in ("eager torch", "ONNX Runtime"):
         table[f"U-Net++ on ResNet-34 of smp, {name}"] = figures[name]
-    print_ratios("against others, 128×128", table, reference=f"best export: {best}")
+    table["float32 export: openvino float32"] = seconds["openvino float32"]
+    print_ratios("against others of 128×128", table, reference=f"best export: {best}")
     count = count_multiplications(model)
-    print(f"\nthe network has {count / 1e9:.2f} G multiply-adds a picture; a large product does")
+    print(
+        f"\nthe network has {count / 1e9:.2f} G multiply-adds a picture, smp's "
+        f"{figures['network'] / 1e9:.2f}; a large product does"
+    )
     for precision in ("int8", "bfloat16", "float32"):
         rate = figures["multiplications"] / figures[f"{precision} product"]
         limit, name = count / rate, f"openvino {precision}"
@@ -125,11 +131,16 @@ def compare_with_others(model, seconds):
         print(f"; {name} takes {seconds[name] / limit:.1f} times that" if name in seconds else "")
 
 
+def digest_weights(model):
+    return hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest()[:12]
+
+
 def tune_pruned(model, dataset, folder):
     """Return the model and two that were pruned and trained on, by name; finished runs are read."""
     preset = get_preset("default")
     data = dataset.prepare(cache_dir=ROOT / "outputs/cache", **preset["prepare"])
     recipe = {**preset["train"], "schedule": "cosine", "learning_rate": 2e-3, "ema": 0.99}
+    folder = folder / digest_weights(model)  # what was tuned of another model is no part of this
     del recipe["optimizer"]  # below, one that keeps zeros
     names = ("learning_rate", "weight_decay", "encoder_rate", "ema")
     rate, decay, share, ema = (recipe.pop(name) for name in names)
@@ -155,6 +166,8 @@ def main():
     parser.add_argument("--card", default=RESULTS / "exports.csv", help="file of the table")
     parser.add_argument("--others", action="store_true", help="installs PyTorch, 1.1 GB")
     options = parser.parse_args()
+    if options.tuned and not options.run:
+        parser.error("--tuned needs --run, the model that is pruned")
     model = create_model(options.run)
     with tempfile.TemporaryDirectory() as folder:
         pictures = draw_pictures(20)
