@@ -18,7 +18,7 @@ RESULTS = ROOT / "benchmarks/results/ablation.csv"
 NOTHING = "nothing"
 REMOVED = {
     NOTHING: {},
-    "AdamW in place of Muon": {"train.optimizer": "adamw"},
+    "AdamW in place of Muon": {"train.optimizer": "adamw", "train.learning_rate": 4e-3},
     "no EMA": {"train.ema": False},
     "no windows from larger pictures": {
         "prepare.image_size": (128, 128),

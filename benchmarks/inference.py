@@ -151,8 +151,8 @@ def tune_pruned(model, dataset, folder):
     ):
         optimizer = seglib.Muon(rate, weight_decay=decay, encoder_rate=share, use_ema=True,
                                 ema_momentum=ema, keep_zeros=name == "zeros")  # fmt: skip
-        seglib.train(pruned, data, run_dir=folder / name, epochs=EPOCHS, learning_rate=rate,
-                     optimizer=optimizer, **recipe)  # fmt: skip
+        seglib.train(pruned, data, run_dir=folder / name, epochs=EPOCHS, optimizer=optimizer,
+                     **recipe)  # fmt: skip
         models[name] = pruned
     return models
 

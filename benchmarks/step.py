@@ -109,9 +109,10 @@ def main():
     preset = seglib.get_preset(options.preset)
     batch_size = preset["train"]["batch_size"]
     common = {"weight_decay": 0.02, "use_ema": True}
+    own = {**common, "encoder_rate": preset["train"]["encoder_rate"]}
     choices = {
-        "step of the preset": lambda: seglib.Muon(1e-3, **common),
-        "step with AdamW": lambda: seglib.AdamW(1e-3, **common),
+        "step of the preset": lambda: seglib.Muon(1e-3, **own),
+        "step with AdamW": lambda: seglib.AdamW(1e-3, **own),
         "Keras' AdamW, loss not compiled": lambda: keras.optimizers.AdamW(1e-3, **common),
     }
     steps, first = {}, {}

@@ -17,6 +17,15 @@ def compile_on_processor(function):
     return tf.function(function, jit_compile=True)
 
 
+def choose_jit():
+    """Return the `jit_compile` of `keras.Model.compile`.
+
+    On GPUs Keras would have TensorFlow's steps compiled by XLA, for each size of pictures anew,
+    which takes minutes of a budget.
+    """
+    return False if keras.backend.backend() == "tensorflow" else "auto"
+
+
 def has_accelerator():
     """Return whether Keras' backend has a GPU or TPU to compute on."""
     backend = keras.backend.backend()

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from seglib.compiling import choose_jit
 from seglib.labelling import Scorer, check_classes, label_pictures, measure_probabilities
 from seglib.models import model_classes, model_fit
 from seglib.progress import show_progress
@@ -104,7 +105,7 @@ def get_scorer(model):
     known = model_classes(model), model_fit(model)
     if model not in _scorers or _scorers[model][0] != known:
         network = create_probabilities(model)
-        network.compile()
+        network.compile(jit_compile=choose_jit())
         _scorers[model] = (
             known,
             Scorer(

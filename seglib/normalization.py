@@ -32,7 +32,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.axis in (-1, 3)
             and self.scale
             and self.center
-            and not (self.synchronized or self.renorm)
+            and not (self.synchronized or getattr(self, "renorm", False))  # newer Keras has it
             and self.compute_dtype != "float64"
             and self.variable_dtype == "float32"
         )

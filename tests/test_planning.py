@@ -52,6 +52,22 @@ def test_a_budget_is_used_up_and_not_overrun(budget, step_seconds, break_seconds
     assert step == pytest.approx(plan.steps, rel=0.02, abs=2)
 
 
+def test_a_step_that_compiles_anew_is_not_the_usual_one():
+    plan = Plan(Watch(), steps_per_epoch=23, budget=900)
+    plan.durations.extend([0.05] * 22 + [240])
+    assert plan.step_seconds == pytest.approx(0.05)
+    plan.durations.extend([0.2] * 70)  # slower since: no reason to leave the former out
+    assert plan.step_seconds == pytest.approx(np.mean([0.05] * 22 + [0.2] * 70))
+
+
+@pytest.mark.parametrize("budget", [3600.0, None])
+def test_more_epochs_carry_on_what_epochs_ended(tmp_path, budget):
+    first = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1, time_budget=budget)
+    assert first.history["epoch"].tolist() == [1]
+    more = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=2, time_budget=budget)
+    assert more.history["epoch"].tolist() == [1, 2]
+
+
 def test_steps_and_breaks_are_counted_as_they_fall():
     clock = Watch()
     plan = Plan(clock, steps_per_epoch=10, budget=100 + CLOSING)

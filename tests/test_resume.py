@@ -24,7 +24,8 @@ from small_runs import (
 import seglib
 from seglib import training
 from seglib.classes import ClassTable
-from seglib.training import load_model, train
+from seglib.training import Checkpoints, load_model, train
+from seglib.training.checkpoints import RunState
 
 OPTIONS = {"epochs": 3, "precision": "float32"}
 BACKENDS = [name for name in ("tensorflow", "jax") if importlib.util.find_spec(name)]
@@ -264,6 +265,30 @@ def test_changes_that_are_asked_for_by_name_are_made(finished, tmp_path):
     assert (settings["batch_size"], settings["learning_rate"]) == (2, 1e-4)
     with pytest.raises(ValueError, match="batch_size: 2 before, 4 now"):
         train_again(run.run_dir, epochs=4)
+
+
+def test_a_rate_that_is_held_may_be_changed(tmp_path):
+    options = {"schedule": "constant", "learning_rate": 1e-2}
+    train_again(tmp_path, epochs=1, **options)
+    options["learning_rate"] = 1e-3
+    run = train_again(tmp_path, epochs=2, allow_changes=("learning_rate",), **options)
+    np.testing.assert_allclose(run.history["learning_rate"], [1e-2, 1e-3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"ema": 0.9}, {"schedule": "constant"}, {"optimizer": "adamw"}])
+def test_a_change_of_what_the_optimizer_keeps_is_refused(tmp_path, change):
+    train_again(tmp_path, epochs=1)
+    with pytest.raises(ValueError, match=r"optimizer keeps other numbers.*init_from"):
+        train_again(tmp_path, epochs=2, allow_changes=tuple(change), **change)
+
+
+def test_of_two_checkpoints_of_a_step_the_later_stays(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for planned in (9, 8, 7, 6, 5):
+        checkpoints.write(RunState(step=5, planned_steps=planned), [])
+        assert Checkpoints(tmp_path).read().planned_steps == planned
+    checkpoints.write(RunState(step=3), [])  # larger batches: fewer steps for as many pairs
+    assert Checkpoints(tmp_path).read().step == 3
 
 
 # Chained sessions

@@ -431,6 +431,28 @@ def test_a_schedule_is_laid_over_all_steps(tmp_path, schedule, rates):
     np.testing.assert_allclose(run.history["learning_rate"], expected, rtol=1e-5, atol=1e-7)
 
 
+def test_an_optimizer_has_its_settings_itself(tmp_path):
+    data, optimizer = make_dataset(), seglib.Muon(1e-2)
+    for given in ({"ema": 0.9}, {"learning_rate": 1e-2}, {"encoder_rate": 1.0}):
+        with pytest.raises(ValueError, match=f"its own {next(iter(given))}, which would be"):
+            train(
+                make_model(), data, run_dir=tmp_path / "a", epochs=1, optimizer=optimizer, **given
+            )
+    first = train(make_model(), data, run_dir=tmp_path / "a", epochs=2, optimizer=optimizer)
+    again = train(make_model(), data, run_dir=tmp_path / "b", epochs=2, optimizer=optimizer)
+    assert_same_run(first, again)  # what the first run did to it is not in the second
+    settings = json.loads((first.run_dir / "run.json").read_text())["settings"]
+    assert settings["learning_rate"] is None
+    assert settings["optimizer"]["learning_rate"] == 0.01
+    train(make_model(), data, run_dir=tmp_path / "a", epochs=2, optimizer=optimizer)
+
+
+def test_where_memory_is_not_told_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(training.keeper, "peak_memory", lambda: float("nan"))
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1)
+    assert np.isnan(run.history["peak_memory_mb"].iloc[0])
+
+
 def test_a_schedule_of_the_optimizers_own_is_left_as_it_is(tmp_path):
     decay = keras.optimizers.schedules.ExponentialDecay(1.0, decay_steps=3, decay_rate=0.5)
     run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=2,
@@ -536,9 +558,14 @@ def test_validation_comes_every_few_epochs_and_at_both_ends(tmp_path):
 
 def test_patience_is_judged_only_where_there_was_a_validation(tmp_path):
     run = train(
-        make_model(), make_dataset(), run_dir=tmp_path, epochs=6, validate_every=4, patience=3
+        make_model(), make_dataset(), run_dir=tmp_path, epochs=7, validate_every=4, patience=2
     )
-    assert run.history["mean_iou"].notna().tolist()[-1]
+    validated = run.history["mean_iou"].notna()
+    assert run.history["epoch"][validated].tolist()[:2] == [
+        1,
+        4,
+    ]  # not over after 2 without a score
+    assert validated.tolist()[-1]
 
 
 def test_without_validation_data_few_validations_still_keep_the_last_weights(tmp_path, monkeypatch):

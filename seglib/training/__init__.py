@@ -1,9 +1,13 @@
 """Training that is kept: a run is a folder, and training it again carries on."""
 
+import inspect
+import os
+
 import keras
 import numpy as np
 
 from seglib.augment import choose_augmentation
+from seglib.compiling import choose_jit
 from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice, adapt_loss
 from seglib.models import copy_weights, set_model_classes
@@ -23,7 +27,7 @@ from seglib.training.settings import describe_settings, find_differences
 from seglib.training.story import Story
 from seglib.training.tasks import create_losses, describe_tasks
 from seglib.training.validation import Snapshot, resize_split, validate
-from seglib.training.variables import restore_variables, seed_dropout
+from seglib.training.variables import inner_optimizer, restore_variables, seed_dropout
 from seglib.units import parse_duration, parse_size
 
 __all__ = [
@@ -96,13 +100,14 @@ def train(
         schedule: "trapezoid", "cosine" or "constant": how the learning rate is laid over all
             steps; see `Trapezoid`. More epochs lay it over all of them anew.
         weight_decay: float, share of the learning rate by which kernels shrink in each step.
-        encoder_rate: float in [0, 1], share of the learning rate by which a pretrained encoder's
-            weights move.
+        encoder_rate: float in [0, 1], share of the learning rate by which an encoder's weights
+            move; 1 for one that is not pretrained.
         optimizer: "muon" or "adamw", see `seglib.Muon` and `seglib.AdamW`; or a keras optimizer. If
             its learning rate is a number, `schedule` holds for it as well; a schedule of its own
-            is left as it is.
-        gradient_accumulation: int, batches whose gradients make one update; an `optimizer` has
-            its own `gradient_accumulation_steps`.
+            is left as it is. It has learning rate, weight decay, averages, accumulation of
+            gradients and the encoder's rate itself: they are not given here as well. A copy of it
+            trains.
+        gradient_accumulation: int, batches whose gradients make one update.
         loss: keras loss on labels and logits, applied to each head of segmentation, in place of
             cross-entropy + Dice. Keras' own, which want one-hot truth, are adapted.
         class_weights: `(num_classes,)` numbers for its cross-entropy, such as of
@@ -153,17 +158,20 @@ def train(
     _check_counts(epochs=epochs, batch_size=batch_size, patience=patience,
                   validate_every=validate_every, keep_checkpoints=keep_checkpoints,
                   gradient_accumulation=gradient_accumulation)  # fmt: skip
+    optimizer, own = _take_optimizer(
+        optimizer, learning_rate=learning_rate, weight_decay=weight_decay, ema=ema,
+        encoder_rate=encoder_rate, gradient_accumulation=gradient_accumulation,
+    )  # fmt: skip
     budget = None if time_budget is None else parse_duration(time_budget)
     every = _parse_interval(checkpoint_every)
     size_limit = parse_size(size_limit)
     set_model_classes(model, dataset.classes, fit=dataset.fit)
     tasks = describe_tasks(model, task_weights)
     settings = describe_settings(
-        model, dataset, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
-        weight_decay=weight_decay, encoder_rate=encoder_rate,
-        optimizer=optimizer, gradient_accumulation=gradient_accumulation, loss=loss,
-        class_weights=class_weights, sampling=sampling, augment=augmentation or False, ema=ema,
-        init_from=init_from, validate_every=validate_every, seed=seed, **tasks,
+        model, dataset, batch_size=batch_size, schedule=schedule, optimizer=optimizer, loss=loss,
+        class_weights=class_weights, sampling=sampling, augment=augmentation or False,
+        init_from=init_from and os.fspath(init_from), validate_every=validate_every, seed=seed,
+        **own, **tasks,
     )  # fmt: skip
     run_dir = make_folder(run_dir, "the run")
     with lock_run(run_dir) as lock, note_interrupts() as request:
@@ -194,7 +202,7 @@ def train(
             losses = create_losses(model, loss, task_weights, dataset.classes.ignore_label)
             _compile(model, optimizer, *losses, seed)
             if state.step:
-                restore_variables(model, state.arrays)
+                _restore(model, state.arrays)
             state.arrays, state.settings = None, settings
             story = Story(run_dir, state, plan, precision=policy)
             keeper = Keeper(
@@ -249,6 +257,27 @@ def _check_fit(model, dataset, augmentation):
                 f"expected {rows} {name}, one for each row of the class table, "
                 f"received {len(weights)}"
             )
+
+
+def _take_optimizer(optimizer, **own):
+    """Return an optimizer, or its name, and the settings that are its own.
+
+    Of a keras optimizer these are None, and one that has trained nothing yet is returned; with a
+    schedule of its own it is the very same.
+    """
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        return optimizer, own
+    defaults = inspect.signature(train).parameters
+    given = [name for name, value in own.items() if value != defaults[name].default]
+    if given:
+        raise ValueError(
+            f"an optimizer has its own {', '.join(given)}, which would be ignored here: give them "
+            "to it, such as seglib.Muon(2e-3, weight_decay=0.1, use_ema=True), or name it, such "
+            'as optimizer="muon"'
+        )
+    settings = optimizer.get_config()
+    is_plain = isinstance(settings["learning_rate"], float)
+    return type(optimizer).from_config(settings) if is_plain else optimizer, dict.fromkeys(own)
 
 
 def _check_counts(**settings):
@@ -328,11 +357,18 @@ def _choose_loss(loss, dataset, class_weights, augmentation):
 
 
 def _compile(model, optimizer, losses, loss_weights, seed):
-    # On GPUs Keras would have TensorFlow's steps compiled by XLA, which takes minutes of a budget.
-    jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
-    model.compile(optimizer, losses, loss_weights=loss_weights, jit_compile=jit_compile)
+    model.compile(optimizer, losses, loss_weights=loss_weights, jit_compile=choose_jit())
     seed_dropout(model, seed)
     model.optimizer.build(model.trainable_variables)
+
+
+def _restore(model, arrays):
+    """Give back what a checkpoint holds, but for a rate of its own, which may have been changed."""
+    optimizer = inner_optimizer(model)
+    rate = optimizer.get_config()["learning_rate"]
+    restore_variables(model, arrays)
+    if isinstance(rate, float):
+        optimizer.learning_rate = rate
 
 
 def _finish(model, run_dir, state, ended_by):

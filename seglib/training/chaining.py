@@ -36,17 +36,21 @@ def find_earlier_run(resume_from, settings, *, allowed=()):
     found = [(folder, Checkpoints(folder).read()) for folder in _find_runs(pathlib.Path(inputs))]
     found = [(folder, state) for folder, state in found if state.step]
     if automatic:
-        found = [
-            (folder, state)
-            for folder, state in found
-            if not find_differences(state.settings, settings, allowed=allowed)
-        ]
+        found = [run for run in found if _is_same(*run, settings, allowed)]
     elif not found:
         raise FileNotFoundError(
             f"no checkpoint in {inputs}: expected a run's folder with checkpoints/{PATTERN} in it; "
             "add the earlier session's output to the inputs, or leave resume_from away"
         )
     return max(found, key=lambda run: run[1].step, default=None)
+
+
+def _is_same(folder, state, settings, allowed):
+    differences = find_differences(state.settings, settings, allowed=allowed)
+    if differences:
+        more = f" and {len(differences) - 1} more" * (len(differences) > 1)
+        print(f"{folder} is not carried on, its settings are others: {differences[0]}{more}")
+    return not differences
 
 
 def copy_run(source, run_dir):

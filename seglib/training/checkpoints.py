@@ -144,7 +144,9 @@ class Checkpoints:
             file = self.folder / f"step_{state.step:09d}.{_digest(temporary)}.npz"
             os.replace(temporary, file)
             _flush_folder(self.folder)
-        self.good = [*(old for old in self.good if old != file), file][-self.keep :]
+        # Names sort by step: what an earlier plan left at this one or a later must not outlast it.
+        older = [old for old in self.good if old.name < f"step_{state.step:09d}"]
+        self.good = [*older, file][-self.keep :]
         self._remove_others()
 
     def _make_room(self, size):

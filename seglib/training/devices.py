@@ -1,5 +1,6 @@
 """What a run trains on, and how much of its memory it took."""
 
+import contextlib
 import platform
 import sys
 
@@ -23,12 +24,17 @@ def describe_versions():
 
 
 def peak_memory():
-    """Return the most bytes that this process, or its accelerator if it has one, held so far."""
+    """Return the most bytes that this process, or its accelerator if it has one, held so far.
+
+    NaN where the system does not tell.
+    """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         for gpu in tf.config.list_logical_devices("GPU"):
-            return tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"]
+            with contextlib.suppress(ValueError, tf.errors.OpError):  # some keep no statistics
+                name = gpu.name.removeprefix("/device:")
+                return tf.config.experimental.get_memory_info(name)["peak"]
     if keras.backend.backend() == "jax":
         import jax
 

@@ -106,7 +106,7 @@ class Keeper(keras.callbacks.Callback):
         bring_home(self.model)
         state, clock = self.state, self.plan.clock
         state.elapsed, state.epoch_seconds = clock.elapsed, clock.elapsed - self.epoch_start
-        state.planned_steps, state.budget = self.plan.steps or 0, self.plan.budget
+        state.planned_steps, state.budget = self.plan.steps or 0, self.plan.binding_budget
         self.checkpoints.write(state, training_variables(self.model))
         self.kept_at = (state.step, clock.elapsed)
         self.on_kept()
@@ -168,7 +168,7 @@ class Keeper(keras.callbacks.Callback):
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": round(seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-6), 2),
-            "peak_memory_mb": round(peak_memory() / 1e6),
+            "peak_memory_mb": np.round(peak_memory() / 1e6),
         }
 
     def _keep_if_best(self, score):

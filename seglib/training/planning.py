@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 RECENT = 100  # steps that the speed is measured over
+COMPILING = 20  # times the usual step: so long takes none but one that compiles
 REVISE = 0.005  # share of the budget after which the plan is looked at again
 CLOSING = 4.0  # seconds for tables, curves and loading the best model, on a slow machine
 
@@ -59,8 +60,17 @@ class Plan:
 
     @property
     def step_seconds(self):
-        """float or None, the mean duration of the last steps."""
-        return sum(self.durations) / len(self.durations) if self.durations else None
+        """float or None, the mean duration of the last steps, those aside that compiled anew."""
+        if not self.durations:
+            return None
+        longest = COMPILING * np.median(self.durations)
+        usual = [seconds for seconds in self.durations if seconds <= longest]
+        return sum(usual) / len(usual)
+
+    @property
+    def binding_budget(self):
+        """float or None, the budget, unless it is the epochs that end the run."""
+        return None if self.limit is not None and self.steps == self.limit else self.budget
 
     def ended_by(self, state):
         """Return why a run is at its end: "plan", "patience", or None if it is not."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from seglib import metrics
 from seglib.caching import PreparedSplit
+from seglib.compiling import choose_jit
 from seglib.images import resize_image
 from seglib.masks import resize_labels
 from seglib.models import set_precision
@@ -30,7 +31,7 @@ class Snapshot:
         self.loss, self.policy = loss, policy
         self.model = type(model).from_config(json.loads(json.dumps(model.get_config())))
         self.scorer = keras.Model(self.model.inputs, self.model.outputs[-1])
-        self.scorer.compile()
+        self.scorer.compile(jit_compile=choose_jit())
 
     def update(self, model):
         """Take over the weights of the model that trains."""

@@ -23,9 +23,22 @@ def training_variables(model):
 
 
 def restore_variables(model, arrays):
-    """Give a model and its optimizer the values of a checkpoint."""
+    """Give a model and its optimizer the values of a checkpoint.
+
+    Raises:
+        ValueError: they are of a model or an optimizer that keeps other ones.
+    """
+    variables = training_variables(model)
     # Of two precisions, only one may have a loss scale.
-    for variable, value in zip(training_variables(model), arrays, strict=False):
+    pairs = list(zip(variables, arrays, strict=False))
+    is_scale = [not np.shape(rest) for rest in [*variables[len(pairs) :], *arrays[len(pairs) :]]]
+    if not all(is_scale) or any(tuple(v.shape) != value.shape for v, value in pairs):
+        raise ValueError(
+            "a setting was changed by which the optimizer keeps other numbers than the checkpoint "
+            "has, such as schedule, ema, weight_decay or encoder_rate: leave it as it was, or "
+            "begin a new run from this one's weights, with init_from="
+        )
+    for variable, value in pairs:
         variable.assign(value)
 
 
