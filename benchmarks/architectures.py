@@ -66,6 +66,7 @@ CHANGES = {  # of the presets' U-Net++
     PRETRAINED: {},
 }
 VARIANTS = [*PLAIN, *CHANGES]
+OPTIMIZER = get_preset("scratch")["train"]["optimizer"]
 
 
 # In the process of a run
@@ -129,6 +130,7 @@ def run_variant(variant, seed, budget):
         "variant": variant,
         "seed": seed,
         "budget_s": f"{budget:g}",
+        "optimizer": OPTIMIZER,
     }
     with tempfile.TemporaryDirectory() as folder:
         child = json.dumps([variant, seed, budget, time.time(), folder])
@@ -139,11 +141,15 @@ def run_variant(variant, seed, budget):
 
 
 def read_rows(path):
-    """Return dict `(variant, seed, budget_s) -> row`."""
+    """Return dict `(variant, seed, budget_s) -> row`, of runs with today's optimizer."""
     if not pathlib.Path(path).is_file():
         return {}
     with open(path, newline="") as file:
-        return {(row["variant"], row["seed"], row["budget_s"]): row for row in csv.DictReader(file)}
+        return {
+            (row["variant"], row["seed"], row["budget_s"]): row
+            for row in csv.DictReader(file)
+            if row["optimizer"] == OPTIMIZER
+        }
 
 
 def run_jobs(jobs, path, *, budget, deadline):

@@ -6,8 +6,9 @@
 
 A run has a process of its own, and its budget counts from the start of that process: imports,
 reading and preparing the data in a new cache, and compiling are within, scoring is not. `smp` is
-the yardstick, see `yardstick.py`. A row a run is appended to `benchmarks/results/camvid.csv`; runs
-that are there are skipped, so that the campaign may be stopped and carried on.
+the yardstick, see `yardstick.py`. A row a run is appended to `benchmarks/results/camvid.csv`, or to
+`--csv`; runs that are there, of a processor that computes bfloat16 or not as this one, are skipped,
+so that the campaign may be stopped and carried on.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from seglib.datasets import Split
 from seglib.fitting import fit_image
 from seglib.labelling import label_probabilities
 from seglib.presets import get_preset
+from seglib.processors import has_bfloat16_units
 from seglib.units import parse_duration
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -64,7 +66,8 @@ class Job:
 
     @property
     def key(self):
-        return self.preset, f"{self.budget:g}", str(self.seed), self.note
+        about = self.preset, f"{self.budget:g}", str(self.seed), self.note
+        return *about, has_bfloat16_units()
 
     @property
     def title(self):
@@ -257,7 +260,7 @@ def run_job(job, *, keep=None):
     return {
         "date": datetime.date.today().isoformat(),
         "machine": describe_machine(),
-        **dict(zip(KEY, job.key, strict=True)),
+        **dict(zip(KEY, job.key, strict=False)),
         "code": code,
         **scores,
     }
@@ -296,7 +299,10 @@ def read_rows(path):
     if not pathlib.Path(path).is_file():
         return {}
     with open(path, newline="") as file:
-        return {tuple(row[name] for name in KEY): row for row in csv.DictReader(file)}
+        return {
+            (*(row[name] for name in KEY), "bf16" in row["machine"]): row
+            for row in csv.DictReader(file)
+        }
 
 
 def append_rows(rows, path):
@@ -322,24 +328,23 @@ def print_means(jobs, path):
     """Print mean, lowest and highest score over the seeds of each kind of run."""
     rows = read_rows(path)
     wanted = {(job.preset, f"{job.budget:g}", job.note) for job in jobs}
-    kinds = dict.fromkeys(  # runs of other code are other runs
-        (row["preset"], row["budget_s"], row["note"], row["code"])
+    about = ("preset", "budget_s", "note", "code", "machine")  # runs of other code are other runs
+    kinds = dict.fromkeys(
+        tuple(row[name] for name in about)
         for row in rows.values()
         if (row["preset"], row["budget_s"], row["note"]) in wanted
     )
     print("\nmean over the seeds (lowest to highest)")
     for kind in kinds:
-        preset, budget, note, code = kind
-        chosen = [
-            row
-            for row in rows.values()
-            if (row["preset"], row["budget_s"], row["note"], row["code"]) == kind
-        ]
+        preset, budget, note, code, machine = kind
+        chosen = [row for row in rows.values() if tuple(row[name] for name in about) == kind]
         scores = "".join(
             f"  {what} {format_spread([float(row[name]) for row in chosen])}"
             for name, what in (("pixel_accuracy", "pixel accuracy"), ("mean_iou", "mean IoU"))
         )
-        print(f"  {preset} {note}, {budget} s, code {code}, {len(chosen)} runs:{scores}")
+        print(
+            f"  {preset} {note}, {budget} s, code {code}, {len(chosen)} runs:{scores} ({machine})"
+        )
 
 
 def format_spread(values, sign=""):
