@@ -14,10 +14,12 @@ def write(network, folder, *, precision, pictures=None):
     """Convert a network; of int8, input and output stay float32, so that all are fed alike."""
     import tensorflow as tf
 
-    from seglib.exports.tensorflow_graphs import fix_batch
+    from seglib.exports.tensorflow_graphs import trace
 
     with quiet():
-        converter = tf.lite.TFLiteConverter.from_keras_model(fix_batch(network))
+        module = trace(network, batch_size=1)
+        function = module.serve.get_concrete_function()
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":

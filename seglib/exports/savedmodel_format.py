@@ -12,15 +12,13 @@ def write(network, folder, *, precision, pictures=None):
     """
     import tensorflow as tf
 
+    from seglib.exports.tensorflow_graphs import trace
     from seglib.models.editing import copy_model, set_precision
 
     network = copy_model(network)
     if precision == "bfloat16":
         set_precision(network, "mixed_bfloat16")
-    picture = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32, name="image")
-    module = tf.Module()
-    module.weights = [weight.value for weight in network.weights]
-    module.serve = tf.function(lambda image: network(image, training=False), [picture])
+    module = trace(network)
     with quiet():
         tf.saved_model.save(module, str(folder / "saved_model"), signatures=module.serve)
 
