@@ -9,6 +9,7 @@ import sys
 import warnings
 
 from seglib.processors import has_only_avx2
+from seglib.startup import hide_startup
 
 # TensorFlow reports its start-up on standard error; who wants that sets another level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -111,10 +112,15 @@ __all__ = sorted(_MODULES)
 
 def __getattr__(name):
     if name in _MODULES:
-        return getattr(importlib.import_module(f"seglib.{_MODULES[name]}"), name)
+        return getattr(_import(_MODULES[name]), name)
     if name in (*_NAMES, "plots"):
-        return importlib.import_module(f"seglib.{name}")
+        return _import(name)
     raise AttributeError(f"module 'seglib' has no attribute {name!r}")
+
+
+def _import(name):
+    with hide_startup():
+        return importlib.import_module(f"seglib.{name}")
 
 
 def __dir__():
