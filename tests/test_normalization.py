@@ -62,6 +62,8 @@ def test_it_keeps_the_contract(tmp_path):
     [{"scale": False}, {"center": False}, {"axis": 1}, {"dtype": "float16"}, {"dtype": "float64"}],
 )
 def test_options_that_the_operation_does_not_know_are_those_of_keras(options):
+    if keras.backend.backend() == "jax" and options.get("dtype") == "float64":
+        pytest.skip("JAX has no float64 unless it is told to")
     layers = BatchNormalization(**options), keras.layers.BatchNormalization(**options)
     answers = [keras.ops.convert_to_numpy(layer(MAPS, training=True)) for layer in layers]
     np.testing.assert_array_equal(*answers)
