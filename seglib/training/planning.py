@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 RECENT = 100  # steps that the speed is measured over
-COMPILING = 20  # times the usual step: so long takes none but one that compiles
+COMPILING = 20, 5.0  # times the usual step and seconds: so long takes none but one that compiles
 REVISE = 0.005  # share of the budget after which the plan is looked at again
 CLOSING = 4.0  # seconds for tables, curves and loading the best model, on a slow machine
 
@@ -63,7 +63,7 @@ class Plan:
         """float or None, the mean duration of the last steps, those aside that compiled anew."""
         if not self.durations:
             return None
-        longest = COMPILING * np.median(self.durations)
+        longest = max(COMPILING[0] * np.median(self.durations), COMPILING[1])
         usual = [seconds for seconds in self.durations if seconds <= longest]
         return sum(usual) / len(usual)
 
