@@ -1,15 +1,15 @@
 # make demo      run the notebooks on the embedded data set, results in outputs/demo
 # make test      unit tests, then every notebook against its stored outputs
 # make test-long what takes longer, and the tests on the JAX backend
-# make bench     what is measured, against other ways to do it
+# make bench     what can be measured in minutes and without data, against other ways to do it
 # make notebooks execute the notebooks in place, as they are kept in git
 # make lint      style
 
 PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
-# Campaigns of hours are started by hand.
-BENCHMARKS := $(filter-out $(patsubst %,benchmarks/%.py,timing camvid ablation imbalance yardstick inference_yardstick architectures instances),$(wildcard benchmarks/*.py))
+# Campaigns of hours, and what needs CamVid, are started by hand.
+BENCHMARKS := $(patsubst %,benchmarks/%.py,masks augment checkpoint training step inference)
 BACKEND_TESTS := tests/test_models.py tests/test_losses.py tests/test_inference.py tests/test_training.py \
   tests/test_optimizers.py tests/test_muon.py tests/test_normalization.py tests/test_compiling.py tests/test_quantizing.py
 

@@ -2,6 +2,7 @@
 
     python benchmarks/ablation.py
     python benchmarks/ablation.py --set train.batch_size=4     # for a processor with AVX2 alone
+    python benchmarks/ablation.py nothing 'no EMA' --seeds 0
 
 A row a run is appended to `benchmarks/results/ablation.csv`; runs that are there are skipped, so
 that the campaign may be stopped and carried on.
@@ -51,6 +52,7 @@ def create_jobs(options):
         )
         for seed in options.seeds
         for name, changes in REMOVED.items()
+        if name in options.names
     ]
 
 
@@ -86,6 +88,7 @@ def print_differences(jobs, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(REMOVED), help="what is removed")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--budget", default="5m", help="of a run")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -95,6 +98,9 @@ def main():
     parser.add_argument("--stop-after", default="30d", help="begin no run that would end later")
     parser.add_argument("--csv", default=RESULTS, help="where rows are appended")
     options = parser.parse_args()
+    unknown = set(options.names) - set(REMOVED)
+    if unknown:
+        parser.error(f"unknown {sorted(unknown)}, expected some of {', '.join(REMOVED)}")
     deadline = time.monotonic() + parse_duration(options.stop_after)
     jobs = create_jobs(options)
     run_jobs(jobs, options.csv, deadline=deadline)

@@ -1,4 +1,4 @@
-"""Runs killed 200 times with SIGKILL, at named spots and at random times, against undisturbed ones.
+"""Runs killed with SIGKILL, at named spots and at random times, against undisturbed ones.
 
 A row a run is appended to `benchmarks/results/kill.csv`; groups of kills that are there are
 skipped, so that the campaign may be stopped and carried on.

@@ -25,7 +25,7 @@ except RuntimeError:
 import segmentation_models_pytorch as smp
 
 BATCH_SIZE, LEARNING_RATE = 16, 1e-3
-CLOSING = 2.0  # seconds for taking up and writing the best weights, as `seglib.train` keeps
+CLOSING = 4.0  # seconds for taking up and writing the best weights, as `seglib.train` keeps
 
 
 def create_model(num_classes):
@@ -132,7 +132,8 @@ def predict(model, images, *, flip, ignore_label):
     """Return probabilities `(n, height, width, classes)` in float32, and milliseconds of each."""
 
     def score(image):
-        logits = model(scale(image))
+        with autocast():
+            logits = model(scale(image)).float()
         logits[:, ignore_label] = -torch.inf
         return logits.softmax(dim=1)
 

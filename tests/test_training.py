@@ -186,6 +186,22 @@ def test_precision_follows_the_processor(monkeypatch):
     assert choose_precision() == "float32"
 
 
+@pytest.mark.parametrize(
+    ("capability", "policy"),
+    [
+        ((8, 0), "mixed_bfloat16"),
+        (["10", "0"], "mixed_bfloat16"),
+        ((7, 5), "mixed_float16"),
+        (["7", "5"], "mixed_float16"),
+        ((6, 0), "float32"),
+        ((), "float32"),
+        (["gfx942"], "float32"),
+    ],
+)
+def test_precision_follows_the_gpu(capability, policy):
+    assert training.precision.precision_of_gpu(capability) == policy
+
+
 def test_batches_are_a_function_of_seed_and_step():
     split = make_split(5, 0)
     options = {"batch_size": 2, "augment": True, "heads": 1, "steps": 12}

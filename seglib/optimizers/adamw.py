@@ -19,7 +19,7 @@ class AdamW(keras.optimizers.Optimizer):
     """AdamW whose state is a few long vectors, in place of some for each weight.
 
     Keras' own makes some 15 small operations for each of a network's 200 arrays: tracing them
-    takes longer than a hundred training steps. Here weights that are treated alike are one vector.
+    takes longer than fifty training steps. Here weights that are treated alike are one vector.
 
     Args:
         learning_rate: float or schedule.

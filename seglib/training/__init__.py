@@ -80,10 +80,10 @@ def train(
     """Train a model so that no work is lost; called again on the same folder it carries on.
 
     A run of given `epochs` that was killed and resumed, as often as you like, ends with the
-    same weights and history as one that nobody disturbed, on the same machine and versions.
-    The checkpoint with the highest validation mean IoU is the best; without validation data,
-    the last one. A finished run returns at once; more `epochs` or time carry it on. Ctrl-C and
-    SIGTERM write a checkpoint and return the run as it stands.
+    same weights and history, timings aside, as one that nobody disturbed, on the same machine and
+    versions. The checkpoint with the highest validation mean IoU is the best; without validation
+    data, the last one. A finished run returns at once; more `epochs` or time carry it on. Ctrl-C
+    and SIGTERM write a checkpoint and return the run as it stands.
 
     Args:
         model: keras.Model from `seglib.create_…_model`. Its weights become the best ones.
@@ -106,7 +106,7 @@ def train(
             its learning rate is a number, `schedule` holds for it as well; a schedule of its own
             is left as it is. It has learning rate, weight decay, averages, accumulation of
             gradients and the encoder's rate itself: they are not given here as well. A copy of it
-            trains.
+            trains, or itself if it has a schedule.
         gradient_accumulation: int, batches whose gradients make one update.
         loss: keras loss on labels and logits, applied to each head of segmentation, in place of
             cross-entropy + Dice. Keras' own, which want one-hot truth, are adapted.
