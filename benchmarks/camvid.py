@@ -20,6 +20,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -254,8 +255,10 @@ def run_job(job, *, keep=None):
         command = [sys.executable, __file__, "--child", child]
         subprocess.run(command, check=True, env={**os.environ, "TQDM_DISABLE": "1"})
         if keep is not None:
-            name = f"{job.preset}_{job.budget:g}s_seed{job.seed}"
-            shutil.copytree(f"{folder}/run", pathlib.Path(keep) / name, dirs_exist_ok=True)
+            about = re.sub(r"[^\w.=-]+", "_", f"_{job.note}" * bool(job.note))
+            place = pathlib.Path(keep, f"{job.preset}_{job.budget:g}s_seed{job.seed}{about}")
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(f"{folder}/run", place)
         scores = json.loads(pathlib.Path(folder, "row.json").read_text())
     return {
         "date": datetime.date.today().isoformat(),

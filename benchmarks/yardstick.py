@@ -1,6 +1,6 @@
-"""The yardstick: U-Net++ with a ResNet-34 of segmentation_models_pytorch, as its users train it.
+"""The yardstick: U-Net++ with a ResNet-34 of segmentation_models_pytorch, from random weights.
 
-Dice + cross-entropy, Adam at 1e-3, mirrored pictures, random weights. It runs in an environment of
+Dice + cross-entropy, Adam at 1e-3, mirrored pictures. It runs in an environment of
 its own, started by `camvid.py`, which wrote the arrays that are read here and scores what is
 written. The weights that score best on the validation pairs, at an epoch's end, are kept.
 """

@@ -8,7 +8,7 @@ import numpy as np
 from seglib.fitting import cut_padding, fit_classes, fit_image
 from seglib.progress import show_progress
 
-BATCH_SIZE = 16
+BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,15 @@ def label_pictures(scorer, images, *, flip=False, tile=False):
     if not isinstance(images, list | tuple) and np.ndim(images) != 4:
         return label_probabilities(*_score_pictures(scorer, [images], flip, tile)[0], scorer.ids)
     pictures = list(images)
-    starts = range(0, len(pictures), BATCH_SIZE)
+    for picture in pictures:
+        check_picture(picture)
+    sides = np.reshape([np.shape(picture)[:2] for picture in pictures], (-1, 2))
+    largest = sides.max(axis=0, initial=1)
+    count = _count_together([own or side for own, side in zip(scorer.size, largest, strict=True)])
     labels = [
         label_probabilities(*scores, scorer.ids)
-        for start in show_progress(starts, desc="predicting", unit="batch")
-        for scores in _score_pictures(scorer, pictures[start:][:BATCH_SIZE], flip, tile)
+        for start in show_progress(range(0, len(pictures), count), desc="predicting", unit="batch")
+        for scores in _score_pictures(scorer, pictures[start:][:count], flip, tile)
     ]
     return labels if isinstance(images, list | tuple) else np.stack(labels)
 
@@ -142,11 +146,11 @@ def _score_pictures(scorer, pictures, flip, tile):
     pictures = [np.asarray(picture) for picture in pictures]
     if tile:
         return [(_score_tiles(scorer, picture, flip), picture.shape[:2]) for picture in pictures]
-    size, fit = scorer.size, scorer.fit
-    if None in size and len({picture.shape for picture in pictures}) > 1:
+    fit = scorer.fit
+    if None in scorer.size and len({picture.shape for picture in pictures}) > 1:
         return [_score_pictures(scorer, [picture], flip, tile)[0] for picture in pictures]
-    if None in size:
-        size = pictures[0].shape[:2]
+    shape = pictures[0].shape[:2]
+    size = tuple(own or side for own, side in zip(scorer.size, shape, strict=True))
     batch = np.stack([fit_image(picture, size, fit=fit) for picture in pictures])
     return [
         (cut_padding(scores, picture.shape[:2], fit=fit), picture.shape[:2])
@@ -180,13 +184,19 @@ def _score_tiles(scorer, picture, flip):
     window = (window**2)[..., None].astype(np.float32)
     total = np.zeros((*padded.shape[:2], len(scorer.ids)), np.float32)
     weight = np.zeros((*padded.shape[:2], 1), np.float32)
-    for start in range(0, len(corners), BATCH_SIZE):
-        places = [np.s_[y : y + tile[0], x : x + tile[1]] for y, x in corners[start:][:BATCH_SIZE]]
+    count = _count_together(tile)
+    for start in range(0, len(corners), count):
+        places = [np.s_[y : y + tile[0], x : x + tile[1]] for y, x in corners[start:][:count]]
         scores = _score_batch(scorer, np.stack([padded[place] for place in places]), flip)
         for place, score in zip(places, scores, strict=True):
             total[place] += score * window
             weight[place] += window
     return (total / weight)[:height, :width]
+
+
+def _count_together(size):
+    """How many pictures of a size are scored in one batch, so that it fits into memory."""
+    return max(1, min(BATCH_SIZE, BATCH_PIXELS // int(np.prod(size))))
 
 
 def _tile_starts(length, side):

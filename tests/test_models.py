@@ -121,6 +121,12 @@ def test_frozen_depthwise_kernels_are_all_and_nothing_else():
         assert layer.trainable != isinstance(layer, keras.layers.DepthwiseConv2D)
 
 
+@pytest.mark.parametrize("frozen", [{"frozen_rows": 1}, {"frozen_depthwise": True}])
+def test_random_weights_that_are_frozen_are_told(frozen):
+    with pytest.warns(UserWarning, match="keep random weights as they are"):
+        create_with_encoder(filters=(4, 6), encoder_weights=None, **frozen)
+
+
 def test_frozen_rows_are_those_of_freeze_encoder():
     model = create_with_encoder(filters=(4, 6), frozen_rows=1)
     frozen = [layer.name for layer in encoder_layers(model) if not layer.trainable]

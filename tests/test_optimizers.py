@@ -43,6 +43,16 @@ def test_weights_are_those_of_keras_adamw(accumulation, steps):
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+def test_constraints_hold():
+    model = keras.Sequential([
+        keras.Input((4,)), keras.layers.Dense(3, kernel_constraint=keras.constraints.MaxNorm(0.1))
+    ])  # fmt: skip
+    model.compile(AdamW(0.1), "mse")
+    model.train_on_batch(X, Y)
+    norms = np.linalg.norm(model.get_weights()[0], axis=0)
+    np.testing.assert_allclose(norms, 0.1, rtol=1e-3)
+
+
 def test_the_encoder_learns_at_its_share_of_the_rate():
     before = train_model(AdamW(), 0).get_weights()
     after = train_model(AdamW(1e-3, encoder_rate=0.25), 1).get_weights()

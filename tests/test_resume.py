@@ -267,6 +267,16 @@ def test_changes_that_are_asked_for_by_name_are_made(finished, tmp_path):
         train_again(run.run_dir, epochs=4)
 
 
+def test_batches_and_epochs_that_are_doubled_go_on_learning(tmp_path):
+    """As many steps are planned as before, of another length."""
+    first = train_again(tmp_path, epochs=2)
+    before = first.model.get_weights()
+    run = train_again(tmp_path, epochs=4, batch_size=8, allow_changes=("batch_size",))
+    assert run.history["step"].tolist() == [2, 4, 6, 8]
+    assert run.history["learning_rate"].iloc[2] > 1e-4
+    assert any((a != b).any() for a, b in zip(run.model.get_weights(), before, strict=True))
+
+
 def test_a_rate_that_is_held_may_be_changed(tmp_path):
     options = {"schedule": "constant", "learning_rate": 1e-2}
     train_again(tmp_path, epochs=1, **options)

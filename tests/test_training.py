@@ -177,6 +177,33 @@ def test_low_precision_trains_and_leaves_a_float32_model(tmp_path, monkeypatch):
     assert np.isfinite(run.history["loss"]).all()
 
 
+def test_float16_scales_the_loss_and_resumes_bit_for_bit(tmp_path):
+    """As on Kaggle's T4."""
+    options = {"precision": "mixed_float16", "ema": True}
+    data = make_dataset()
+    whole = train(make_model(), data, run_dir=tmp_path / "whole", epochs=4, **options)
+    assert isinstance(whole.model.optimizer, keras.optimizers.LossScaleOptimizer)
+    train(make_model(), data, run_dir=tmp_path / "parts", epochs=2, **options)
+    parts = train(make_model(), data, run_dir=tmp_path / "parts", epochs=4, **options)
+    assert_same_weights(whole.model, parts.model)
+    exact = train(make_model(), data, run_dir=tmp_path / "exact", epochs=4, precision="float32",
+                  ema=True)  # fmt: skip
+    np.testing.assert_allclose(whole.history["loss"], exact.history["loss"], rtol=0.05)
+
+
+def test_validation_takes_batches_no_larger_than_training(tmp_path, monkeypatch):
+    sizes = []
+
+    def note_size(scorer, images):
+        sizes.append(len(images))
+        return predict_on_batch(scorer, images)
+
+    predict_on_batch = keras.Model.predict_on_batch
+    monkeypatch.setattr(keras.Model, "predict_on_batch", note_size)
+    train(make_model(), make_dataset(val=5), run_dir=tmp_path, epochs=1, batch_size=2)
+    assert sizes == [2, 2, 2]
+
+
 def test_precision_follows_the_processor(monkeypatch):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("only TensorFlow gains from bfloat16 units of a processor")
@@ -211,7 +238,7 @@ def test_batches_are_a_function_of_seed_and_step():
     for i in range(5):
         for a, b in zip(later[i], whole[7 + i], strict=True):
             np.testing.assert_array_equal(a, b)
-    assert [len(whole[i][0]) for i in range(6)] == [2, 2, 1, 2, 2, 1]
+    assert [len(whole[i][0]) for i in range(6)] == [2] * 6
     assert (whole[0][0] != whole[3][0]).any()
     assert (whole[0][0] != Batches(split, seed=2, **options)[0][0]).any()
 
@@ -261,17 +288,26 @@ def test_keras_workers_keep_order_and_stop():
     assert len(set(streams[0])) == 8
 
 
-def test_every_pair_is_seen_once_an_epoch():
+def test_every_pair_is_seen_once_an_epoch_and_some_again():
     split = make_split(7, 0)
     batches = Batches(split, batch_size=3, seed=0, augment=False, heads=2)
     for epoch in range(2):
         seen = np.concatenate([batches[3 * epoch + i][0] for i in range(3)])
-        assert sorted(image.tobytes() for image in seen) == sorted(
+        assert sorted(image.tobytes() for image in seen[:7]) == sorted(
             image.tobytes() for image in split.images
         )
+        np.testing.assert_array_equal(seen[7:], seen[:2])
     images, (first, second) = batches[0]
     np.testing.assert_array_equal(first, second)
     assert len(images) == 3
+
+
+def test_what_fills_up_a_batch_is_changed_in_another_way():
+    split = make_split(3, 0)
+    batches = Batches(split, batch_size=2, seed=0, augment=True, heads=1)
+    images = np.concatenate([batches[i][0] for i in range(2)])
+    assert len({image.tobytes() for image in images}) == 4
+    assert len(Batches(split, batch_size=8, seed=0, augment=True, heads=1)[0][0]) == 3
 
 
 def test_pairs_are_drawn_by_their_sampling_weights():
@@ -454,6 +490,9 @@ def test_an_optimizer_has_its_settings_itself(tmp_path):
             train(
                 make_model(), data, run_dir=tmp_path / "a", epochs=1, optimizer=optimizer, **given
             )
+    with pytest.raises(ValueError, match="inside the LossScaleOptimizer"):
+        train(make_model(), data, run_dir=tmp_path / "a", epochs=1,
+              optimizer=keras.optimizers.LossScaleOptimizer(optimizer))  # fmt: skip
     first = train(make_model(), data, run_dir=tmp_path / "a", epochs=2, optimizer=optimizer)
     again = train(make_model(), data, run_dir=tmp_path / "b", epochs=2, optimizer=optimizer)
     assert_same_run(first, again)  # what the first run did to it is not in the second

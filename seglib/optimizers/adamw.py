@@ -110,6 +110,8 @@ class AdamW(keras.optimizers.Optimizer):
             for part, variable, value in zip(parts, variables, weights, strict=True):
                 if part is not None:
                     variable.assign(value)
+                if variable.constraint is not None:
+                    variable.assign(variable.constraint(variable))
         self._iterations.assign_add(1)
 
     def finalize_variable_values(self, var_list):

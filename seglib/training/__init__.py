@@ -91,7 +91,7 @@ def train(
             windows of the model's. Validation pairs are then resized, as `predict` does.
         run_dir: str or path of the run's folder, created if missing.
         epochs: int, how often each training pair is seen, all calls together; 10 where no
-            `time_budget` is given either.
+            `time_budget` is given either. An epoch's last batch is filled up with some again.
         time_budget: seconds, or str such as "11h30m", for this call and all earlier ones of the
             run, validation and checkpoints included. The run measures its speed, plans the steps
             that fit, and lays the learning rate over them. With `epochs`, whichever ends first.
@@ -267,6 +267,11 @@ def _take_optimizer(optimizer, **own):
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         return optimizer, own
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "expected the optimizer that is inside the LossScaleOptimizer: where training is in "
+            "float16, the loss is scaled anyway"
+        )
     defaults = inspect.signature(train).parameters
     given = [name for name, value in own.items() if value != defaults[name].default]
     if given:

@@ -12,7 +12,9 @@ ENDLESS = 10**9  # steps: more than any budget allows
 class Batches(keras.utils.PyDataset):
     """All batches of a run, one after the other; each is a function of (seed, step) alone.
 
-    So training can start at any step, and sees there what it would have seen anyway.
+    So training can start at any step, and sees there what it would have seen anyway. All are of
+    one size: the last of an epoch is filled up with pairs of the same epoch, changed in another
+    way. A last batch of one picture would move weights and statistics as far as a whole one.
 
     They are read one at a time, by one worker: TensorFlow's pipeline does so while a step
     computes. Threads gained nothing: a pair's many short calls hold Python's lock in between,
@@ -45,8 +47,8 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         epoch, batch = divmod(self.start + index, self.steps_per_epoch)
         order, start = self._draw_order(epoch), batch * self.batch_size
-        places = range(start, min(start + self.batch_size, len(order)))
-        pairs = [self._read_pair(int(order[place]), epoch, place) for place in places]
+        places = range(start, start + min(self.batch_size, len(order)))
+        pairs = [self._read_pair(int(order[p % len(order)]), epoch, p) for p in places]
         images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
         return images, (labels,) * self.heads if self.heads > 1 else labels
 

@@ -63,6 +63,7 @@ class RunState:
             for row in self.history:
                 row["step"] = row["step"] * steps // self.steps_per_epoch
             self.validated_step = self.validated_step * steps // self.steps_per_epoch
+            self.planned_steps = 0  # it counts steps of the other length
         self.steps_per_epoch = steps
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from seglib.progress import show_progress
 from seglib.training.devices import peak_memory
 from seglib.training.planning import advise
-from seglib.training.validation import BATCH_SIZE, predict_batch
+from seglib.training.validation import LARGEST_BATCH, predict_batch
 from seglib.training.variables import (
     bring_home,
     inner_optimizer,
@@ -40,6 +40,8 @@ class Keeper(keras.callbacks.Callback):
         super().__init__()
         self.snapshot, self.split, self.state = snapshot, split, state
         self.validate_every = validate_every
+        # What fits into memory in training does so here.
+        self.batch_size = min(LARGEST_BATCH, batches.batch_size, len(split) or 1)
         self.checkpoints, self.plan, self.planned_steps = checkpoints, plan, planned_steps
         self.batches, self.checkpoint_every = batches, checkpoint_every
         self.request, self.lock, self.on_kept = request, lock, on_kept
@@ -140,7 +142,9 @@ class Keeper(keras.callbacks.Callback):
         self.snapshot.update(self.model)
         if not len(self.split):
             return {}
-        return self.snapshot.validate(self.split, should_stop=lambda: bool(self.request))
+        return self.snapshot.validate(
+            self.split, batch_size=self.batch_size, should_stop=lambda: bool(self.request)
+        )
 
     def _record(self, scores):
         """Add a row to the history, or the scores to the one that the last step has."""
@@ -208,12 +212,11 @@ class Keeper(keras.callbacks.Callback):
 
     def _rehearse_validation(self):
         """Seconds that a validation takes, from one batch of it; compiling does not count."""
-        batch_size = min(BATCH_SIZE, len(self.split))
-        images = self.split.images[:batch_size]
+        images = self.split.images[: self.batch_size]
         for _ in range(2):
             start = time.perf_counter()
-            predict_batch(self.snapshot.scorer, images, batch_size)
-        return (time.perf_counter() - start) * len(self.split) / batch_size
+            predict_batch(self.snapshot.scorer, images, self.batch_size)
+        return (time.perf_counter() - start) * len(self.split) / self.batch_size
 
     def _plan_learning_rate(self):
         """Tell the learning rate how many steps there will be, where that has changed."""

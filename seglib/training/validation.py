@@ -15,7 +15,7 @@ from seglib.models import set_precision
 from seglib.training.checkpoints import explain_full_disk
 from seglib.training.variables import averaged_weights, inner_optimizer
 
-BATCH_SIZE = 16
+LARGEST_BATCH = 16
 
 
 class Snapshot:
@@ -43,10 +43,12 @@ class Snapshot:
             for average, target in zip(averages, self.model.trainable_variables, strict=True):
                 target.assign(keras.ops.copy(average))
 
-    def validate(self, split, *, should_stop=lambda: False):
+    def validate(self, split, *, batch_size, should_stop=lambda: False):
         """Return the scores of a split, see `validate`; None if it was told to stop."""
         set_precision(self.model, self.policy)
-        return validate(self.scorer, split, self.loss, should_stop=should_stop)
+        return validate(
+            self.scorer, split, self.loss, batch_size=batch_size, should_stop=should_stop
+        )
 
     def save(self, file):
         """Write the model, in float32, beside and rename it."""
@@ -59,7 +61,7 @@ class Snapshot:
             os.replace(temporary, file)
 
 
-def validate(scorer, split, loss, *, batch_size=BATCH_SIZE, should_stop=lambda: False):
+def validate(scorer, split, loss, *, batch_size, should_stop=lambda: False):
     """Return loss, pixel accuracy and mean IoU of a model on a prepared split.
 
     Args:
