@@ -42,7 +42,7 @@ _NAMES = {
     "exports": ("Predictor", "export", "list_formats", "load_predictor"),
     "exports.comparing": ("DeploymentCard", "compare_exports"),
     "images": ("DatasetError", "read_image", "resize_image"),
-    "inference": ("evaluate", "predict", "predict_probabilities"),
+    "inference": ("combine_scales", "evaluate", "predict", "predict_probabilities"),
     "instances": ("separate_instances",),
     "losses": (
         "BoundaryLoss",
@@ -74,6 +74,7 @@ _NAMES = {
         "model_classes",
         "model_fit",
         "prune",
+        "resize_model",
         "reweight_classes",
         "set_model_classes",
     ),

@@ -1,5 +1,6 @@
 """What a model answers for pictures, and how good that is."""
 
+import dataclasses
 import time
 import weakref
 
@@ -8,8 +9,16 @@ import numpy as np
 from keras import ops
 
 from seglib.compiling import choose_jit
-from seglib.labelling import Scorer, check_classes, label_pictures, measure_probabilities
-from seglib.models import model_classes, model_fit
+from seglib.images import resize_image
+from seglib.labelling import (
+    Scorer,
+    check_classes,
+    interpolate,
+    label_pictures,
+    measure_probabilities,
+)
+from seglib.models import model_classes, model_fit, resize_model
+from seglib.models.editing import check_model
 from seglib.progress import show_progress
 from seglib.reports import create_report
 
@@ -25,7 +34,7 @@ def predict(model, images, *, flip=False, tile=False):
     class is never answered.
 
     Args:
-        model: keras.Model whose last output is logits, or Predictor.
+        model: keras.Model whose last output is logits, or Predictor, or of `combine_scales`.
         images: uint8 RGB array `(height, width, 3)`, a batch `(n, height, width, 3)`, or
             a list of pictures of any sizes.
         flip: bool. True averages with the mirrored picture's probabilities.
@@ -92,6 +101,58 @@ def _predict_pairs(model, split, latencies, **options):
         predicted = predict(model, image, **options)
         latencies.append(1e3 * (time.perf_counter() - start))
         yield labels, predicted
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaledModel:
+    """A model that sees pictures at several sizes, see `combine_scales`."""
+
+    scorer: Scorer
+
+
+def combine_scales(model, scales=(1, 1.5)):
+    """Let a model see each picture at several sizes, and average the probabilities.
+
+    Small things are found at the larger sizes, large ones at the smaller. It takes as long as all
+    sizes one after the other.
+
+    Args:
+        model: keras.Model with one input size.
+        scales: numbers > 0, the sizes as multiples of the model's own. Beyond those that it saw
+            in training (`scale` of its `Augmentation`), nothing is gained.
+
+    Returns:
+        ScaledModel with weights of its own, for `predict`, `predict_probabilities`, `evaluate`
+        and `predict_video`, with `flip` and `tile` if you like.
+
+    Raises:
+        ValueError: the model takes pictures of any size, or a scale is no number > 0.
+
+    Source: Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic
+    Image Segmentation", section 4 ("MS").
+    """
+    check_model(model)
+    own = model.input_shape[1:3]
+    if None in own:
+        raise ValueError(
+            "scales are multiples of a model's size, but this one takes pictures of any: "
+            "give combine_scales what resize_model(model, (height, width)) returns"
+        )
+    if not np.size(scales) or not all(np.isfinite(s) and s > 0 for s in np.ravel(scales)):
+        raise ValueError(f"expected scales to be numbers > 0, received {scales!r}")
+    sizes = sorted(tuple(max(1, round(scale * side)) for side in own) for scale in np.ravel(scales))
+    parts = [get_scorer(resize_model(model, size)) for size in sizes]
+
+    def score(batch):
+        answers = []
+        for part in parts:
+            pictures = [resize_image(picture, part.size) for picture in batch]
+            answers.append(part.score(np.stack(pictures)))
+            for axis, side in enumerate(sizes[-1], start=1):
+                answers[-1] = interpolate(answers[-1], side, axis=axis)
+        return np.mean(answers, axis=0)
+
+    return ScaledModel(dataclasses.replace(parts[-1], score=score))
 
 
 def get_scorer(model):

@@ -114,8 +114,8 @@ def measure_probabilities(scorer, image, *, flip=False, tile=False):
     """
     probabilities, size = _score_pictures(scorer, [image], flip, tile)[0]
     planes = np.zeros((*size, scorer.num_classes), np.float32)
-    rows = _interpolate(probabilities, size[0], axis=0)
-    planes[..., list(scorer.ids)] = _interpolate(rows, size[1], axis=1)
+    rows = interpolate(probabilities, size[0], axis=0)
+    planes[..., list(scorer.ids)] = interpolate(rows, size[1], axis=1)
     return planes
 
 
@@ -212,8 +212,8 @@ def _find_edges(best):
     return np.any([best != other for other in others], axis=0)
 
 
-def _interpolate(values, length, *, axis):
-    """Resize one axis linearly, the edges kept (half-pixel centres)."""
+def interpolate(values, length, *, axis):
+    """Resize one axis of an array linearly, the edges kept (half-pixel centres)."""
     if values.shape[axis] == length:
         return values
     below, above, share = _find_neighbors(values.shape[axis], length)

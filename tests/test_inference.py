@@ -9,7 +9,7 @@ from small_runs import make_dataset
 from small_runs import make_model as make_unetpp
 
 import seglib
-from seglib import labelling
+from seglib import labelling, resize_model
 from seglib.classes import ClassTable
 from seglib.fitting import fit_image
 from seglib.inference import evaluate, get_scorer, predict, predict_probabilities
@@ -93,6 +93,47 @@ def test_large_pictures_are_scored_in_small_batches(model, monkeypatch):
     np.testing.assert_array_equal(answers, expected)
     assert sizes == [2, 2, 1]
     assert predict(model, []) == []
+
+
+def test_scales_are_averaged():
+    model, picture = make_unetpp(), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    own, large = (predict_probabilities(m, picture) for m in (model, resize_model(model, (64, 64))))
+    both = seglib.combine_scales(model, (2, 1))
+    np.testing.assert_allclose(predict_probabilities(both, picture), (own + large) / 2, atol=1e-5)
+    np.testing.assert_array_equal(predict(both, picture), ((own + large) / 2).argmax(axis=-1))
+    flipped = predict_probabilities(both, picture[:, ::-1].copy(), flip=True)[:, ::-1]
+    np.testing.assert_allclose(predict_probabilities(both, picture, flip=True), flipped, atol=1e-5)
+
+
+def test_the_models_own_scale_is_the_model(boxed):
+    for model in (make_unetpp(), boxed):
+        alone = seglib.combine_scales(model, (1,))
+        picture = paint(blocks(40, 56))
+        np.testing.assert_allclose(
+            predict_probabilities(alone, picture), predict_probabilities(model, picture), atol=1e-6
+        )
+
+
+def test_scales_are_evaluated_as_predicted():
+    model = seglib.combine_scales(make_unetpp())
+    assert model.scorer.size == (48, 48)
+    picture = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+    split = Pairs([(picture, predict(model, picture))], ClassTable(list("rgb"), COLORS[:3]))
+    assert evaluate(model, split).pixel_accuracy == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "scales", "message"),
+    [
+        ((32, 32), (), "scales to be numbers > 0"),
+        ((32, 32), (1, 0), "scales to be numbers > 0"),
+        ((32, 32), (1, float("nan")), "scales to be numbers > 0"),
+        ((None, 32), (1, 2), "takes pictures of any"),
+    ],
+)
+def test_scales_that_cannot_be_are_refused(size, scales, message):
+    with pytest.raises(ValueError, match=message):
+        seglib.combine_scales(make_model(size), scales)
 
 
 def test_a_side_of_any_length_is_the_pictures():

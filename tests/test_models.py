@@ -255,6 +255,29 @@ def test_models_saved_before_there_was_a_choice_stretch():
     assert ClassLogits.from_config(config).fit == "stretch"
 
 
+@pytest.mark.parametrize("supervised", [True, False])
+def test_a_model_at_another_size_is_one_that_was_made_so(supervised):
+    options = {"num_classes": 3, "filters": (4, 6), "seed": 3, "deep_supervision": supervised}
+    model = create_unetpp_model((32, 32, 3), **options)
+    table = ClassTable(["a", "b", "c"], [(i, i, i) for i in range(3)])
+    set_model_classes(model, table, fit="letterbox")
+    other = seglib.resize_model(model, (40, 64))
+    assert other.input_shape == (None, 40, 64, 3)
+    assert (model_classes(other), model_fit(other), other.name) == (table, "letterbox", "unetpp")
+    x = images(2, 40, 64)
+    expected = compute(create_unetpp_model((40, 64, 3), **options), x)
+    for a, b in zip(
+        keras.tree.flatten(compute(other, x)), keras.tree.flatten(expected), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    for layer in other.layers:
+        for weight in layer.trainable_weights[:1]:
+            weight.assign(weight + 1)
+    assert model.get_weights()[0].max() < 1  # its own are as they were
+    with pytest.raises(ValueError, match="expected a size of"):
+        seglib.resize_model(model, 64)
+
+
 def test_a_model_of_another_number_of_classes_is_refused():
     model = create_unet_model((32, 32, 3), num_classes=4, filters=(2, 3))
     with pytest.raises(ValueError, match="create it with num_classes=3"):

@@ -184,6 +184,35 @@ def _is_slow(layer, policy):
 
 def copy_model(model):
     """Return the same model with weights of its own."""
-    copy = keras.Model.from_config(json.loads(json.dumps(model.get_config())))
+    return _create_copy(json.loads(json.dumps(model.get_config())), model)
+
+
+def resize_model(model, size):
+    """Copy a model so that it takes pictures of another size.
+
+    What is larger than in training is found less well at a larger size, what is smaller better.
+
+    Args:
+        model: keras.Model from `create_…_model`.
+        size: `(height, width)`, pixels.
+
+    Returns:
+        keras.Model with weights of its own.
+
+    Raises:
+        ValueError: `size` is not two whole numbers ≥ 1.
+    """
+    check_model(model)
+    if np.shape(size) != (2,) or not all(int(side) == side >= 1 for side in size):
+        raise ValueError(f"expected a size of (height, width) in pixels, received {size!r}")
+    config = json.loads(json.dumps(model.get_config()))
+    for layer in config["layers"]:
+        if layer["class_name"] == "InputLayer":
+            layer["config"]["batch_shape"][1:3] = [int(side) for side in size]
+    return _create_copy(config, model)
+
+
+def _create_copy(config, model):
+    copy = keras.Model.from_config(config)
     copy.set_weights(model.get_weights())
     return copy
