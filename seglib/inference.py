@@ -55,9 +55,8 @@ def predict_probabilities(model, image, *, flip=False, tile=False):
     """Return what `predict` chooses from: the probability of each class at each pixel.
 
     Args:
-        model: keras.Model whose last output is logits.
+        model, flip, tile: as in `predict`.
         image: uint8 RGB array `(height, width, 3)`.
-        flip, tile: as in `predict`.
 
     Returns:
         float32 array `(height, width, num_classes)`; 0 for the ignored class.
@@ -69,7 +68,7 @@ def evaluate(model, split, *, flip=False, tile=False, seed=0):
     """Score a model on the pairs of a split, at the pictures' own sizes.
 
     Args:
-        model: keras.Model or Predictor.
+        model: as in `predict`.
         split: Split with at least one pair.
         flip, tile: as in `predict`.
         seed: int, of the bootstrap intervals.
@@ -159,7 +158,7 @@ def get_scorer(model):
     """Return the Scorer of a model's last head, compiled once; of a Predictor its own.
 
     Args:
-        model: keras.Model or Predictor.
+        model: keras.Model, or Predictor or ScaledModel, which have one.
     """
     if hasattr(model, "scorer"):
         return model.scorer

@@ -274,8 +274,9 @@ def test_a_model_at_another_size_is_one_that_was_made_so(supervised):
         for weight in layer.trainable_weights[:1]:
             weight.assign(weight + 1)
     assert model.get_weights()[0].max() < 1  # its own are as they were
-    with pytest.raises(ValueError, match="expected a size of"):
-        seglib.resize_model(model, 64)
+    for size in (64, (64, None), (64, 0), (64, 64, 3)):
+        with pytest.raises(ValueError, match="expected a size of"):
+            seglib.resize_model(model, size)
 
 
 def test_a_model_of_another_number_of_classes_is_refused():

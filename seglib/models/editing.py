@@ -203,7 +203,9 @@ def resize_model(model, size):
         ValueError: `size` is not two whole numbers ≥ 1.
     """
     check_model(model)
-    if np.shape(size) != (2,) or not all(int(side) == side >= 1 for side in size):
+    if np.shape(size) != (2,) or not all(
+        isinstance(side, int | np.integer) and side >= 1 for side in size
+    ):
         raise ValueError(f"expected a size of (height, width) in pixels, received {size!r}")
     config = json.loads(json.dumps(model.get_config()))
     for layer in config["layers"]:
