@@ -96,6 +96,7 @@ def test_each_network_is_pruned_with_any_attention(name, attention):
     assert score(pruned, images(1, 32, 32)).shape == (1, 32, 32, 3)
 
 
+@pytest.mark.filterwarnings("ignore:.*keep random weights")
 def test_a_pretrained_encoder_is_pruned_between_its_sums():
     model = seglib.create_unetpp_model(
         (64, 64, 3), num_classes=3, filters=(16, 16), encoder="efficientnet_lite0",

@@ -177,20 +177,6 @@ def test_low_precision_trains_and_leaves_a_float32_model(tmp_path, monkeypatch):
     assert np.isfinite(run.history["loss"]).all()
 
 
-def test_float16_scales_the_loss_and_resumes_bit_for_bit(tmp_path):
-    """As on Kaggle's T4."""
-    options = {"precision": "mixed_float16", "ema": True, "schedule": "constant"}
-    data = make_dataset()
-    whole = train(make_model(), data, run_dir=tmp_path / "whole", epochs=4, **options)
-    assert isinstance(whole.model.optimizer, keras.optimizers.LossScaleOptimizer)
-    train(make_model(), data, run_dir=tmp_path / "parts", epochs=2, **options)
-    parts = train(make_model(), data, run_dir=tmp_path / "parts", epochs=4, **options)
-    assert_same_weights(whole.model, parts.model)
-    options["precision"] = "float32"
-    exact = train(make_model(), data, run_dir=tmp_path / "exact", epochs=4, **options)
-    np.testing.assert_allclose(whole.history["loss"], exact.history["loss"], rtol=0.05)
-
-
 def test_validation_takes_batches_no_larger_than_training(tmp_path, monkeypatch):
     sizes = []
 
