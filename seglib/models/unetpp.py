@@ -84,7 +84,7 @@ def create_unetpp_model(
         filters = (32, 64, 128, 256, 512) if encoder is None else (32, 48, 64, 96)
     check_heads(heads)
     _check_shape(convolutions, stride, detail, encoder)
-    _check_frozen(frozen_rows, frozen_depthwise, filters, encoder)
+    _check_frozen(frozen_rows, frozen_depthwise, filters, encoder, encoder_weights)
     shape = {"convolutions": convolutions, "stride": stride, "detail": detail,
              "attention": attention}  # fmt: skip
     if encoder is None:
@@ -109,13 +109,6 @@ def create_unetpp_model(
         tasks = blocks.create_task_heads(heads, nodes[0, deepest], nodes[deepest, 0], image)
         last = TaskLogits("segmentation", name="segmentation")(outputs[-1], image)
         outputs = [*tasks, *outputs[:-1], last]
-    if encoder is not None and encoder_weights is None and (frozen_rows or frozen_depthwise):
-        warnings.warn(
-            f"frozen_rows={frozen_rows} and frozen_depthwise={frozen_depthwise} keep random "
-            "weights as they are: give 0 and False, or weights by encoder_weights or by "
-            "init_from of seglib.train",
-            stacklevel=2,
-        )
     model = keras.Model(image, outputs if len(outputs) > 1 else outputs[0], name="unetpp")
     if frozen_rows:
         freeze_encoder(model, frozen_rows - 1)
@@ -165,11 +158,17 @@ def _check_shape(convolutions, stride, detail, encoder):
         raise ValueError(f"detail={detail} needs stride=2: at stride 1, row 0 has every pixel")
 
 
-def _check_frozen(rows, depthwise, filters, encoder):
+def _check_frozen(rows, depthwise, filters, encoder, weights):
     if encoder is None and (rows or depthwise):
         raise ValueError("frozen_rows and frozen_depthwise need an encoder: there is none")
     if encoder is not None and not 0 <= rows <= len(filters) + 1:
         raise ValueError(
             f"expected frozen_rows from 0 to {len(filters) + 1}, the maps of the encoder, "
             f"received {rows}"
+        )
+    if encoder is not None and weights is None and (rows or depthwise):
+        warnings.warn(
+            f"frozen_rows={rows} and frozen_depthwise={depthwise} keep random weights as they "
+            "are: give 0 and False, or weights by encoder_weights or by init_from of seglib.train",
+            stacklevel=3,
         )
