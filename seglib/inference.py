@@ -137,9 +137,11 @@ def combine_scales(model, scales=(1, 1.5)):
             "scales are multiples of a model's size, but this one takes pictures of any: "
             "give combine_scales what resize_model(model, (height, width)) returns"
         )
-    if not np.size(scales) or not all(np.isfinite(s) and s > 0 for s in np.ravel(scales)):
+    factors = np.ravel(scales)
+    is_numeric = factors.size and factors.dtype.kind in "iuf"
+    if not is_numeric or not (np.isfinite(factors) & (factors > 0)).all():
         raise ValueError(f"expected scales to be numbers > 0, received {scales!r}")
-    sizes = sorted(tuple(max(1, round(scale * side)) for side in own) for scale in np.ravel(scales))
+    sizes = sorted(tuple(max(1, round(factor * side)) for side in own) for factor in factors)
     parts = [get_scorer(resize_model(model, size)) for size in sizes]
 
     def score(batch):

@@ -127,6 +127,7 @@ def test_scales_are_evaluated_as_predicted():
     [
         ((32, 32), (), "scales to be numbers > 0"),
         ((32, 32), (1, 0), "scales to be numbers > 0"),
+        ((32, 32), "big", "scales to be numbers > 0"),
         ((32, 32), (1, float("nan")), "scales to be numbers > 0"),
         ((None, 32), (1, 2), "takes pictures of any"),
     ],
