@@ -37,7 +37,7 @@ REMOVED = {
 SCORING = 45  # seconds after the budget, until a run has shown what it takes
 
 
-def create_jobs(options):
+def create_jobs(options, names):
     """All ingredients with the first seed, then with the next one; by what is removed."""
     return [
         (
@@ -52,7 +52,7 @@ def create_jobs(options):
         )
         for seed in options.seeds
         for name, changes in REMOVED.items()
-        if name in options.names
+        if name in names
     ]
 
 
@@ -102,9 +102,8 @@ def main():
     if unknown:
         parser.error(f"unknown {sorted(unknown)}, expected some of {', '.join(REMOVED)}")
     deadline = time.monotonic() + parse_duration(options.stop_after)
-    jobs = create_jobs(options)
-    run_jobs(jobs, options.csv, deadline=deadline)
-    print_differences(jobs, options.csv)
+    run_jobs(create_jobs(options, options.names), options.csv, deadline=deadline)
+    print_differences(create_jobs(options, REMOVED), options.csv)
 
 
 if __name__ == "__main__":

@@ -94,15 +94,15 @@ def change_preset(preset, settings):
     for setting in settings:
         key, _, text = setting.partition("=")
         section, _, name = key.partition(".")
+        if section not in ("prepare", "model", "train", "augment") or not name or not text:
+            raise ValueError(
+                f"expected prepare.NAME=VALUE, model.…, train.… or augment.…, received {setting!r}"
+            )
         value = parse_value(text)
         if section == "augment":
             augmentation = preset["train"].get("augment", seglib.Augmentation())
             section, value = "train", dataclasses.replace(augmentation, **{name: value})
             name = "augment"
-        if section not in ("prepare", "model", "train") or not name or not text:
-            raise ValueError(
-                f"expected prepare.NAME=VALUE, model.…, train.… or augment.…, received {setting!r}"
-            )
         preset[section][name] = value
     return preset
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras import layers
 from timing import print_ratios, time_alternatives
 
-from seglib.compiling import CompiledLoss
+from seglib.compiling import CompiledLoss, choose_jit
 from seglib.losses import CrossEntropyDice
 from seglib.models import set_precision
 from seglib.training import choose_precision
@@ -38,7 +38,8 @@ def create_step(model, batch_size, *, optimizer, compiled):
     """Return a function that does one training step."""
     loss = CrossEntropyDice(np.ones(CLASSES), CLASSES - 1)
     heads, random = len(model.outputs), np.random.default_rng(0)
-    model.compile(optimizer, [CompiledLoss(loss) if compiled else loss] * heads)
+    losses = [CompiledLoss(loss) if compiled else loss] * heads
+    model.compile(optimizer, losses, jit_compile=choose_jit())
     images = random.integers(0, 256, (batch_size, *model.input_shape[1:]), np.uint8)
     labels = random.integers(0, CLASSES, images.shape[:3], np.uint8)
     data = tf.data.Dataset.from_tensors((images, (labels,) * heads if heads > 1 else labels))
