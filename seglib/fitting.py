@@ -60,7 +60,7 @@ def fit_labels(labels, size, *, fit="stretch", ignore_label=255):
         labels: int array `(height, width)`.
         size: `(height, width)` in pixels.
         fit: as in `place_picture`.
-        ignore_label: int, the label of the padding.
+        ignore_label: int, the label of the padding; None where `fit` makes none.
 
     Returns:
         array of shape `size` and the dtype of `labels`, or one that holds `ignore_label`.

@@ -56,13 +56,16 @@ def label_pictures(scorer, images, *, flip=False, tile=False):
         check_picture(picture)
     sides = np.reshape([np.shape(picture)[:2] for picture in pictures], (-1, 2))
     largest = sides.max(axis=0, initial=1)
-    count = _count_together([own or side for own, side in zip(scorer.size, largest, strict=True)])
+    size = [own or side for own, side in zip(scorer.size, largest, strict=True)]
+    count = 1 if tile else _count_together(size)  # tiles are batches, and give larger planes
     labels = [
         label_probabilities(*scores, scorer.ids)
         for start in show_progress(range(0, len(pictures), count), desc="predicting", unit="batch")
         for scores in _score_pictures(scorer, pictures[start:][:count], flip, tile)
     ]
-    return labels if isinstance(images, list | tuple) else np.stack(labels)
+    if isinstance(images, list | tuple):
+        return labels
+    return np.stack(labels) if labels else np.empty(images.shape[:3], np.uint8)
 
 
 def label_probabilities(probabilities, size, ids):

@@ -1,5 +1,6 @@
 """Colours to labels and back, and label maps of another size without invented classes."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -108,6 +109,9 @@ def sharpen_boundaries(pixels, labels, classes, *, tolerance=0):
             f"expected pixels (height, width, 3) and labels (height, width), "
             f"received {pixels.shape} and {labels.shape}"
         )
+    if classes.also_ignored:  # one id for rows of several colours
+        rows = _label_rows(pixels, classes, sharpen_boundaries, tolerance=tolerance)
+        return np.array(list(classes.mapping.values()), labels.dtype)[rows]
     settled = exact_colors(pixels, classes)
     if tolerance > 0 and not settled.all():
         palette = np.array(list(classes.mapping), np.int32)
@@ -158,11 +162,20 @@ def find_unknown_colors(pixels, labels, classes, *, distance=32):
 
 def find_unknown_in_bands(pixels, labels, classes, *, distance=32):
     """Yield what `find_unknown_colors` returns, some rows at a time, so that memory is bounded."""
+    if classes.also_ignored:  # one id for rows of several colours
+        yield from _label_rows(pixels, classes, find_unknown_in_bands, distance=distance)
+        return
     rows = max(1, MAX_BAND // max(1, labels.shape[1]))
     for start in range(0, len(labels), rows):
         first, last = max(0, start - REACH), min(len(labels), start + rows + REACH)
         unknown = _find_unknown(pixels[first:last], labels[first:last], classes, distance)
         yield unknown[start - first :][:rows]
+
+
+def _label_rows(pixels, classes, compute, **options):
+    """What is computed of labels that are the rows of the table, each with a colour of its own."""
+    plain = dataclasses.replace(classes, ignore_label=None, also_ignored=())
+    return compute(pixels, closest_labels(pixels, plain.mapping), plain, **options)
 
 
 def _find_unknown(pixels, labels, classes, distance):

@@ -43,6 +43,7 @@ def count_matches(
 
     Raises:
         ValueError: the shapes differ.
+        IndexError: an id is `num_classes` or more, and not ignored.
 
     Example:
         >>> truth = [[1, 1, 1, 0, 1]], [[1, 1, 1, 0, 2]]

@@ -17,26 +17,32 @@ def hide_startup():
     if "tensorflow" in sys.modules or backend != "tensorflow" or _has_nvidia_device():
         yield
         return
-    with _hide_standard_error():
+    with open(os.devnull, "wb") as nothing, redirect((2,), nothing):
         yield
         if "tensorflow" in sys.modules:
             sys.modules["tensorflow"].config.list_physical_devices("GPU")
 
 
 @contextlib.contextmanager
-def _hide_standard_error():
+def redirect(numbers, file):
+    """Let what is written to these descriptors, by C++ code too, go to a file.
+
+    Args:
+        numbers: tuple of int, such as 2 for standard error. Closed ones stay closed.
+        file: open file.
+    """
+    saved = {}
+    for number in numbers:
+        with contextlib.suppress(OSError):
+            saved[number] = os.dup(number)
     try:
-        saved = os.dup(2)
-    except OSError:  # closed
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), 2)
+        for number in saved:
+            os.dup2(file.fileno(), number)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def _has_nvidia_device():

@@ -3,11 +3,11 @@
 import weakref
 
 import keras
-import numpy as np
 from keras import ops
 
+from seglib.compiling import choose_jit
 from seglib.fitting import cut_padding, fit_image
-from seglib.labelling import check_picture
+from seglib.labelling import check_picture, interpolate
 from seglib.models import model_fit, task_layers
 from seglib.models.editing import check_model
 
@@ -37,7 +37,7 @@ def predict_heads(model, image):
     answers = {task: values[0] for task, values in scores.items()}
     if "boundary" in answers:
         shown = cut_padding(answers["boundary"][..., 0], size, fit=fit)
-        answers["boundary"] = _enlarge(shown, size)
+        answers["boundary"] = interpolate(interpolate(shown, size[0], axis=0), size[1], axis=1)
     return answers
 
 
@@ -55,14 +55,5 @@ def _get_scorer(model):
                 'heads=("segmentation", "boundary", "presence") and train it'
             )
         _scorers[model] = keras.Model(model.inputs, heads)
-        _scorers[model].compile()
+        _scorers[model].compile(jit_compile=choose_jit())
     return _scorers[model]
-
-
-def _enlarge(plane, size):
-    """Resize a plane bilinearly, its edges kept, as `predict` does with probabilities."""
-    from skimage.transform import resize
-
-    if plane.shape == tuple(size):
-        return plane
-    return resize(plane, size, order=1, mode="edge", anti_aliasing=False).astype(np.float32)

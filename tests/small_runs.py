@@ -1,5 +1,7 @@
 """Runs of seconds: noisy pictures whose class is their brightness, which anything can learn."""
 
+import shutil
+
 import keras
 import numpy as np
 
@@ -41,6 +43,11 @@ def make_model(num_classes=3, seed=0, dropout=0.3, filters=(4, 8)):
 def compute(model, x):
     """What a model answers, as NumPy arrays; eagerly, as tracing takes longer than one call."""
     return keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
+
+
+def copy_run(run, folder):
+    """Copy a run's folder, so that what is done to it is not done to others' run."""
+    return shutil.copytree(run.run_dir, folder / "copy")
 
 
 def without_timings(history):

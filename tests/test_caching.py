@@ -358,7 +358,7 @@ def finished_pairs(cache):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_process_killed_at_any_moment_is_carried_on(suburb, cache, seed):
     random = np.random.default_rng(seed)
     expected = open_dataset(suburb).prepare(image_size=SIZE, cache_dir=cache / "undisturbed")

@@ -328,6 +328,17 @@ def test_blank_masks(city, classes):
     )
 
 
+def test_a_finding_is_shown_by_a_pair_that_can_be_read(city, classes):
+    for i in (0, 1):
+        save(mask(city, i), np.full((40, 48, 3), classes.colors[1]))
+    photograph(city, 0).write_bytes(photograph(city, 0).read_bytes()[:200])
+    finding = find_one(check_dataset(city), "blank masks", "warning")
+    assert finding.count == 2
+    assert finding.examples[0].pairs == ((photograph(city, 1), mask(city, 1)),)
+    photograph(city, 1).write_bytes(b"damaged")
+    assert find_one(check_dataset(city), "blank masks", "warning").examples == ()
+
+
 def test_where_most_masks_are_blank_that_is_a_note(city, classes):
     for i in range(3):
         save(mask(city, i), np.full((40, 48, 3), classes.colors[1]))

@@ -398,6 +398,9 @@ def test_groups_may_be_given_by_a_function_or_a_list(drives):
     names = drives.train.names + drives.val.names
     listed = drives.split(by=[name[5] in "abc" for name in names], fractions=(0.5, 0.5, 0))
     assert listed.train.names == by_letter.train.names
+    letters = np.array([name[5] in "abc" for name in names])
+    array = drives.split(by=letters, fractions=(0.5, 0.5, 0))
+    assert array.train.names == by_letter.train.names
     with pytest.raises(ValueError, match=r'"sequence", a function .*or 24 groups, received'):
         drives.split(by="drive")
     with pytest.raises(ValueError, match=r"24 groups, received \[1, 2\]"):

@@ -23,6 +23,7 @@ from seglib.exports.comparing import DeploymentCard
 from seglib.exports.formats import FORMATS, PRECISIONS
 from seglib.exports.quiet import quiet
 from seglib.models import set_model_classes
+from seglib.models.editing import copy_model
 
 CLASSES = ClassTable(
     ["sky", "void", "road", "car"], [(9, 9, 9), (0, 0, 0), (5, 0, 5), (0, 7, 0)], ignore_label=1
@@ -142,8 +143,9 @@ def test_everything_that_predict_knows_an_export_knows(model, written, format):
         predictor.predict(wide / 255)
 
 
-def test_an_export_knows_its_size_fit_and_classes(tmp_path):
-    model = make_model(fit="letterbox")
+def test_an_export_knows_its_size_fit_and_classes(model, tmp_path):
+    model = copy_model(model)
+    set_model_classes(model, CLASSES, fit="letterbox")
     path = seglib.export(model, tmp_path / "box", format="keras")
     predictor = seglib.load_predictor(str(path))
     assert predictor.classes == CLASSES
@@ -158,7 +160,8 @@ def test_an_export_knows_its_size_fit_and_classes(tmp_path):
 
 
 def test_a_model_that_knows_no_classes_gets_numbered_ones(tmp_path):
-    path = seglib.export(make_model(classes=None), tmp_path / "export", format="keras")
+    model = seglib.create_unetpp_model((32, 48, 3), num_classes=4, filters=(8, 12))
+    path = seglib.export(model, tmp_path / "export", format="keras")
     predictor = seglib.load_predictor(path)
     assert predictor.classes.names == ("class_0", "class_1", "class_2", "class_3")
     assert predictor.scorer.ids == (0, 1, 2, 3)
@@ -308,9 +311,15 @@ def test_wrong_folders_are_told(model, tmp_path):
         (path / "predictor.json").write_text(json.dumps({**card, **change}))
         with pytest.raises(ValueError, match=message):
             seglib.load_predictor(path)
-    (path / "predictor.json").write_text("{")
-    with pytest.raises(ValueError, match="damaged"):
+    newer = {"version": 99, "shape": [5, 5]}  # whatever its fields are
+    (path / "predictor.json").write_text(json.dumps(newer))
+    with pytest.raises(ValueError, match=r"version 99.*update seglib"):
         seglib.load_predictor(path)
+    (path / "predictor.json").write_text("{")
+    with pytest.raises(ValueError, match=r"damaged.*export the model again"):
+        seglib.load_predictor(path)
+    seglib.export(model, path, format="keras")
+    assert seglib.load_predictor(path).card.format == "keras"
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone"])
@@ -414,7 +423,7 @@ def card(model, tmp_path_factory):
         {"whole": model, "half": pruned},
         make_split(),
         calibration=draw_pictures(4, (32, 48)),
-        variants=[("litert", "float32"), ("litert", "int8")],
+        variants=[("litert", "int8")],
         folder=tmp_path_factory.mktemp("card"),
     )
 
@@ -422,18 +431,15 @@ def card(model, tmp_path_factory):
 def test_the_card_compares_all_with_the_first_in_float32(model, card):
     table = card.table
     assert list(table.index.unique("model")) == ["whole", "half"]
-    assert len(table) == 6
+    assert len(table) == 4
     first = table.loc["whole", "keras", "float32"]
     assert first["agreement"] == 1
     assert first["change"] == first["change_low"] == first["change_high"] == 0
     assert first["mean_iou"] == pytest.approx(seglib.evaluate(model, make_split()).mean_iou)
-    assert table.loc["whole", "litert", "float32"]["agreement"] > 0.999
     half = table.loc["half", "litert", "int8"]
     assert half["agreement"] < 0.999
     assert half["change"] == pytest.approx(half["mean_iou"] - first["mean_iou"])
     assert half["change_low"] <= half["change"] <= half["change_high"]
-    assert (table["p50_ms"] <= table["p95_ms"]).all()
-    assert (table["p95_ms"] <= table["p99_ms"]).all()
     assert (table["network_ms"] > 0).all()
     assert table.loc["whole", "litert", "int8"]["megabytes"] < first["megabytes"]
 
@@ -443,7 +449,7 @@ def test_zeros_are_counted_and_said_to_be_no_faster(card):
     assert halves["zeros"].iloc[0] > 0.4
     assert "none faster" in repr(card)
     whole = card.table.xs("whole")
-    name = ("litert", "float32")
+    name = ("litert", "int8")
     assert halves.loc[name, "zipped_megabytes"] < whole.loc[name, "zipped_megabytes"]
     assert halves.loc[name, "megabytes"] == pytest.approx(whole.loc[name, "megabytes"], rel=0.01)
 

@@ -231,6 +231,23 @@ def test_all_ignored_rows_are_read_as_the_first_one(tmp_path):
     assert read_labels(path, table).tolist() == [[0, 1, 1]]
     assert table.scored_ids == (0,)
     assert ClassTable(**table.to_dict()) == table
+    with pytest.raises(ValueError, match="expected an ignore_label from 0 to 2, received 255"):
+        ClassTable(list("abc"), table.colors, ignore_label=255, also_ignored=(2,))
+
+
+def test_blends_with_each_of_several_ignored_colours_are_boundaries(tmp_path):
+    """As in an antialiased mask: a road that borders on two colours, both ignored."""
+    table = ClassTable(["road", "void", "unlabelled"], [(128, 64, 128), (0, 0, 0), (0, 250, 90)],
+                       ignore_label=1, also_ignored=(2,))  # fmt: skip
+    rows = np.repeat([1, 0, 2], 6)[None].repeat(9, axis=0)
+    pixels = table.colors[rows].astype(float)
+    for edge in (6, 12):
+        pixels[:, edge] = 0.5 * pixels[:, edge - 1] + 0.5 * pixels[:, edge]
+    labels = read_labels(save(tmp_path / "soft.png", pixels.round().astype(np.uint8)), table)
+    assert set(np.unique(labels)) == {0, 1}
+    assert (labels[:, 8:11] == 0).all()
+    assert (labels[:, :6] == 1).all()
+    assert (labels[:, 13:] == 1).all()
 
 
 def mask_with_a_patch(classes, color, count):

@@ -93,6 +93,21 @@ def test_large_pictures_are_scored_in_small_batches(model, monkeypatch):
     np.testing.assert_array_equal(answers, expected)
     assert sizes == [2, 2, 1]
     assert predict(model, []) == []
+    assert predict(model, np.empty((0, 20, 30, 3), np.uint8)).shape == (0, 20, 30)
+
+
+def test_of_pictures_in_tiles_one_at_a_time_is_held(monkeypatch):
+    """Their planes are of the pictures' own size."""
+    model, pictures, held = make_model((32, 32)), [paint(blocks(48, 64))] * 3, []
+    score = labelling._score_pictures
+
+    def note_pictures(scorer, pictures, *options):
+        held.append(len(pictures))
+        return score(scorer, pictures, *options)
+
+    monkeypatch.setattr(labelling, "_score_pictures", note_pictures)
+    assert len(predict(model, pictures, tile=True)) == 3
+    assert held == [1, 1, 1]
 
 
 def test_scales_are_averaged():
@@ -115,11 +130,16 @@ def test_the_models_own_scale_is_the_model(boxed):
 
 
 def test_scales_are_evaluated_as_predicted():
-    model = seglib.combine_scales(make_unetpp())
+    own = make_model((32, 32))
+    model = seglib.combine_scales(own)
     assert model.scorer.size == (48, 48)
     picture = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
-    split = Pairs([(picture, predict(model, picture))], ClassTable(list("rgb"), COLORS[:3]))
-    assert evaluate(model, split).pixel_accuracy == 1
+    labels = predict(own, picture)
+    share = (predict(model, picture) == labels).mean()
+    assert 0 < share < 1
+    split = Pairs([(picture, labels)], ClassTable(list("rgbx"), COLORS))
+    assert evaluate(model, split).pixel_accuracy == pytest.approx(share)
+    assert evaluate(own, split).pixel_accuracy == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Each layout and each encoding, from the same labels."""
 
+import re
 import warnings
 
 import folders
@@ -248,6 +249,25 @@ def test_of_several_folders_of_masks_one_is_taken_and_the_others_are_named(tmp_p
     assert_read(seglib.open_dataset(tmp_path, masks="annotations"), expected, splits=False)
     chosen = seglib.open_dataset(tmp_path, masks="masks")
     assert not any(labels.any() for split in chosen.splits.values() for _, labels in split)
+
+
+@pytest.mark.parametrize("layout", ["split outside", "split in the names of folders"])
+def test_the_folders_that_are_named_can_be_passed_on(tmp_path, layout):
+    write_folder(tmp_path, layout, "grey")
+    first = seglib.open_dataset(tmp_path)
+    masks = [mask for split in first.splits.values() for _, mask in split.pairs]
+    for mask in masks:
+        other = mask.parent.parent / mask.parent.name.replace("mask", "label") / mask.name
+        other.parent.mkdir(exist_ok=True)
+        Image.new("L", (64, 48)).save(other)
+    with pytest.warns(UserWarning, match="also possible are") as told:
+        seglib.open_dataset(tmp_path)
+    patterns = re.findall(r"masks='([^']+)'", str(told[0].message))
+    assert len(set(patterns)) == 2
+    found = [seglib.open_dataset(tmp_path, masks=pattern) for pattern in patterns]
+    named = {mask for dataset in found for split in dataset.splits.values()
+             for _, mask in split.pairs}  # fmt: skip
+    assert len(named) == 2 * len(masks) == 16
 
 
 def test_folders_of_any_name_can_be_named(tmp_path):

@@ -122,11 +122,12 @@ def test_gradients_add_up_over_batches():
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-def test_zeros_of_pruned_kernels_stay():
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_zeros_of_pruned_kernels_stay(kind):
     kernel = create_kernel()
     pruned = np.abs(kernel) < 0.5
     kernel.assign(np.where(pruned, 0, kernel))
-    optimizer = Muon(0.01, weight_decay=0.1, keep_zeros=True, use_ema=True)
+    optimizer = kind(0.01, weight_decay=0.1, keep_zeros=True, use_ema=True)
     for step in range(3):
         optimizer.apply([keras.ops.convert_to_tensor(draw(KERNEL, step))], [kernel])
     np.testing.assert_array_equal(np.array(kernel) == 0, pruned)

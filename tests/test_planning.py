@@ -1,5 +1,7 @@
 import itertools
 import json
+import os
+import signal
 import types
 
 import numpy as np
@@ -43,8 +45,13 @@ def simulate(budget, *, step_seconds, break_seconds, steps_per_epoch, epochs=Non
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("budget", [60, 300, 900, 11.5 * 3600])
-@pytest.mark.parametrize(("step_seconds", "break_seconds"), [(0.2, 1), (0.5, 10), (3, 5)])
+@pytest.mark.parametrize(
+    ("budget", "step_seconds", "break_seconds"),
+    [
+        *((budget, *speed) for budget in (60, 300, 900) for speed in ((0.2, 1), (0.5, 10), (3, 5))),
+        (11.5 * 3600, 3, 5),
+    ],
+)
 def test_a_budget_is_used_up_and_not_overrun(budget, step_seconds, break_seconds, seed):
     seconds, step, plan = simulate(
         budget, step_seconds=step_seconds, break_seconds=break_seconds, steps_per_epoch=92,
@@ -104,6 +111,14 @@ def test_a_plan_without_a_budget_is_its_epochs():
     assert plan.ended_by(RunState(step=21)) == "plan"
 
 
+def test_patience_is_judged_only_where_there_was_a_validation():
+    plan = Plan(Watch(), steps_per_epoch=3, epochs=9, patience=2)
+    rows = [{"mean_iou": score} for score in (0.5, np.nan, np.nan, np.nan)]
+    assert plan.ended_by(RunState(step=12, history=rows)) is None
+    rows[-1] = {"mean_iou": 0.4}
+    assert plan.ended_by(RunState(step=12, history=rows)) == "patience"
+
+
 def test_a_budget_that_was_used_up_is_not_used_again():
     plan = Plan(Watch(), steps_per_epoch=7, budget=900.0)
     done = RunState(step=40, planned_steps=40, budget=900.0)
@@ -122,18 +137,23 @@ def test_where_few_steps_fit_smaller_batches_are_advised(seconds, epochs, batch_
     assert (advise(plan, batch_size) is not None) == is_advised
 
 
+def count_readings(monkeypatch):
+    """Let a run's clock go on by as much whenever it is read."""
+    readings = itertools.count()
+    watch = types.SimpleNamespace(
+        monotonic=lambda: SECONDS_A_READING * next(readings),
+        perf_counter=lambda: SECONDS_A_READING * next(readings),
+    )
+    monkeypatch.setattr(training.planning, "time", watch)
+    monkeypatch.setattr(training.keeper, "time", watch)
+
+
 def test_a_run_ends_with_its_time(tmp_path, capsys, monkeypatch):
     """A real one: tables, curves and checkpoint are there, and the rate has come down.
 
     Its clock goes on by as much whenever it is read, so that no machine is too slow for the budget.
     """
-    ticks = itertools.count()
-    watch = types.SimpleNamespace(
-        monotonic=lambda: SECONDS_A_READING * next(ticks),
-        perf_counter=lambda: SECONDS_A_READING * next(ticks),
-    )
-    monkeypatch.setattr(training.planning, "time", watch)
-    monkeypatch.setattr(training.keeper, "time", watch)
+    count_readings(monkeypatch)
     monkeypatch.setattr(training.planning, "FEW_STEPS", 10**9)
     monkeypatch.setattr(training.planning, "SMALL_BATCH", 2)
     run = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="14s")
@@ -153,3 +173,26 @@ def test_a_run_ends_with_its_time(tmp_path, capsys, monkeypatch):
     assert more.history["step"].iloc[-1] == epochs * story["plan"]["steps_per_epoch"]
     sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
     assert sessions[1]["seconds_before"] == pytest.approx(session["elapsed_seconds"], abs=3)
+
+
+def test_a_run_stopped_in_its_last_validation_is_validated_when_it_goes_on(tmp_path, monkeypatch):
+    """Though there is time left by then, which was set aside for that."""
+    count_readings(monkeypatch)
+    validate = training.keeper.Keeper._validate
+
+    def stop_at_the_end(keeper):
+        if keeper.plan.is_over(keeper.state.step):
+            os.kill(os.getpid(), signal.SIGINT)
+        return validate(keeper)
+
+    options = {"run_dir": tmp_path, "validate_every": 4, "time_budget": "6s"}
+    with monkeypatch.context() as patch:
+        patch.setattr(training.keeper.Keeper, "_validate", stop_at_the_end)
+        stopped = train(make_model(), make_dataset(), **options)
+    assert stopped.ended_by == "Ctrl-C"
+    step = json.loads((tmp_path / "run.json").read_text())["plan"]["steps"]
+    monkeypatch.setattr(training.planning, "CLOSING", 0.0)
+    run = train(make_model(), make_dataset(), **options)
+    assert run.finished
+    assert run.history["step"].iloc[-1] == step
+    assert run.history["mean_iou"].notna().iloc[-1]

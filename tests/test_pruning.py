@@ -87,7 +87,7 @@ def test_the_strength_of_a_channel_is_its_mean_square():
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("attention", [None, "se", "cbam"])
+@pytest.mark.parametrize("attention", [None, "cbam"])  # which contains "se"
 def test_each_network_is_pruned_with_any_attention(name, attention):
     options = {"filters": (16, 32)} if "unet" in name else {"filters": (16, 16, 16, 16, 24)}
     model = create(name, attention=attention, **options)
@@ -128,8 +128,9 @@ def test_nothing_to_prune_is_told():
             seglib.prune_channels(make_model(), keep)
 
 
-def test_the_smallest_weights_become_zero():
-    model = create_wide()
+@pytest.mark.parametrize("name", MODELS)
+def test_the_smallest_weights_become_zero(name):
+    model = create(name, filters=(16, 32) if "unet" in name else (16, 16, 16, 16, 24))
     pruned = seglib.prune_magnitudes(model, 0.75)
     for layer in model.layers:
         if not isinstance(layer, keras.layers.Conv2D | keras.layers.Conv2DTranspose):
@@ -142,18 +143,20 @@ def test_the_smallest_weights_become_zero():
         assert gone.mean() == pytest.approx(0.75, abs=0.01)
         np.testing.assert_array_equal(before[~gone], after[~gone])
         assert np.abs(before[gone]).max() <= np.abs(before[~gone]).min()
-    assert (np.asarray(model.get_layer("x_0_0_a_conv").kernel) != 0).all()
+    assert all((weight != 0).any() for weight in model.get_weights() if weight.ndim == 4)
+
+
+def test_a_sparsity_out_of_range_is_refused():
+    model = make_model()
     for sparsity in (-0.1, 1):
         with pytest.raises(ValueError, match="sparsity in"):
             seglib.prune_magnitudes(model, sparsity)
 
 
-@pytest.mark.parametrize("kind", [seglib.AdamW, seglib.Muon])
-@pytest.mark.parametrize("options", [{"weight_decay": 0.1}, {"use_ema": True}])
-def test_zeros_stay_through_training(tmp_path, kind, options):
+def test_zeros_stay_through_training(tmp_path):
     pruned = seglib.prune_magnitudes(make_model(), 0.6)
     before = [np.asarray(weight) for weight in pruned.trainable_weights]
-    optimizer = kind(1e-2, keep_zeros=True, **options)
+    optimizer = seglib.Muon(1e-2, keep_zeros=True, weight_decay=0.1, use_ema=True)
     seglib.train(pruned, make_dataset(), run_dir=tmp_path, epochs=2, optimizer=optimizer)
     for old, weight in zip(before, pruned.trainable_weights, strict=True):
         new = np.asarray(weight)

@@ -316,6 +316,11 @@ def test_what_is_given_by_hand_is_not_learned():
     assert len(model.trainable_variables) == count
 
 
+@pytest.fixture(scope="module")
+def models():
+    return {heads: create(filters=(4, 6), heads=heads) for heads in (("segmentation",), HEADS)}
+
+
 @pytest.mark.parametrize(
     ("heads", "task_weights", "message"),
     [
@@ -324,12 +329,12 @@ def test_what_is_given_by_hand_is_not_learned():
         (HEADS, {"boundary": -1}, "numbers ≥ 0, received {'boundary': -1}"),
         (HEADS, {"boundary": float("nan")}, "numbers ≥ 0, received"),
         (HEADS, [1, 1, 1], "expected task_weights to be a dict"),
+        (HEADS, {"boundary": "half"}, "numbers ≥ 0, received"),
     ],
 )
-def test_weights_that_cannot_weigh_are_refused(tmp_path, heads, task_weights, message):
+def test_weights_that_cannot_weigh_are_refused(models, heads, task_weights, message):
     with pytest.raises(ValueError, match=message):
-        seglib.train(create(filters=(4, 6), heads=heads), make_dataset(), run_dir=tmp_path,
-                     task_weights=task_weights, **OPTIONS)  # fmt: skip
+        describe_tasks(models[heads], task_weights)
 
 
 @pytest.mark.long

@@ -95,13 +95,19 @@ def oversample_patches(dataset, *, method="smote", size=None, count=None, neighb
 
     Raises:
         ValueError: a class has too few patches for its neighbours, there is no class that is
-            rarer than another, or `method` or `size` is out of range.
+            rarer than another, `method` or `size` is out of range, or the pairs are
+            over-sampled already.
         ModuleNotFoundError: imbalanced-learn is not installed.
 
     Source: Chawla et al. 2002, "SMOTE: Synthetic Minority Over-sampling Technique"; He et al.
     2008, "ADASYN: Adaptive synthetic sampling approach for imbalanced learning".
     """
     split = dataset.train
+    if isinstance(split, BlendedSplit):
+        raise ValueError(
+            "the training pairs are over-sampled already: give the data set that dataset.prepare "
+            "made"
+        )
     size = _check_size(size, split)
     if method not in METHODS:
         raise ValueError(f"expected method to be one of {', '.join(METHODS)}, received {method!r}")

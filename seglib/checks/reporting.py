@@ -159,12 +159,15 @@ def find_in_pairs(check, severity, looks, meaning, advice, *, root, split=None, 
         half: "image" or "mask", whose names are given.
     """
     names = [name_file(getattr(look, half), root) for look in looks]
-    first = looks[0]
-    split = first.split if split is None else split
-    example = Example(check, first.split, ((first.image, first.mask),), (names[0],), first.encoding)
+    split = looks[0].split if split is None else split
+    examples = [  # both halves are drawn
+        Example(check, look.split, ((look.image, look.mask),), (name,), look.encoding)
+        for look, name in zip(looks, names, strict=True)
+        if not look.unreadable
+    ]
     meaning = count(looks, meaning)
     return Finding(
-        check, severity, split, len(looks), list_names(names), meaning, advice, (example,)
+        check, severity, split, len(looks), list_names(names), meaning, advice, tuple(examples[:1])
     )
 
 

@@ -18,11 +18,13 @@ class ClassTable:
         names: sequence of n str, unique.
         colors: int array `(n, 3)`, RGB in [0, 255], unique.
         ignore_label: int or None. Pixels with this id count nowhere.
-        also_ignored: ints, further rows whose pixels become `ignore_label` when masks are read.
+        also_ignored: ints, further rows whose pixels become `ignore_label`, which is a row then,
+            when masks are read.
 
     Raises:
         ValueError: the table is empty, a name or colour occurs twice, a colour
-            is no RGB triple in [0, 255], or the ignored label is negative.
+            is no RGB triple in [0, 255], or the ignored label is negative, or no row though
+            further ones become it.
 
     Example:
         >>> table = ClassTable(["road", "void"], [(128, 64, 128), (0, 0, 0)],
@@ -52,6 +54,11 @@ class ClassTable:
             raise ValueError(
                 f"expected an ignore label of 0 or more, or None, received {self.ignore_label}: "
                 "255 is the customary one outside a table"
+            )
+        if self.also_ignored and self.ignore_label not in range(len(names)):
+            raise ValueError(
+                f"the rows {tuple(self.also_ignored)} become the ignored one: expected an "
+                f"ignore_label from 0 to {len(names) - 1}, received {self.ignore_label}"
             )
         _check_unique(names, "name")
         _check_unique([tuple(color) for color in colors.tolist()], "colour")

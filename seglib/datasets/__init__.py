@@ -124,9 +124,9 @@ class Dataset:
         return dataclasses.replace(self, **new)
 
     def _find_groups(self, by, pairs, names):
-        if by == "random":
+        if isinstance(by, str) and by == "random":
             return len(pairs)
-        if by == "sequence":
+        if isinstance(by, str) and by == "sequence":
             return sequences.find_groups([image for image, _ in pairs])
         groups = [by(name) for name in names] if callable(by) else by
         if isinstance(groups, str) or len(groups) != len(pairs):

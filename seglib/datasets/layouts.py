@@ -32,7 +32,8 @@ class Layout:
         pairs: dict split -> list of `(image path, mask path)`; the split None where the folder
             has none.
         without_mask, without_image: lists of paths.
-        expected: str, the name of a mask or image that is missing first, and where.
+        expected: `(mask, its folder, image, its folder)`, str, the names of the first that are
+            missing.
         others: list of paths of files that are no pictures.
     """
 
@@ -304,7 +305,11 @@ def _describe_source(path, reading):
     """A pattern that chooses these masks."""
     folders = {mask.path.parent.relative_to(path) for _, mask in reading.pairs}
     folder = pathlib.PurePath(os.path.commonpath(folders)) if folders else pathlib.PurePath()
-    return (folder / f"*{reading.rule.ending}.*").as_posix() if reading.also else folder.as_posix()
+    end = _common_start([folder.as_posix()[::-1] for folder in folders])[::-1]
+    files = f"*{reading.rule.ending}.*"
+    if len(folders) > 1 and folder == pathlib.PurePath() and end:  # such as train/masks, val/masks
+        return f"*{end}/{files if reading.also else '*'}"
+    return (folder / files if reading.also else folder).as_posix()
 
 
 def _split(path, reading, others):

@@ -75,7 +75,7 @@ def _find_map(model, row):
         return model.get_layer(f"x_{row}_1_join").input[0]
     if f"x_{row - 1}_1_up" in names:
         return model.get_layer(f"x_{row - 1}_1_up").input
-    rows = sum(name.endswith("_1_join") for name in names)
+    rows = sum(name.startswith("x_") and name.endswith("_1_join") for name in names)
     if not rows:
         raise ValueError(f"{model.name} has no rows X(i, 0): freeze its whole encoder, upto=None")
     raise ValueError(f"expected a row from 0 to {rows}, received {row}")

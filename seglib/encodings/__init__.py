@@ -89,7 +89,8 @@ def choose_encoding(survey, classes, *, source="the masks"):
 def _agree(survey, classes):
     """Whether the values as ids mean what their colours mean."""
     pairs = survey.palette or {value: (value,) * 3 for value in survey.values}
-    return all(classes.mapping.get(color) == value for value, color in pairs.items())
+    rows = {color: row for row, color in enumerate(classes.mapping)}
+    return all(rows.get(color) == value for value, color in pairs.items())
 
 
 def ignore_customary(survey, classes, encoding):

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 
-from seglib.exports.card import Card, read_card, write_card
+from seglib.exports.card import FILE, Card, write_card
 from seglib.exports.formats import FORMATS, PRECISIONS, check_precision, check_runtime, open_format
 from seglib.exports.predictor import Predictor, load_predictor
 from seglib.fitting import fit_image
@@ -155,12 +155,10 @@ def _replace_folder(folder, new):
 def _clear_folder(path):
     """Return the folder's path, which does not exist or holds an export that may be replaced."""
     folder = pathlib.Path(path)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        try:
-            read_card(folder)
-        except ValueError:
-            raise ValueError(
-                f"{folder} holds something that is no export: choose another folder, it would be "
-                "overwritten"
-            ) from None
+    is_other = folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file()
+    if folder.is_file() or is_other:
+        raise ValueError(
+            f"{folder} holds something that is no export: choose another folder, it would be "
+            "overwritten"
+        )
     return folder

@@ -57,10 +57,10 @@ def read_card(folder):
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         version = values.pop("version")
-        values.pop("seglib", None)
-        classes = values.pop("classes")
-        size = check_image_size(values.pop("image_size"))
         if version <= VERSION:
+            values.pop("seglib", None)
+            classes = values.pop("classes")
+            size = check_image_size(values.pop("image_size"))
             classes = ClassTable(**classes) if classes else None
             return Card(image_size=size, classes=classes, **values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -20,9 +20,10 @@ def read(folder, card, threads):
     import keras
 
     import seglib.models  # noqa: F401, the layers that the file names
+    from seglib.compiling import choose_jit
 
     network = keras.models.load_model(folder / NAME, compile=False)  # safe mode is the default
-    network.compile()
+    network.compile(jit_compile=choose_jit())
     lock = threading.Lock()
 
     def score(batch):

@@ -40,8 +40,8 @@ class Predictor:
             flip, tile: as of `seglib.predict`.
 
         Returns:
-            uint8 array `(height, width)` of ids; for a batch `(n, height, width)`, for a list a
-            list.
+            uint8 array `(height, width)` of ids, uint16 where one is above 255; for a batch
+            `(n, height, width)`, for a list a list.
 
         Raises:
             ValueError: a picture is no uint8 RGB array.

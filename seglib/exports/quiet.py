@@ -3,11 +3,12 @@
 import contextlib
 import importlib.util
 import logging
-import os
 import sys
 import tempfile
 import threading
 import warnings
+
+from seglib.startup import redirect
 
 _lock = threading.RLock()  # what is hidden is the whole process's
 
@@ -32,15 +33,13 @@ def _hide_widgets():
 def quiet():
     """Hide what is printed, by C++ code too; where an exception comes, its last lines are told."""
     with _lock, tempfile.TemporaryFile("w+", errors="replace") as file:
-        saved = [os.dup(number) for number in (1, 2)]
         before = logging.root.manager.disable
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
         try:
-            for number in (1, 2):
-                os.dup2(file.fileno(), number)
             logging.disable(logging.WARNING)
             with (
+                redirect((1, 2), file),
                 warnings.catch_warnings(),
                 contextlib.redirect_stdout(file),
                 contextlib.redirect_stderr(file),
@@ -54,6 +53,3 @@ def quiet():
             raise
         finally:
             logging.disable(before)
-            for number, copy in zip((1, 2), saved, strict=True):
-                os.dup2(copy, number)
-                os.close(copy)

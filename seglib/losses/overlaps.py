@@ -20,7 +20,7 @@ class Tversky(keras.losses.Loss):
         ignore_label: int or None. Pixels with this id do not count.
         alpha, beta: numbers ≥ 0, not both 0. 0.5 and 0.5 are Dice, 1 and 1 the Jaccard index; a
             larger `beta` finds more of a class.
-        gamma: number > 0. Each class's loss is raised to 1 / gamma: above 1, classes that are
+        gamma: number ≥ 0.01. Each class's loss is raised to 1 / gamma: above 1, classes that are
             nearly found keep teaching (focal Tversky).
 
     Source: Salehi et al. 2017, "Tversky loss function for image segmentation using 3D fully

@@ -48,7 +48,7 @@ class CrossEntropyDice(keras.losses.Loss):
 class OneHotLoss(keras.losses.Loss):
     """One of Keras' own losses, which take one-hot truth, on label maps and logits.
 
-    Ignored pixels are zeros in the truth and in the probabilities.
+    Ignored pixels are zeros in the truth and in the probabilities or logits.
 
     Args:
         loss: keras loss on `(batch, height, width, num_classes)`, such as
@@ -67,6 +67,8 @@ class OneHotLoss(keras.losses.Loss):
         if not self.loss.get_config().get("from_logits", False):
             # Not quite 0: Keras' cross-entropies divide by the sum over the classes.
             y_pred = ops.maximum(ops.softmax(y_pred) * valid, 1e-7)
+        else:
+            y_pred = ops.where(valid > 0, y_pred, 0.0)  # a constant teaches nothing
         return self.loss(truth, y_pred)
 
     def get_config(self):

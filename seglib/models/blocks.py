@@ -13,6 +13,12 @@ from seglib.models.heads import TaskLogits
 from seglib.normalization import BatchNormalization
 
 
+def check_dropout(dropout):
+    """Raise ValueError unless it is a share that may be left out."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"expected a dropout in [0, 1), received {dropout}")
+
+
 @keras.saving.register_keras_serializable(package="seglib")
 class ClassLogits(layers.Layer):
     """Scores as float32, cropped to the picture's size; it also keeps whose scores they are.
@@ -53,14 +59,14 @@ class Blocks:
         self.filters = tuple(filters)
         least, most = self.counts
         if not least <= len(self.filters) <= most or min(self.filters) < 1:
-            raise ValueError(f"expected {least} to {most} filter counts, received {filters}")
+            counts = least if least == most else f"{least} to {most}"
+            raise ValueError(f"expected {counts} filter counts, received {filters}")
         if len(input_shape) != 3 or input_shape[2] != 3:
             raise ValueError(f"expected an input shape (height, width, 3), received {input_shape}")
         check_image_size([side or 32 for side in input_shape[:2]])
         if num_classes < 2:
             raise ValueError(f"expected at least 2 classes, received {num_classes}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"expected a dropout in [0, 1), received {dropout}")
+        check_dropout(dropout)
         self.convolutions, self.stride, self.detail = convolutions, stride, detail
         self.attention, self.detail_map = attention, None
         self.input_shape, self.num_classes = tuple(input_shape), num_classes

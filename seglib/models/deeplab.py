@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from seglib.models.blocks import Blocks, ClassLogits, EncoderBlocks
+from seglib.models.blocks import Blocks, ClassLogits, EncoderBlocks, check_dropout
 from seglib.models.enlarging import Enlarge
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # by output stride, of pictures of about 512 pixels
@@ -63,6 +63,7 @@ def create_deeplabv3plus_model(
     rates = RATES[output_stride] if rates is None else tuple(rates)
     if len(rates) != 3 or min(rates) < 1:
         raise ValueError(f"expected 3 rates of at least 1, received {rates}")
+    check_dropout(dropout)
     levels = {8: 4, 16: 5}[output_stride]  # of a plain encoder, from stride 1
     if encoder is None:
         if len(filters) != 5:

@@ -56,7 +56,7 @@ def prune(model, level):
 def copy_weights(source, target):
     """Give `target` the weights of the layers of `source` that have its names and shapes.
 
-    Heads are left alone unless both models know the same classes.
+    Heads are left alone unless both models know the same classes, or none.
 
     Returns:
         list of the names of the layers with weights that were left as they were.
@@ -180,6 +180,12 @@ def _is_slow(layer, policy):
     """In bfloat16 a processor takes 2 to 4 times as long for gradients of depthwise kernels."""
     is_depthwise = isinstance(layer, layers.DepthwiseConv2D) and policy == "mixed_bfloat16"
     return is_depthwise and not getattr(layer, "is_fast", False)
+
+
+def clone_layers(model, change):
+    """Return a network of what `change` makes of each layer, without loss and optimizer."""
+    bare = keras.Model(model.input, model.output, name=model.name)
+    return keras.models.clone_model(bare, clone_function=change)
 
 
 def copy_model(model):

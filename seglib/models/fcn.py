@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from seglib.models.blocks import Blocks, ClassLogits, EncoderBlocks
+from seglib.models.blocks import Blocks, ClassLogits, EncoderBlocks, check_dropout
 from seglib.models.enlarging import Enlarge
 
 STAGES = (2, 2, 3, 3, 3)  # convolutions of VGG-16's stages
@@ -54,6 +54,7 @@ def create_fcn_model(
     """
     if stride not in SKIPS:
         raise ValueError(f"expected a stride of 8, 16 or 32, received {stride}")
+    check_dropout(dropout)
     if encoder is None:
         blocks = VggBlocks(input_shape, num_classes, filters, 0, seed, attention=attention)
     else:

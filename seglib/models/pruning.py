@@ -2,14 +2,12 @@
 
 import collections
 
-import keras
 import numpy as np
 from keras import layers
 from scipy.special import ndtr
 
 from seglib.encoders.padding import PadToMultiple
-from seglib.models.blocks import ClassLogits
-from seglib.models.editing import copy_model, refuse_rounding
+from seglib.models.editing import clone_layers, copy_model, refuse_rounding
 from seglib.models.enlarging import Enlarge
 
 # Each channel of what comes out is made of the same channel of what goes in.
@@ -69,8 +67,7 @@ def prune_channels(model, keep):
             config["trainable"] = True
         return type(layer).from_config(config)
 
-    bare = keras.Model(model.input, model.output, name=model.name)  # without loss and optimizer
-    pruned = keras.models.clone_model(bare, clone_function=shrink)
+    pruned = clone_layers(model, shrink)
     for layer in pruned.layers:
         layer.set_weights(channels.cut_weights(model.get_layer(layer.name), kept))
     return pruned
@@ -100,10 +97,8 @@ def prune_magnitudes(model, sparsity):
         raise ValueError(f"expected a sparsity in [0, 1), received {sparsity}")
     refuse_rounding(model)
     pruned = copy_model(model)
-    scores = {_find_producer(layer.input) for layer in pruned.layers if _is_head(layer)}
     for layer in pruned.layers:
-        is_wide = isinstance(layer, layers.Conv2D | layers.Conv2DTranspose)
-        if is_wide and layer.name not in scores and not _is_depthwise(layer):
+        if isinstance(layer, _CONVOLUTIONS) and not layer.name.endswith("_classes"):
             kernel, *others = layer.get_weights()
             threshold = np.quantile(np.abs(kernel), sparsity)
             layer.set_weights([np.where(np.abs(kernel) < threshold, 0, kernel), *others])
@@ -206,15 +201,6 @@ _CONVOLUTIONS = (layers.Conv2D, layers.Conv2DTranspose)
 
 def _is_depthwise(layer):
     return isinstance(layer, layers.DepthwiseConv2D) and layer.depth_multiplier == 1
-
-
-def _is_head(layer):
-    return isinstance(layer, ClassLogits)
-
-
-def _find_producer(tensors):
-    tensor = tensors[0] if isinstance(tensors, list | tuple) else tensors
-    return tensor._keras_history.operation.name
 
 
 def _list_inputs(layer):

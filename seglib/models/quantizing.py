@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from seglib.models.editing import check_model, rounds
+from seglib.models.editing import check_model, clone_layers, rounds
 
 # Which axes of a kernel are its output channels: these have a scale each.
 CHANNEL_AXES = {
@@ -111,8 +111,7 @@ def drop_int8(model):
 
 
 def _copy(model, change):
-    bare = keras.Model(model.input, model.output, name=model.name)  # without loss and optimizer
-    copy = keras.models.clone_model(bare, clone_function=change)
+    copy = clone_layers(model, change)
     copy.set_weights(model.get_weights())
     return copy
 

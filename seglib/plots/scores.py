@@ -186,7 +186,7 @@ def _mark_best_epoch(figure, table):
     if column is None:
         return
     scores = signs[column] * table[column]
-    best, value = scores.idxmax(), abs(scores.max())
+    best, value = scores.idxmax(), signs[column] * scores.max()
     for ax in figure.axes:
         ax.axvline(best, color="0.4", ls="--", lw=1, zorder=0)
     value = f"{value:.3g}" if "loss" in column else f"{100 * value:.1f} %"

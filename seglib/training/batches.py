@@ -77,8 +77,8 @@ class Batches(keras.utils.PyDataset):
             *pair,
             seed=self.seed,
             epoch=epoch,
-            index=place
-            + 1,  # not the pair's own: one drawn twice is changed twice; 0 drew the order
+            # Not the pair's own: one drawn twice is changed twice. 0 drew the order.
+            index=place + 1,
             augmentation=self.augmentation,
             ignore_label=self.split.classes.ignore_label,
             partners=self.split,

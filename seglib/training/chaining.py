@@ -32,7 +32,8 @@ def find_earlier_run(resume_from, settings, *, allowed=()):
     if resume_from is None:
         return None
     automatic = resume_from == "auto"
-    inputs = os.environ.get(INPUTS_VARIABLE, KAGGLE_INPUTS) if automatic else resume_from
+    attached = os.environ.get(INPUTS_VARIABLE) or KAGGLE_INPUTS  # "" would be the working folder
+    inputs = attached if automatic else resume_from
     found = [(folder, Checkpoints(folder).read()) for folder in _find_runs(pathlib.Path(inputs))]
     found = [(folder, state) for folder, state in found if state.step]
     if automatic:

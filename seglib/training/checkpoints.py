@@ -192,9 +192,16 @@ def read_checkpoint(file):
 
 def write_json(path, content):
     """Write JSON beside the file and rename it, so that it is whole or absent."""
-    temporary = path.with_suffix(".tmp")
-    with explain_full_disk(path.parent, temporary):
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Give a path beside a file to write to, and put what was written in the file's place."""
+    temporary = path.with_suffix(f".tmp{path.suffix}")
+    with explain_full_disk(path.parent, temporary):
+        yield temporary
         os.replace(temporary, path)
 
 

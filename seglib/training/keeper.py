@@ -53,7 +53,10 @@ class Keeper(keras.callbacks.Callback):
         """Train from where the run stands to its end, or until somebody asks to stop."""
         state = self.state
         at_epoch_end = state.step % self.batches.steps_per_epoch == 0
-        is_due = self.plan.ended_by(state) and not state.validated
+        ended = self.plan.ended_by(state)
+        if ended == "plan" and self.plan.steps is None:
+            self.plan.steps = state.step  # as an earlier session had planned
+        is_due = ended and not state.validated
         if state.step and (is_due or (at_epoch_end and not state.recorded)):
             self._end_epoch()  # what an earlier session was stopped before
         if self.plan.ended_by(state) or self.request:
@@ -163,7 +166,7 @@ class Keeper(keras.callbacks.Callback):
         state, steps = self.state, self.batches.steps_per_epoch
         seconds = self.plan.clock.elapsed - self.epoch_start
         trained = state.step - (state.history[-1]["step"] if state.history else 0)
-        images = trained * len(self.batches.split) / steps
+        images = trained * min(self.batches.batch_size, len(self.batches.split))
         return {
             "epoch": -(-state.step // steps),
             "step": state.step,

@@ -12,10 +12,10 @@ import time
 
 import numpy as np
 
-import seglib
 from seglib.caching import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable
 from seglib.models import create_unetpp_model
+from seglib.training import train
 from seglib.training.checkpoints import PATTERN
 
 OPTIONS = {"epochs": 4, "batch_size": 2, "checkpoint_every": 1, "resume_from": None}
@@ -27,7 +27,7 @@ def rehearse_kill(dataset, *, seed=0):
     """Train a miniature twice, once undisturbed, once killed in a process of its own and resumed.
 
     Args:
-        dataset: PreparedDataset, of which a few pairs are taken.
+        dataset: PreparedDataset, of which a few pairs are taken as they are, blended ones too.
         seed: int.
 
     Returns:
@@ -37,8 +37,12 @@ def rehearse_kill(dataset, *, seed=0):
     Raises:
         RuntimeError: the process ended before it could be killed.
     """
-    few = dataclasses.replace(dataset, train=dataset.train[:PAIRS], test=dataset.test[:0],
-                              val=dataset.val[:VALIDATION_PAIRS])  # fmt: skip
+    pairs = [dataset.train[i % len(dataset.train)] for i in range(PAIRS)]
+    images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
+    few = dataclasses.replace(
+        dataset, train=PreparedSplit(images, labels, [], dataset.classes),
+        val=dataset.val[:VALIDATION_PAIRS], test=dataset.test[:0],
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         undisturbed = _train(few, folder / "undisturbed", seed)
@@ -56,12 +60,12 @@ def _train(few, run_dir, seed):
     model = create_unetpp_model(
         (*few.image_size, 3), num_classes=few.classes.num_classes, filters=(4, 8), seed=seed
     )
-    return seglib.train(model, few, run_dir=run_dir, seed=seed, **OPTIONS)
+    return train(model, few, run_dir=run_dir, seed=seed, **OPTIONS)
 
 
 def _kill_in_the_second_epoch(file, run_dir, seed):
     program = "import sys; from seglib.training.rehearsal import train_file as t; t(*sys.argv[1:])"
-    paths = [str(pathlib.Path(seglib.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", program, str(file), str(run_dir), str(seed)],

@@ -2,13 +2,12 @@
 
 import csv
 import datetime
-import os
 import time
 
 import pandas as pd
 
 from seglib import plots
-from seglib.training.checkpoints import explain_full_disk, write_json
+from seglib.training.checkpoints import replacing, write_json
 from seglib.training.devices import describe_versions
 from seglib.training.runs import read_run_file
 from seglib.units import format_duration
@@ -44,7 +43,8 @@ class Story:
         self._write_json("running")
 
     def __exit__(self, kind, error, traceback):
-        status = f"failed: {error}" if error else _describe_end(self.ended_by)
+        reason = str(error) or kind.__name__ if error else None
+        status = f"failed: {reason}" if reason else _describe_end(self.ended_by)
         if self.state.history:
             self._draw_curves()
         self._write_json(status)
@@ -76,21 +76,19 @@ class Story:
         write_json(self.run_dir / "run.json", content)
 
     def _write_history(self):
-        temporary = self.run_dir / "history.tmp"
-        with explain_full_disk(self.run_dir, temporary):
-            with open(temporary, "w", newline="") as stream:
-                writer = csv.DictWriter(stream, self.state.history[0])
-                writer.writeheader()
-                writer.writerows(self.state.history)
-            os.replace(temporary, self.run_dir / "history.csv")
+        with (
+            replacing(self.run_dir / "history.csv") as temporary,
+            open(temporary, "w", newline="") as stream,
+        ):
+            writer = csv.DictWriter(stream, self.state.history[0])
+            writer.writeheader()
+            writer.writerows(self.state.history)
 
     def _draw_curves(self):
         self.drawn = time.monotonic()
-        temporary = self.run_dir / "curves.tmp.png"
         figure = plots.plot_learning_curves(pd.DataFrame(self.state.history))
-        with explain_full_disk(self.run_dir, temporary):
+        with replacing(self.run_dir / "curves.png") as temporary:
             figure.savefig(temporary, dpi=120)
-            os.replace(temporary, self.run_dir / "curves.png")
 
 
 def _describe_end(ended_by):

@@ -64,10 +64,16 @@ def _check_weights(task_weights, tasks):
             'create it with heads=("segmentation", "boundary")'
         )
     expected = f"expected task_weights to be a dict of some of {', '.join(tasks)} and numbers ≥ 0"
-    if not isinstance(task_weights, dict) or set(task_weights) - set(tasks):
+    if (
+        not isinstance(task_weights, dict)
+        or set(task_weights) - set(tasks)
+        or not all(_is_weight(value) for value in task_weights.values())
+    ):
         raise ValueError(f"{expected}, received {task_weights!r}")
-    if not all(np.isfinite(value) and value >= 0 for value in task_weights.values()):
-        raise ValueError(f"{expected}, received {task_weights!r}")
+
+
+def _is_weight(value):
+    return isinstance(value, int | float | np.number) and np.isfinite(value) and value >= 0
 
 
 def _compile(loss):

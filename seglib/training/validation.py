@@ -12,7 +12,7 @@ from seglib.compiling import choose_jit
 from seglib.images import resize_image
 from seglib.masks import resize_labels
 from seglib.models import set_precision
-from seglib.training.checkpoints import explain_full_disk
+from seglib.training.checkpoints import replacing
 from seglib.training.variables import averaged_weights, inner_optimizer
 
 LARGEST_BATCH = 16
@@ -53,12 +53,10 @@ class Snapshot:
     def save(self, file):
         """Write the model, in float32, beside and rename it."""
         set_precision(self.model, "float32")
-        temporary = file.with_suffix(".tmp.keras")
-        with explain_full_disk(file.parent, temporary):
+        with replacing(file) as temporary:
             self.model.save(temporary)
             with open(temporary, "rb+") as stream:
                 os.fsync(stream.fileno())
-            os.replace(temporary, file)
 
 
 def validate(scorer, split, loss, *, batch_size, should_stop=lambda: False):
