@@ -160,15 +160,13 @@ def find_in_pairs(check, severity, looks, meaning, advice, *, root, split=None, 
     """
     names = [name_file(getattr(look, half), root) for look in looks]
     split = looks[0].split if split is None else split
-    examples = [  # both halves are drawn
+    whole = [pair for pair in zip(looks, names, strict=True) if not pair[0].unreadable]
+    examples = tuple(  # both halves are drawn
         Example(check, look.split, ((look.image, look.mask),), (name,), look.encoding)
-        for look, name in zip(looks, names, strict=True)
-        if not look.unreadable
-    ]
-    meaning = count(looks, meaning)
-    return Finding(
-        check, severity, split, len(looks), list_names(names), meaning, advice, tuple(examples[:1])
+        for look, name in whole[:1]
     )
+    meaning = count(looks, meaning)
+    return Finding(check, severity, split, len(looks), list_names(names), meaning, advice, examples)
 
 
 def count(things, text):

@@ -305,10 +305,11 @@ def _describe_source(path, reading):
     """A pattern that chooses these masks."""
     folders = {mask.path.parent.relative_to(path) for _, mask in reading.pairs}
     folder = pathlib.PurePath(os.path.commonpath(folders)) if folders else pathlib.PurePath()
-    end = _common_start([folder.as_posix()[::-1] for folder in folders])[::-1]
     files = f"*{reading.rule.ending}.*"
-    if len(folders) > 1 and folder == pathlib.PurePath() and end:  # such as train/masks, val/masks
-        return f"*{end}/{files if reading.also else '*'}"
+    if len(folders) > 1 and folder == pathlib.PurePath():  # such as train/masks and val/masks
+        end = _common_start([folder.as_posix()[::-1] for folder in folders])[::-1]
+        if end:
+            return f"*{end}/{files if reading.also else '*'}"
     return (folder / files if reading.also else folder).as_posix()
 
 
