@@ -56,7 +56,7 @@ def label_colors(labels, classes):
     check_labels(labels, classes)
     colors = np.zeros((max(classes.num_classes, (classes.ignore_label or 0) + 1), 3), np.uint8)
     colors[: classes.num_classes] = classes.colors
-    return colors[labels]
+    return colors[labels.astype(np.uint8) if labels.dtype == bool else labels]
 
 
 def check_labels(labels, classes, *, source="labels"):

@@ -355,6 +355,8 @@ def test_attention_follows_the_blocks(name, kind, places):
         ("deeplabv3plus", {"output_stride": 32}, "output_stride of 8 or 16, received 32"),
         ("deeplabv3plus", {"rates": (0, 1, 2)}, "3 rates of at least 1"),
         ("deeplabv3plus", {"filters": (4, 4)}, "expected 5 filter counts"),
+        ("deeplabv3plus", {"dropout": 1.0}, r"dropout in \[0, 1\)"),
+        ("fcn", {"dropout": 1.0}, r"dropout in \[0, 1\)"),
         ("fcn", {"stride": 4}, "expected a stride of 8, 16 or 32, received 4"),
         ("fcn", {"filters": (4, 4)}, "expected 5 filter counts"),
         ("segnet", {"num_classes": 1}, "at least 2 classes"),

@@ -403,8 +403,9 @@ def test_groups_may_be_given_by_a_function_or_a_list(drives):
     assert array.train.names == by_letter.train.names
     with pytest.raises(ValueError, match=r'"sequence", a function .*or 24 groups, received'):
         drives.split(by="drive")
-    with pytest.raises(ValueError, match=r"24 groups, received \[1, 2\]"):
-        drives.split(by=[1, 2])
+    for wrong in ([1, 2], None, 3):
+        with pytest.raises(ValueError, match=rf"24 groups, received {re.escape(repr(wrong))}"):
+            drives.split(by=wrong)
 
 
 def test_random_splits_hold_every_class_where_they_can(drives):

@@ -217,6 +217,10 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(model, tmp_path):
         with pytest.raises(ValueError, match="holds something that is no export"):
             seglib.export(model, taken, format="keras")
     assert (tmp_path / "photos/a.png").read_bytes() == b"mine"
+    (tmp_path / "photos/predictor.json").write_text("{}")  # of another program
+    with pytest.raises(ValueError, match=r"is no export \(a.png\)"):
+        seglib.export(model, tmp_path / "photos", format="keras")
+    assert (tmp_path / "photos/a.png").read_bytes() == b"mine"
 
 
 def test_what_a_killed_export_left_is_no_part_of_the_next(model, tmp_path):

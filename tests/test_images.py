@@ -231,6 +231,9 @@ def test_all_ignored_rows_are_read_as_the_first_one(tmp_path):
     assert read_labels(path, table).tolist() == [[0, 1, 1]]
     assert table.scored_ids == (0,)
     assert ClassTable(**table.to_dict()) == table
+    again = ClassTable(list("abc"), table.colors, ignore_label=0, also_ignored=np.array([1, 2]))
+    assert again.also_ignored == (1, 2)
+    assert all(type(row) is int for row in again.also_ignored)  # as JSON wants them
     with pytest.raises(ValueError, match="expected an ignore_label from 0 to 2, received 255"):
         ClassTable(list("abc"), table.colors, ignore_label=255, also_ignored=(2,))
 

@@ -251,13 +251,18 @@ def test_of_several_folders_of_masks_one_is_taken_and_the_others_are_named(tmp_p
     assert not any(labels.any() for split in chosen.splits.values() for _, labels in split)
 
 
-@pytest.mark.parametrize("layout", ["split outside", "split in the names of folders"])
+@pytest.mark.parametrize(
+    "layout",
+    ["split outside", "split in the names of folders", "split outside, in a folder of its own",
+     "split at the end", "annot", "no splits"],
+)  # fmt: skip
 def test_the_folders_that_are_named_can_be_passed_on(tmp_path, layout):
     write_folder(tmp_path, layout, "grey")
     first = seglib.open_dataset(tmp_path)
     masks = [mask for split in first.splits.values() for _, mask in split.pairs]
     for mask in masks:
-        other = mask.parent.parent / mask.parent.name.replace("mask", "label") / mask.name
+        name = re.sub("masks|annotations|annot", "labels", mask.parent.name)
+        other = mask.parent.parent / name / mask.name
         other.parent.mkdir(exist_ok=True)
         Image.new("L", (64, 48)).save(other)
     with pytest.warns(UserWarning, match="also possible are") as told:

@@ -211,6 +211,7 @@ def test_label_colors_by_hand(classes):
 
 def test_an_ignored_label_outside_the_table_is_black():
     classes = ClassTable(["a", "b"], [(1, 2, 3), (4, 5, 6)], ignore_label=255)
+    assert masks.label_colors([[False, True]], classes).tolist() == [classes.colors[:2].tolist()]
     assert masks.label_colors([255, 1], classes).tolist() == [[0, 0, 0], [4, 5, 6]]
 
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from seglib.optimizers import AdamW
+from seglib.optimizers import AdamW, Muon
 
 X, Y = (
     np.random.default_rng(i).normal(size=(16, n)).astype(np.float32) for i, n in ((0, 4), (1, 3))
@@ -41,6 +41,19 @@ def test_weights_are_those_of_keras_adamw(accumulation, steps):
     ]
     for a, b in zip(*weights, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+@pytest.mark.parametrize("create", [AdamW, Muon])
+def test_what_is_excluded_does_not_decay(create):
+    weights = []
+    for decay, excluded in ((0.0, []), (0.5, ["kernel"]), (0.5, [])):
+        optimizer = create(0.01, weight_decay=decay)
+        optimizer.exclude_from_weight_decay(var_names=excluded)
+        weights.append(train_model(optimizer, 1).get_weights())
+    without, spared, decayed = weights
+    for a, b, c in zip(without, spared, decayed, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert (c != a).all() == (c.ndim > 1)
 
 
 def test_constraints_hold():

@@ -1,3 +1,5 @@
+import contextlib
+import gc
 import itertools
 import json
 import os
@@ -127,14 +129,16 @@ def test_a_budget_that_was_used_up_is_not_used_again():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "epochs", "batch_size", "is_advised"),
-    [(100, None, 16, True), (1000, None, 16, False), (100, 3, 16, False), (100, None, 4, False)],
-)
-def test_where_few_steps_fit_smaller_batches_are_advised(seconds, epochs, batch_size, is_advised):
+    ("seconds", "epochs", "batch_size", "advised"),
+    [(100, None, 16, 4), (500, None, 16, 8), (1000, None, 16, None), (100, 3, 16, None),
+     (100, None, 5, 4), (100, None, 4, None)],
+)  # fmt: skip
+def test_where_few_steps_fit_smaller_batches_are_advised(seconds, epochs, batch_size, advised):
     plan = Plan(Watch(), steps_per_epoch=10, epochs=epochs, budget=seconds)
     plan.durations.append(1.0)
     plan.revise(0)
-    assert (advise(plan, batch_size) is not None) == is_advised
+    advice = advise(plan, batch_size)
+    assert advice is None if advised is None else f"batch_size={advised} makes" in advice
 
 
 def count_readings(monkeypatch):
@@ -175,7 +179,29 @@ def test_a_run_ends_with_its_time(tmp_path, capsys, monkeypatch):
     assert sessions[1]["seconds_before"] == pytest.approx(session["elapsed_seconds"], abs=3)
 
 
-def test_a_run_stopped_in_its_last_validation_is_validated_when_it_goes_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ends", [True, False])
+def test_garbage_is_not_collected_until_time_is_up(tmp_path, monkeypatch, ends):
+    """What was compiled is looked through no more, as freeing some of it can take long."""
+    count_readings(monkeypatch)
+    frozen, keep = [], training.keeper.Keeper.keep
+
+    def note(keeper):
+        frozen.append(gc.get_freeze_count())
+        keep(keeper)
+        if not ends and frozen[-1]:
+            raise OSError("disk full")
+
+    monkeypatch.setattr(training.keeper.Keeper, "keep", note)
+    with contextlib.nullcontext() if ends else pytest.raises(OSError, match="disk full"):
+        train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="8s")
+    assert frozen[-1] > 10_000
+    assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.parametrize("epochs", [None, 1000])
+def test_a_run_stopped_in_its_last_validation_is_validated_when_it_goes_on(
+    tmp_path, monkeypatch, epochs
+):
     """Though there is time left by then, which was set aside for that."""
     count_readings(monkeypatch)
     validate = training.keeper.Keeper._validate
@@ -185,7 +211,7 @@ def test_a_run_stopped_in_its_last_validation_is_validated_when_it_goes_on(tmp_p
             os.kill(os.getpid(), signal.SIGINT)
         return validate(keeper)
 
-    options = {"run_dir": tmp_path, "validate_every": 4, "time_budget": "6s"}
+    options = {"run_dir": tmp_path, "validate_every": 4, "time_budget": "6s", "epochs": epochs}
     with monkeypatch.context() as patch:
         patch.setattr(training.keeper.Keeper, "_validate", stop_at_the_end)
         stopped = train(make_model(), make_dataset(), **options)
@@ -196,3 +222,27 @@ def test_a_run_stopped_in_its_last_validation_is_validated_when_it_goes_on(tmp_p
     assert run.finished
     assert run.history["step"].iloc[-1] == step
     assert run.history["mean_iou"].notna().iloc[-1]
+    assert train(make_model(), make_dataset(), **options).history.equals(run.history)
+
+
+@pytest.mark.parametrize("epochs", [None, 1000])
+def test_a_resumed_run_keeps_to_its_plan_until_it_knows_its_speed(tmp_path, monkeypatch, epochs):
+    """The learning rate goes on where it was, and not as if the run had just begun."""
+    count_readings(monkeypatch)
+    planned, begin = [], training.keeper.Keeper.on_train_batch_begin
+
+    def note(keeper, batch, logs=None):
+        planned.append(int(keeper.planned_steps))
+        if len(planned) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        begin(keeper, batch, logs)
+
+    monkeypatch.setattr(training.keeper.Keeper, "on_train_batch_begin", note)
+    options = {"run_dir": tmp_path, "time_budget": "14s", "epochs": epochs}
+    stopped = train(make_model(), make_dataset(), **options)
+    assert stopped.ended_by == "Ctrl-C"
+    first = len(planned)
+    assert train(make_model(), make_dataset(), **options).finished
+    assert 20 < planned[first - 1] < 1000
+    assert planned[first : first + 2] == [planned[first - 1]] * 2
+    assert planned[-1] < planned[first]  # and from then on as the clock says

@@ -57,13 +57,18 @@ def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path):
 
 
 def test_the_rehearsal_kills_a_process_and_resumes():
-    """With few pairs, too, and with pairs that are blended of others."""
+    """With few pairs, too; of pairs that are blended of others, what they are made of."""
     few = oversample_patches(make_dataset(train=2), size=8, count=60, neighbors=2)
     undisturbed, resumed = seglib.rehearse_kill(dataclasses.replace(few, fit="letterbox"))
     assert without_timings(undisturbed.history).equals(without_timings(resumed.history))
     assert_same_weights(undisturbed.model, resumed.model)
     assert len(resumed.history) == 4
     assert seglib.model_fit(resumed.model) == "letterbox"
+
+
+def test_a_rehearsal_without_pairs_is_refused():
+    with pytest.raises(ValueError, match="the training split is empty"):
+        seglib.rehearse_kill(make_dataset(train=0))
 
 
 def test_a_rehearsal_that_cannot_be_killed_says_what_happened(tmp_path):
@@ -226,6 +231,10 @@ def test_patience_ends_a_run_and_is_kept_over_an_interruption(tmp_path, monkeypa
         ({"class_weights": [1, 2, 0]}, r"class_weights: None before, \[1, 2, 0\] now"),
         ({"batch_size": 3}, r'batch_size: 4 before, 3 now.*allow_changes=\("batch_size",\)'),
         ({"batch_size": 3, "seed": 1}, r'allow_changes=\("\w+", "\w+",\)'),
+        (
+            {"batch_size": 3, "seed": 1, "allow_changes": ("seed",)},
+            r'allow_changes=\("seed", "batch_size",\)',
+        ),
         ({"loss": seglib.Dice(2)}, r"loss: None before, \{'class': 'Dice'"),
     ],
 )

@@ -27,6 +27,7 @@ from seglib.training import (
     load_model,
     train,
 )
+from seglib.training.devices import explain_full_memory
 from seglib.training.schedules import plan_learning_rate
 from seglib.training.variables import inner_optimizer
 
@@ -101,6 +102,37 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(finishe
 class _NoNumber(keras.losses.Loss):
     def call(self, y_true, y_pred):
         return keras.ops.sum(y_pred) * float("nan")
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation", "advice"), [
+    (5, 2, r"step of 5 pairs.*batch_size=3 .*gradient_accumulation=4"),
+    (1, 1, "prepare smaller images"),
+])  # fmt: skip
+def test_a_step_that_does_not_fit_into_memory_says_what_to_do(
+    tmp_path, batch_size, accumulation, advice
+):
+    with pytest.raises(MemoryError, match=advice) as caught:
+        train(make_model(), make_dataset(), run_dir=tmp_path / "run", epochs=1, loss=_TooLarge(),
+              batch_size=batch_size, gradient_accumulation=accumulation)  # fmt: skip
+    assert caught.value.__cause__ is not None  # the backend's own
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"].startswith("failed: a tr")
+
+
+class _TooLarge(keras.losses.Loss):
+    """More bytes than a processor can address."""
+
+    def call(self, y_true, y_pred):
+        return keras.ops.sum(keras.ops.broadcast_to(keras.ops.mean(y_pred), (10**8, 10**8)))
+
+
+@pytest.mark.parametrize(("text", "error"), [
+    ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes", MemoryError),  # JAX
+    ("CUDA out of memory. Tried to allocate 20.00 MiB", MemoryError),  # PyTorch
+    ("no ROOM for 4 pairs", RuntimeError),
+])  # fmt: skip
+def test_other_errors_than_full_memory_stay_as_they_are(text, error):
+    with pytest.raises(error, match="4 pairs"), explain_full_memory(4, 1):
+        raise RuntimeError(text)
 
 
 def test_without_validation_data_the_last_epoch_is_best(tmp_path, monkeypatch):

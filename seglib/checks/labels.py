@@ -223,5 +223,5 @@ def _check_balance(pixels, classes):
             where=rarest,
             meaning=f"{commonest} has {ratio:,.0f} times as many pixels as {rarest}, the rarest "
             "class.",
-            advice="Weigh the classes: see class_weights.",
+            advice="The default loss hears rare classes; notebook 5 shows what more there is.",
         )

@@ -55,9 +55,10 @@ class ClassTable:
                 f"expected an ignore label of 0 or more, or None, received {self.ignore_label}: "
                 "255 is the customary one outside a table"
             )
-        if self.also_ignored and self.ignore_label not in range(len(names)):
+        also_ignored = tuple(map(int, self.also_ignored))
+        if also_ignored and self.ignore_label not in range(len(names)):
             raise ValueError(
-                f"the rows {tuple(self.also_ignored)} become the ignored one: expected an "
+                f"the rows {also_ignored} become the ignored one: expected an "
                 f"ignore_label from 0 to {len(names) - 1}, received {self.ignore_label}"
             )
         _check_unique(names, "name")
@@ -66,7 +67,7 @@ class ClassTable:
         colors.setflags(write=False)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "colors", colors)
-        object.__setattr__(self, "also_ignored", tuple(self.also_ignored))
+        object.__setattr__(self, "also_ignored", also_ignored)
 
     @property
     def num_classes(self):

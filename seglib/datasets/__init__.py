@@ -129,7 +129,8 @@ class Dataset:
         if isinstance(by, str) and by == "sequence":
             return sequences.find_groups([image for image, _ in pairs])
         groups = [by(name) for name in names] if callable(by) else by
-        if isinstance(groups, str) or len(groups) != len(pairs):
+        is_series = hasattr(groups, "__len__") and not isinstance(groups, str)
+        if not is_series or len(groups) != len(pairs):
             raise ValueError(
                 'expected by to be "random", "sequence", a function from a name to its group, or '
                 f"{len(pairs)} groups, received {by!r}"

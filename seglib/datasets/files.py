@@ -82,7 +82,7 @@ def find_pictures(path, *, images=None, masks=None):
     images, masks = (_clean(path, pattern) for pattern in (images, masks))
     for name, pattern in (("images", images), ("masks", masks)):
         relative = (normalize(file.relative_to(path).as_posix()) for file in files)
-        if pattern is not None and not any(_matches(file, pattern) for file in relative):
+        if pattern is not None and not any(matches(file, pattern) for file in relative):
             raise DatasetError(
                 f"{name}={pattern!r} matches no picture in {path}: expected a folder below it, or "
                 'a pattern such as "gtFine/**/*_labelIds.png"'
@@ -135,7 +135,7 @@ def _cut(word):
 def _find_role(relative, images, masks):
     """What a picture was said to be, or None."""
     for role, pattern in (("mask", masks), ("image", images)):
-        if pattern is not None and _matches(relative, pattern):
+        if pattern is not None and matches(relative, pattern):
             return role
     return None
 
@@ -149,7 +149,8 @@ def _clean(path, pattern):
     return normalize(pathlib.PurePath(pattern).as_posix())
 
 
-def _matches(relative, pattern):
+def matches(relative, pattern):
+    """Whether a path, relative to the data set's folder, is chosen by a folder or a pattern."""
     return relative.startswith(f"{pattern}/") or fnmatch.fnmatchcase(
         relative, pattern.replace("**/", "*")
     )

@@ -8,7 +8,7 @@ import pathlib
 import re
 import warnings
 
-from seglib.datasets.files import SPLIT_NAMES, find_pictures
+from seglib.datasets.files import SPLIT_NAMES, find_pictures, matches, normalize
 from seglib.datasets.lists import read_lists
 from seglib.images import SUFFIXES, DatasetError
 
@@ -32,8 +32,8 @@ class Layout:
         pairs: dict split -> list of `(image path, mask path)`; the split None where the folder
             has none.
         without_mask, without_image: lists of paths.
-        expected: `(mask, its folder, image, its folder)`, str, the names of the first that are
-            missing.
+        expected: `(mask, its folder, image, its folder)` of the first that are missing: names as
+            str, folders as paths.
         others: list of paths of files that are no pictures.
     """
 
@@ -235,12 +235,19 @@ def _list_affixes(photographs, masks):
 
 def _common_affixes(pictures):
     """What all names begin and end with, up to a separator."""
-    stems = [picture.stem for picture in pictures]
-    prefix = _common_start(stems)
-    prefix = prefix[: max(prefix.rfind(separator) for separator in SEPARATORS) + 1]
-    ending = _common_start([stem[len(prefix) :][::-1] for stem in stems])[::-1]
-    starts = [i for i in map(ending.find, SEPARATORS) if i >= 0]
-    return prefix, ending[min(starts) :] if starts else ""
+    return _common_ends([picture.stem for picture in pictures], SEPARATORS)
+
+
+def _common_ends(texts, separators):
+    """What all texts begin and end with, up to a separator if there are any."""
+    start = _common_start(texts)
+    if separators:
+        start = start[: max(start.rfind(separator) for separator in separators) + 1]
+    end = _common_start([text[len(start) :][::-1] for text in texts])[::-1]
+    if separators:
+        places = [i for i in map(end.find, separators) if i >= 0]
+        end = end[min(places) :] if places else ""
+    return start, end
 
 
 def _common_start(texts):
@@ -290,27 +297,44 @@ def _is_of_another_kind(mask, rule, stems):
 
 def _tell_of_other_readings(path, best, found):
     others = [reading for reading in found if reading is not best]
-    names = [f"masks={_describe_source(path, other)!r}" for other in others]
-    names += [f"masks={'*' + ending + '.*'!r}" for ending in best.also]
-    if names:
+    patterns = [_describe_source(path, reading, found) for reading in (best, *others)]
+    patterns += ["*" + ending + ".*" for ending in best.also]
+    if len(patterns) > 1:
+        taken, *names = (
+            f"masks={pattern!r}" if pattern else "others that no one pattern tells apart"
+            for pattern in patterns
+        )
         warnings.warn(
-            f"{path}: masks are taken from {_describe_source(path, best)}; also possible are "
-            f"{', '.join(names[:OTHERS_SHOWN])}, passed to open_dataset; or pass "
-            f"masks={_describe_source(path, best)!r} to confirm the choice",
+            f"{path}: masks are taken from {patterns[0] or best.pairs[0][1].path.parent}; also "
+            f"possible are {', '.join(names[:OTHERS_SHOWN])}, passed to open_dataset"
+            + f"; or pass {taken} to confirm the choice"
+            * bool(patterns[0]),
             stacklevel=4,
         )
 
 
-def _describe_source(path, reading):
-    """A pattern that chooses these masks."""
-    folders = {mask.path.parent.relative_to(path) for _, mask in reading.pairs}
-    folder = pathlib.PurePath(os.path.commonpath(folders)) if folders else pathlib.PurePath()
-    files = f"*{reading.rule.ending}.*"
-    if len(folders) > 1 and folder == pathlib.PurePath():  # such as train/masks and val/masks
-        end = _common_start([folder.as_posix()[::-1] for folder in folders])[::-1]
-        if end:
-            return f"*{end}/{files if reading.also else '*'}"
-    return (folder / files if reading.also else folder).as_posix()
+def _describe_source(path, reading, found):
+    """A pattern that chooses these masks and no other picture; None where there is none."""
+
+    def name(picture):
+        return normalize(picture.path.relative_to(path).as_posix())
+
+    masks = {name(mask) for _, mask in reading.pairs}
+    others = {name(picture) for other in found for pair in other.pairs for picture in pair} - masks
+    folders = sorted({pathlib.PurePosixPath(mask).parent.as_posix() for mask in masks})
+    files = f"*{reading.rule.ending}.*" if reading.also else "*"
+    shared = os.path.commonpath(folders)
+    patterns = [] if reading.also or shared in ("", ".") else [shared]
+    patterns.append(pathlib.PurePosixPath(shared, files).as_posix())
+    for separators in ("/" + SEPARATORS, None):  # whole words first
+        start, end = _common_ends(folders, separators)
+        patterns.append(f"{start}*{end}/{files}")
+    for pattern in patterns:
+        if all(matches(name, pattern) for name in masks) and not any(
+            matches(name, pattern) for name in others
+        ):
+            return pattern
+    return None
 
 
 def _split(path, reading, others):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -16,6 +17,7 @@ from seglib.labelling import check_picture
 __all__ = ["Predictor", "export", "list_formats", "load_predictor"]
 
 CALIBRATION = 200  # pictures: more take longer and change nothing
+WRITTEN = rf"{re.escape(FILE)}|model\..*|saved_model|\..*"  # what is in an export, and hidden files
 
 
 def export(model, path, *, format, precision="float32", calibration=None):
@@ -155,10 +157,12 @@ def _replace_folder(folder, new):
 def _clear_folder(path):
     """Return the folder's path, which does not exist or holds an export that may be replaced."""
     folder = pathlib.Path(path)
-    is_other = folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file()
-    if folder.is_file() or is_other:
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    others = {name for name in names if not re.fullmatch(WRITTEN, name)}
+    if folder.is_file() or others or (names and FILE not in names):
         raise ValueError(
-            f"{folder} holds something that is no export: choose another folder, it would be "
-            "overwritten"
+            f"{folder} holds something that is no export"
+            + f" ({', '.join(sorted(others)[:3])})" * bool(others)
+            + ": choose another folder, it would be overwritten"
         )
     return folder

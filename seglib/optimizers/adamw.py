@@ -138,7 +138,8 @@ class AdamW(keras.optimizers.Optimizer):
         in_encoder = any(part.startswith("encoder_") for part in variable.path.split("/"))
         is_kernel = len(variable.shape) > 1
         share = self.encoder_rate if in_encoder else 1.0
-        return share, self.weight_decay * is_kernel, self.keep_zeros and is_kernel
+        decays = is_kernel and self._use_weight_decay(variable)
+        return share, self.weight_decay * decays, self.keep_zeros and is_kernel
 
     def _create_group(self, variables, indices, share, decay, keeps_zeros, *kind):
         """The vectors and the rule of variables that are treated alike."""

@@ -20,7 +20,7 @@ from seglib.training.checkpoints import Checkpoints
 from seglib.training.interrupts import note_interrupts
 from seglib.training.keeper import Keeper
 from seglib.training.locking import lock_run, noted_seconds
-from seglib.training.planning import Clock, Plan
+from seglib.training.planning import Clock, Plan, keep_garbage
 from seglib.training.precision import choose_precision, compute_in
 from seglib.training.runs import TIMINGS, Run, list_runs, load_model
 from seglib.training.schedules import Cosine, Trapezoid, plan_learning_rate
@@ -150,6 +150,7 @@ def train(
         ValueError: the settings do not fit the data, or those that the run began with.
         BlockingIOError: another process trains this run.
         FloatingPointError: the loss is not finite. The last good checkpoint is kept.
+        MemoryError: a step does not fit into the memory of the device.
         OSError: `run_dir` cannot be written, or is full. The last good checkpoint is kept.
     """
     clock = Clock()
@@ -176,7 +177,7 @@ def train(
         **own, **tasks,
     )  # fmt: skip
     run_dir = make_folder(run_dir, "the run")
-    with lock_run(run_dir) as lock, note_interrupts() as request:
+    with lock_run(run_dir) as lock, note_interrupts() as request, keep_garbage():
         checkpoints = Checkpoints(run_dir, keep=keep_checkpoints, size_limit=size_limit)
         state = _take_up(checkpoints, clock, settings, resume_from, allow_changes)
         batches = Batches(dataset.train, batch_size=batch_size, seed=seed, augment=augmentation,
@@ -332,7 +333,8 @@ def _take_up(checkpoints, clock, settings, resume_from, allowed):
 def _check_same_run(run_dir, state, settings, allowed):
     differences = find_differences(state.settings, settings, allowed=allowed)
     if differences:
-        names = dict.fromkeys(line.split(":")[0].split(".")[0] for line in differences)
+        names = [line.split(":")[0].split(".")[0] for line in differences]
+        names = dict.fromkeys([*allowed, *names])
         names = ", ".join(f'"{name}"' for name in names)
         raise ValueError(
             f"{run_dir} holds a run with other settings ({'; '.join(differences)}): choose "

@@ -2,9 +2,13 @@
 
 import contextlib
 import platform
+import re
 import sys
 
 import keras
+
+# How TensorFlow, JAX and PyTorch say that memory is full, each with an error of its own.
+FULL = re.compile(r"ResourceExhausted|RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)
 
 
 def describe_versions():
@@ -47,6 +51,37 @@ def peak_memory():
         return float("nan")
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextlib.contextmanager
+def explain_full_memory(batch_size, accumulated):
+    """Say what to do where a training step does not fit into the memory.
+
+    Args:
+        batch_size: int, pairs a step.
+        accumulated: int, steps an update.
+
+    Raises:
+        MemoryError: in place of the backend's own error.
+    """
+    try:
+        yield
+    except (FloatingPointError, OSError):  # tell of paths, which may be called anything
+        raise
+    except Exception as error:
+        if not FULL.search(f"{type(error).__name__} {error}"):
+            raise
+        advice = "prepare smaller images, or give the model fewer filters"
+        if batch_size > 1:
+            half = -(-batch_size // 2)
+            advice = (
+                f"batch_size={half} takes about half of it; with gradient_accumulation="
+                f"{2 * accumulated}, of the optimizer if one is given, updates are about the same"
+            )
+        raise MemoryError(
+            f"a training step of {batch_size} pairs does not fit into the memory of "
+            f"{_describe_device()}: {advice}"
+        ) from error
 
 
 def _describe_device():

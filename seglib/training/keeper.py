@@ -1,12 +1,13 @@
 """What happens between the steps: progress, validation, checkpoints, the plan, the end."""
 
+import gc
 import time
 
 import keras
 import numpy as np
 
 from seglib.progress import show_progress
-from seglib.training.devices import peak_memory
+from seglib.training.devices import explain_full_memory, peak_memory
 from seglib.training.planning import advise
 from seglib.training.validation import LARGEST_BATCH, predict_batch
 from seglib.training.variables import (
@@ -54,7 +55,7 @@ class Keeper(keras.callbacks.Callback):
         state = self.state
         at_epoch_end = state.step % self.batches.steps_per_epoch == 0
         ended = self.plan.ended_by(state)
-        if ended == "plan" and self.plan.steps is None:
+        if ended == "plan":
             self.plan.steps = state.step  # as an earlier session had planned
         is_due = ended and not state.validated
         if state.step and (is_due or (at_epoch_end and not state.recorded)):
@@ -65,8 +66,10 @@ class Keeper(keras.callbacks.Callback):
         self._plan_learning_rate()
         self.loss_so_far = [np.array(variable) for variable in loss_metric(self.model).variables]
         self.bar = show_progress(total=self.plan.steps, initial=state.step, unit="step", delay=0)
+        accumulated = inner_optimizer(self.model).gradient_accumulation_steps or 1
         try:
-            self.model.fit(self.batches, shuffle=False, verbose=0, callbacks=[self])
+            with explain_full_memory(self.batches.batch_size, accumulated):
+                self.model.fit(self.batches, shuffle=False, verbose=0, callbacks=[self])
         finally:
             self.bar.close()
         if self.plan.ended_by(state) == "plan" and state.planned_steps != state.step:
@@ -207,6 +210,8 @@ class Keeper(keras.callbacks.Callback):
         if self.plan.break_seconds is None and len(self.split):
             self.plan.break_seconds = self._rehearse_validation()
         is_first = self.plan.revised < 0
+        if is_first:
+            gc.freeze()  # all is compiled by now; see `keep_garbage`
         self.plan.revise(self.state.step)
         if is_first and (advice := advise(self.plan, self.batches.batch_size)):
             print(advice)
@@ -223,6 +228,9 @@ class Keeper(keras.callbacks.Callback):
 
     def _plan_learning_rate(self):
         """Tell the learning rate how many steps there will be, where that has changed."""
+        is_unmeasured = self.plan.budget is not None and self.plan.revised < 0
+        if is_unmeasured and self.state.planned_steps > self.state.step:
+            return  # until the speed is known, as an earlier session had planned
         steps = self.plan.steps or 10 * self.batches.steps_per_epoch
         if steps == self.state.planned_steps:
             return

@@ -1,6 +1,8 @@
 """How many steps fit into the time that there is."""
 
 import collections
+import contextlib
+import gc
 import time
 
 import numpy as np
@@ -10,9 +12,9 @@ COMPILING = 20, 5.0  # times the usual step and seconds: so long takes none but 
 REVISE = 0.005  # share of the budget after which the plan is looked at again
 CLOSING = 4.0  # seconds for tables, curves and loading the best model, on a slow machine
 
-# CamVid, five minutes, a processor without bfloat16: 177 steps of 16 pairs reach 44 % mean IoU,
-# 638 steps of 4 reach 59 (`benchmarks/RESULTS.md`).
-FEW_STEPS, SMALL_BATCH = 400, 4
+# CamVid, a processor without bfloat16: 177 steps of 16 pairs reach 44 % mean IoU, 490 of 4 reach
+# 56; 570 of 16 reach 62 %, 1200 of 8 64 (`benchmarks/RESULTS.md`).
+FEW_STEPS, SMALL_BATCH = 700, 4
 
 
 class Clock:
@@ -133,14 +135,30 @@ class Plan:
         return to_epoch_end + int(whole) * self.steps_per_epoch + within
 
 
+@contextlib.contextmanager
+def keep_garbage():
+    """Leave to the end what `gc.freeze()` sets aside within.
+
+    TensorFlow now and then takes 20 to 45 s to free a function that is not needed any more. Once
+    the speed is known, a collection would come when no step is left to be taken off for it.
+    """
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def advise(plan, batch_size):
     """Return what to do where time allows few steps; None where nothing is to be said."""
     is_short = plan.steps < min(FEW_STEPS, plan.limit or FEW_STEPS)
     if not is_short or batch_size <= SMALL_BATCH:
         return None
+    size, steps = batch_size, plan.steps
+    while size > SMALL_BATCH and steps < FEW_STEPS:
+        size, steps = max(SMALL_BATCH, size // 2), 2 * steps
     return (
         f"{plan.steps} steps of {batch_size} pairs fit into the time: with so few, "
-        f"batch_size={SMALL_BATCH} makes more of them and learns more"
+        f"batch_size={size} makes more of them and learns more"
     )
 
 

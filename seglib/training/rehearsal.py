@@ -27,7 +27,8 @@ def rehearse_kill(dataset, *, seed=0):
     """Train a miniature twice, once undisturbed, once killed in a process of its own and resumed.
 
     Args:
-        dataset: PreparedDataset, of which a few pairs are taken as they are, blended ones too.
+        dataset: PreparedDataset, of which a few pairs are taken as they are; of blended ones the
+            pictures that they are made of.
         seed: int.
 
     Returns:
@@ -36,7 +37,10 @@ def rehearse_kill(dataset, *, seed=0):
 
     Raises:
         RuntimeError: the process ended before it could be killed.
+        ValueError: the training split is empty.
     """
+    if not len(dataset.train):
+        raise ValueError("the training split is empty: expected at least one pair")
     pairs = [dataset.train[i % len(dataset.train)] for i in range(PAIRS)]
     images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
     few = dataclasses.replace(
