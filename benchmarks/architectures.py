@@ -5,7 +5,7 @@
 
 The five networks are plain: at 128×128 from random weights, in their papers' form, each narrowed
 to 2.2 to 2.3 million parameters, so that none wins by its size, and to channels in sixteens:
-with 17 channels for 16, U-Net made half as many steps. U-Net++ and U-Net keep the doubling of
+with 17 channels for 16, U-Net made a quarter of the steps. U-Net++ and U-Net keep the doubling of
 channels from level to level, or nearly, FCN and SegNet VGG-16's (the last two stages alike), FCN a
 narrower classifier. DeepLabV3+ has rates that reach as far in a map of 8×8 places as the paper's in
 one of 32×32. U-Net++ has one head, as in the presets.
@@ -18,7 +18,8 @@ to that of the preset `scratch`, which works at half the resolution: `se`, `cbam
 A run has a process of its own, and its budget counts from the start of that process, as in
 `camvid.py`: who is slow learns from fewer pairs. `ms` is the median of an image at 128×128 by
 `predict_on_batch`. A row a run is appended to `benchmarks/results/architectures.csv`; runs that
-are there are skipped, so that the campaign may be stopped and carried on.
+are there are skipped, so that the campaign may be stopped and carried on. Those with `adamw` are
+of an earlier recipe of `scratch`, and do not count.
 """
 
 import argparse

@@ -103,7 +103,7 @@ def create_dataset(split):
 
 
 def create_step(split):
-    """A training step of notebook 03's model on one batch."""
+    """A training step of a small U-Net++ on one batch."""
     model = seglib.create_unetpp_model(
         (*SIZE, 3), num_classes=CLASSES, filters=(8, 16, 32, 64, 128)
     )
