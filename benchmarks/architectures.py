@@ -18,8 +18,8 @@ to that of the preset `scratch`, which works at half the resolution: `se`, `cbam
 A run has a process of its own, and its budget counts from the start of that process, as in
 `camvid.py`: who is slow learns from fewer pairs. `ms` is the median of an image at 128×128 by
 `predict_on_batch`. A row a run is appended to `benchmarks/results/architectures.csv`; runs that
-are there are skipped, so that the campaign may be stopped and carried on. Those with `adamw` are
-of an earlier recipe of `scratch`, and do not count.
+are there are skipped, so that the campaign may be stopped and carried on. Those with `adamw`, which
+notebook 6 shows, are of an earlier recipe of `scratch`: all are run anew.
 """
 
 import argparse

@@ -30,6 +30,7 @@ LAYOUTS = {
     "split outside": ("{split}/images/{name}.jpg", "{split}/masks/{name}"),
     "split outside, in a folder of its own": ("town/{split}/images/{name}.jpg",
                                               "town/{split}/masks/{name}"),
+    "brackets": ("{split}/images [v1]/{name}.png", "{split}/masks [v1]/{name}"),
     "split at the end": ("images_{split}/{name}.png", "masks_{split}/{name}"),
     "split in the names of folders": ("{split}_images/{name}.png", "{split}_masks/{name}_mask"),
     "annot": ("{split}/{name}.png", "{split}annot/{name}"),

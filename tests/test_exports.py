@@ -220,6 +220,9 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(model, tmp_path):
     (tmp_path / "photos/predictor.json").write_text("{}")  # of another program
     with pytest.raises(ValueError, match=r"is no export \(a.png\)"):
         seglib.export(model, tmp_path / "photos", format="keras")
+    (path / ".git").mkdir()
+    with pytest.raises(ValueError, match=r"is no export \(.git\)"):
+        seglib.export(model, path, format="keras")
     assert (tmp_path / "photos/a.png").read_bytes() == b"mine"
 
 

@@ -254,7 +254,7 @@ def test_of_several_folders_of_masks_one_is_taken_and_the_others_are_named(tmp_p
 @pytest.mark.parametrize(
     "layout",
     ["split outside", "split in the names of folders", "split outside, in a folder of its own",
-     "split at the end", "annot", "no splits"],
+     "split at the end", "annot", "no splits", "brackets"],
 )  # fmt: skip
 def test_the_folders_that_are_named_can_be_passed_on(tmp_path, layout):
     write_folder(tmp_path, layout, "grey")
@@ -273,6 +273,16 @@ def test_the_folders_that_are_named_can_be_passed_on(tmp_path, layout):
     named = {mask for dataset in found for split in dataset.splits.values()
              for _, mask in split.pairs}  # fmt: skip
     assert len(named) == 2 * len(masks) == 16
+
+
+def test_a_choice_that_no_pattern_confirms_is_not_offered(tmp_path):
+    """Masks without an ending beside others that have one: no pattern takes the first alone."""
+    write_folder(tmp_path, "split inside", "grey")
+    for mask in sorted((tmp_path / "masks").glob("*/*.png")):
+        Image.new("L", (64, 48)).save(mask.with_name(f"{mask.stem}_color.png"))
+    with pytest.warns(UserWarning, match="also possible are") as told:
+        seglib.open_dataset(tmp_path)
+    assert re.findall(r"masks='([^']+)'", str(told[0].message)) == ["*_color.*"]
 
 
 def test_folders_of_any_name_can_be_named(tmp_path):

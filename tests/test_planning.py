@@ -229,20 +229,50 @@ def test_a_run_stopped_in_its_last_validation_is_validated_when_it_goes_on(
 def test_a_resumed_run_keeps_to_its_plan_until_it_knows_its_speed(tmp_path, monkeypatch, epochs):
     """The learning rate goes on where it was, and not as if the run had just begun."""
     count_readings(monkeypatch)
+    planned = note_plans(monkeypatch, stops=(20, 21))  # the second one at once after a resume
+    options = {"run_dir": tmp_path, "time_budget": "14s", "epochs": epochs}
+    for _ in range(2):
+        assert train(make_model(), make_dataset(), **options).ended_by == "Ctrl-C"
+    assert train(make_model(), make_dataset(), **options).finished
+    assert 20 < planned[19] < 1000
+    assert planned[20:23] == [planned[19]] * 3
+    assert planned[-1] < planned[20]  # and from then on as the clock says
+
+
+def test_a_budget_for_all_epochs_lays_the_learning_rate_over_them(tmp_path, monkeypatch):
+    """Whenever the sessions before were stopped."""
+    count_readings(monkeypatch)
+    planned = note_plans(monkeypatch, stops=(20, 21, 25))
+    for budget in ("14s", "100h", "100h"):
+        train(make_model(), make_dataset(), run_dir=tmp_path, time_budget=budget, epochs=1000)
+    assert planned[19] < planned[-1] == 3000
+
+
+def test_more_epochs_lay_the_learning_rate_anew_though_a_validation_was_interrupted(
+    tmp_path, monkeypatch
+):
+    validate = training.keeper.Keeper._validate
+
+    def stop(keeper):
+        os.kill(os.getpid(), signal.SIGINT)
+        return validate(keeper)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.keeper.Keeper, "_validate", stop)
+        assert train(make_model(), make_dataset(), run_dir=tmp_path, epochs=2).ended_by == "Ctrl-C"
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=4)
+    assert (run.history["learning_rate"].iloc[:3] > 1e-4).all()
+
+
+def note_plans(monkeypatch, *, stops):
+    """Return a list that gets the steps which the learning rate is laid over, before each step."""
     planned, begin = [], training.keeper.Keeper.on_train_batch_begin
 
     def note(keeper, batch, logs=None):
         planned.append(int(keeper.planned_steps))
-        if len(planned) == 20:
+        if len(planned) in stops:
             os.kill(os.getpid(), signal.SIGINT)
         begin(keeper, batch, logs)
 
     monkeypatch.setattr(training.keeper.Keeper, "on_train_batch_begin", note)
-    options = {"run_dir": tmp_path, "time_budget": "14s", "epochs": epochs}
-    stopped = train(make_model(), make_dataset(), **options)
-    assert stopped.ended_by == "Ctrl-C"
-    first = len(planned)
-    assert train(make_model(), make_dataset(), **options).finished
-    assert 20 < planned[first - 1] < 1000
-    assert planned[first : first + 2] == [planned[first - 1]] * 2
-    assert planned[-1] < planned[first]  # and from then on as the clock says
+    return planned

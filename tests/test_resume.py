@@ -235,6 +235,10 @@ def test_patience_ends_a_run_and_is_kept_over_an_interruption(tmp_path, monkeypa
             {"batch_size": 3, "seed": 1, "allow_changes": ("seed",)},
             r'allow_changes=\("seed", "batch_size",\)',
         ),
+        (
+            {"batch_size": 3, "seed": 1, "allow_changes": "seed"},
+            r'allow_changes=\("seed", "batch_size",\)',
+        ),
         ({"loss": seglib.Dice(2)}, r"loss: None before, \{'class': 'Dice'"),
     ],
 )

@@ -131,8 +131,14 @@ class _TooLarge(keras.losses.Loss):
     ("no ROOM for 4 pairs", RuntimeError),
 ])  # fmt: skip
 def test_other_errors_than_full_memory_stay_as_they_are(text, error):
-    with pytest.raises(error, match="4 pairs"), explain_full_memory(4, 1):
+    with pytest.raises(error, match="4 pairs"), explain_full_memory(4, 1, 0):
         raise RuntimeError(text)
+
+
+def test_a_run_that_goes_on_is_told_how_to_take_smaller_batches():
+    advice = r'batch_size=2 .*allow_changes=\("batch_size",\)'
+    with pytest.raises(MemoryError, match=advice), explain_full_memory(4, 1, 7):
+        raise RuntimeError("CUDA out of memory")
 
 
 def test_without_validation_data_the_last_epoch_is_best(tmp_path, monkeypatch):

@@ -2,9 +2,10 @@
 
 import collections
 import dataclasses
+import glob
 import itertools
-import os
 import pathlib
+import posixpath
 import re
 import warnings
 
@@ -104,7 +105,7 @@ def find_layout(path, *, images=None, masks=None):
             f"passed as images= and masks=; found {list_folder(path)}"
         )
     best = max(found, key=lambda reading: len(reading.pairs))
-    _tell_of_other_readings(path, best, found)
+    _tell_of_other_readings(path, best, found, pictures)
     return _split(path, best, others)
 
 
@@ -295,43 +296,47 @@ def _is_of_another_kind(mask, rule, stems):
     return any(stem[:i] in stems for i, letter in enumerate(stem) if letter in SEPARATORS)
 
 
-def _tell_of_other_readings(path, best, found):
-    others = [reading for reading in found if reading is not best]
-    patterns = [_describe_source(path, reading, found) for reading in (best, *others)]
+def _tell_of_other_readings(path, best, found, pictures):
+    readings = [best, *(reading for reading in found if reading is not best)]
+    patterns = [_describe_source(path, reading, found, pictures) for reading in readings]
     patterns += ["*" + ending + ".*" for ending in best.also]
-    if len(patterns) > 1:
-        taken, *names = (
-            f"masks={pattern!r}" if pattern else "others that no one pattern tells apart"
-            for pattern in patterns
-        )
-        warnings.warn(
-            f"{path}: masks are taken from {patterns[0] or best.pairs[0][1].path.parent}; also "
-            f"possible are {', '.join(names[:OTHERS_SHOWN])}, passed to open_dataset"
-            + f"; or pass {taken} to confirm the choice"
-            * bool(patterns[0]),
-            stacklevel=4,
-        )
+    if len(patterns) == 1:
+        return
+    taken, *names = (pattern and f"masks={pattern!r}" for pattern in patterns)
+    known = [f"{', '.join(filter(None, names[:OTHERS_SHOWN]))}, passed to open_dataset"]
+    if not all(names):
+        known = [*known[: any(names)], "others that no one pattern tells apart"]
+    warnings.warn(
+        f"{path}: masks are taken from {patterns[0] or best.pairs[0][1].path.parent}; also "
+        f"possible are {'; and '.join(known)}"
+        + f"; or pass {taken} to confirm the choice"
+        * bool(taken),
+        stacklevel=4,
+    )
 
 
-def _describe_source(path, reading, found):
+def _describe_source(path, reading, found, pictures):
     """A pattern that chooses these masks and no other picture; None where there is none."""
 
     def name(picture):
         return normalize(picture.path.relative_to(path).as_posix())
 
     masks = {name(mask) for _, mask in reading.pairs}
-    others = {name(picture) for other in found for pair in other.pairs for picture in pair} - masks
+    others = {name(picture) for other in found for pair in other.pairs for picture in pair}
+    endings = tuple(ending for ending in reading.also if ending)
+    others |= {name(picture) for picture in pictures if picture.stem.endswith(endings)}
+    others -= masks
     folders = sorted({pathlib.PurePosixPath(mask).parent.as_posix() for mask in masks})
     files = f"*{reading.rule.ending}.*" if reading.also else "*"
-    shared = os.path.commonpath(folders)
+    shared = posixpath.commonpath(folders)
     patterns = [] if reading.also or shared in ("", ".") else [shared]
-    patterns.append(pathlib.PurePosixPath(shared, files).as_posix())
+    patterns.append(pathlib.PurePosixPath(glob.escape(shared), files).as_posix())
     for separators in ("/" + SEPARATORS, None):  # whole words first
-        start, end = _common_ends(folders, separators)
+        start, end = map(glob.escape, _common_ends(folders, separators))
         patterns.append(f"{start}*{end}/{files}")
     for pattern in patterns:
-        if all(matches(name, pattern) for name in masks) and not any(
-            matches(name, pattern) for name in others
+        if all(matches(mask, pattern) for mask in masks) and not any(
+            matches(other, pattern) for other in others
         ):
             return pattern
     return None

@@ -17,7 +17,8 @@ from seglib.labelling import check_picture
 __all__ = ["Predictor", "export", "list_formats", "load_predictor"]
 
 CALIBRATION = 200  # pictures: more take longer and change nothing
-WRITTEN = rf"{re.escape(FILE)}|model\..*|saved_model|\..*"  # what is in an export, and hidden files
+# What is in an export, and what a file browser or Jupyter leaves there.
+WRITTEN = rf"{re.escape(FILE)}|model\..*|saved_model|\.DS_Store|\._.*|\.ipynb_checkpoints"
 
 
 def export(model, path, *, format, precision="float32", calibration=None):

@@ -138,8 +138,8 @@ def train(
         resume_from: where a run that is new here was begun: path of its folder, or of one that
             holds it. "auto": the folders attached on Kaggle are searched for a run of the same
             settings. None: nowhere.
-        allow_changes: names of settings that may differ from those that the run began with, such
-            as `("learning_rate",)`.
+        allow_changes: name or names of settings that may differ from those that the run began
+            with, such as `("learning_rate",)`.
         seed: int, of the order of pairs, augmentation and dropout.
 
     Returns:
@@ -168,6 +168,7 @@ def train(
     budget = None if time_budget is None else parse_duration(time_budget)
     every = _parse_interval(checkpoint_every)
     size_limit = parse_size(size_limit)
+    allow_changes = (allow_changes,) if isinstance(allow_changes, str) else tuple(allow_changes)
     set_model_classes(model, dataset.classes, fit=dataset.fit)
     tasks = describe_tasks(model, task_weights)
     settings = describe_settings(

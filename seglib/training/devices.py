@@ -54,12 +54,13 @@ def peak_memory():
 
 
 @contextlib.contextmanager
-def explain_full_memory(batch_size, accumulated):
+def explain_full_memory(batch_size, accumulated, first_step):
     """Say what to do where a training step does not fit into the memory.
 
     Args:
         batch_size: int, pairs a step.
         accumulated: int, steps an update.
+        first_step: int, the step that the run goes on from.
 
     Raises:
         MemoryError: in place of the backend's own error.
@@ -74,9 +75,11 @@ def explain_full_memory(batch_size, accumulated):
         advice = "prepare smaller images, or give the model fewer filters"
         if batch_size > 1:
             half = -(-batch_size // 2)
-            advice = (
-                f"batch_size={half} takes about half of it; with gradient_accumulation="
-                f"{2 * accumulated}, of the optimizer if one is given, updates are about the same"
+            advice = f"batch_size={half} takes about half of it; " + (
+                'a run that goes on takes it with allow_changes=("batch_size",)'
+                if first_step
+                else f"with gradient_accumulation={2 * accumulated}, of the optimizer if one is "
+                "given, updates are about the same"
             )
         raise MemoryError(
             f"a training step of {batch_size} pairs does not fit into the memory of "
@@ -96,6 +99,10 @@ def _describe_device():
         import jax
 
         names = [device.device_kind for device in jax.local_devices() if device.platform != "cpu"]
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     else:
         names = []
     return ", ".join(names) or f"{platform.machine()} processor"

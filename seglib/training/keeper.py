@@ -58,17 +58,18 @@ class Keeper(keras.callbacks.Callback):
         if ended == "plan":
             self.plan.steps = state.step  # as an earlier session had planned
         is_due = ended and not state.validated
+        if not ended:
+            self._plan_learning_rate()
         if state.step and (is_due or (at_epoch_end and not state.recorded)):
             self._end_epoch()  # what an earlier session was stopped before
         if self.plan.ended_by(state) or self.request:
             return
         self.checkpoints.check_room(training_variables(self.model))
-        self._plan_learning_rate()
         self.loss_so_far = [np.array(variable) for variable in loss_metric(self.model).variables]
         self.bar = show_progress(total=self.plan.steps, initial=state.step, unit="step", delay=0)
         accumulated = inner_optimizer(self.model).gradient_accumulation_steps or 1
         try:
-            with explain_full_memory(self.batches.batch_size, accumulated):
+            with explain_full_memory(self.batches.batch_size, accumulated, self.first_step):
                 self.model.fit(self.batches, shuffle=False, verbose=0, callbacks=[self])
         finally:
             self.bar.close()
@@ -114,7 +115,8 @@ class Keeper(keras.callbacks.Callback):
         bring_home(self.model)
         state, clock = self.state, self.plan.clock
         state.elapsed, state.epoch_seconds = clock.elapsed, clock.elapsed - self.epoch_start
-        state.planned_steps, state.budget = self.plan.steps or 0, self.plan.binding_budget
+        if self.plan.is_known or self.plan.steps == state.step:
+            state.planned_steps, state.budget = self.plan.steps, self.plan.binding_budget
         self.checkpoints.write(state, training_variables(self.model))
         self.kept_at = (state.step, clock.elapsed)
         self.on_kept()
@@ -213,8 +215,9 @@ class Keeper(keras.callbacks.Callback):
         if is_first:
             gc.freeze()  # all is compiled by now; see `keep_garbage`
         self.plan.revise(self.state.step)
-        if is_first and (advice := advise(self.plan, self.batches.batch_size)):
-            print(advice)
+        size = min(self.batches.batch_size, len(self.batches.split))
+        if is_first and not self.first_step and (advice := advise(self.plan, size)):
+            print(advice)  # to a run that goes on, another size would be another setting
         self._plan_learning_rate()
         self.bar.total = self.plan.steps
 
@@ -228,9 +231,8 @@ class Keeper(keras.callbacks.Callback):
 
     def _plan_learning_rate(self):
         """Tell the learning rate how many steps there will be, where that has changed."""
-        is_unmeasured = self.plan.budget is not None and self.plan.revised < 0
-        if is_unmeasured and self.state.planned_steps > self.state.step:
-            return  # until the speed is known, as an earlier session had planned
+        if not self.plan.is_known and self.state.planned_steps > self.state.step:
+            return  # as an earlier session had planned
         steps = self.plan.steps or 10 * self.batches.steps_per_epoch
         if steps == self.state.planned_steps:
             return

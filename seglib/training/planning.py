@@ -13,7 +13,7 @@ REVISE = 0.005  # share of the budget after which the plan is looked at again
 CLOSING = 4.0  # seconds for tables, curves and loading the best model, on a slow machine
 
 # CamVid, a processor without bfloat16: 177 steps of 16 pairs reach 44 % mean IoU, 490 of 4 reach
-# 56; 570 of 16 reach 62 %, 1200 of 8 64 (`benchmarks/RESULTS.md`).
+# 56; 570 of 16 reach 62 %, 1200 of 8 63 (`benchmarks/RESULTS.md`).
 FEW_STEPS, SMALL_BATCH = 700, 4
 
 
@@ -68,6 +68,11 @@ class Plan:
         longest = max(COMPILING[0] * np.median(self.durations), COMPILING[1])
         usual = [seconds for seconds in self.durations if seconds <= longest]
         return sum(usual) / len(usual)
+
+    @property
+    def is_known(self):
+        """bool, whether it is more than a guess: of epochs alone, or since the speed is known."""
+        return self.budget is None or self.revised >= 0
 
     @property
     def binding_budget(self):
@@ -140,12 +145,14 @@ def keep_garbage():
     """Leave to the end what `gc.freeze()` sets aside within.
 
     TensorFlow now and then takes 20 to 45 s to free a function that is not needed any more. Once
-    the speed is known, a collection would come when no step is left to be taken off for it.
+    the speed is known, a collection could come when no step is left to be taken off for it.
     """
+    is_mine = not gc.get_freeze_count()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if is_mine:  # else some of it was set aside before, by somebody else
+            gc.unfreeze()
 
 
 def advise(plan, batch_size):
@@ -158,7 +165,7 @@ def advise(plan, batch_size):
         size, steps = max(SMALL_BATCH, size // 2), 2 * steps
     return (
         f"{plan.steps} steps of {batch_size} pairs fit into the time: with so few, "
-        f"batch_size={size} makes more of them and learns more"
+        f"batch_size={size} makes more of them and may learn more"
     )
 
 

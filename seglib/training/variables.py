@@ -35,8 +35,8 @@ def restore_variables(model, arrays):
     if not all(is_scale) or any(tuple(v.shape) != value.shape for v, value in pairs):
         raise ValueError(
             "a setting was changed by which the optimizer keeps other numbers than the checkpoint "
-            "has, such as schedule, ema, weight_decay or encoder_rate: leave it as it was, or "
-            "begin a new run from this one's weights, with init_from="
+            "has, such as schedule, ema, weight_decay, encoder_rate or gradient_accumulation: "
+            "leave it as it was, or begin a new run from this one's weights, with init_from="
         )
     for variable, value in pairs:
         variable.assign(value)
