@@ -102,6 +102,7 @@ class Dataset:
         old = list(self.splits.values())
         pairs = [pair for split in old for pair in split.pairs]
         names = [name for split in old for name in split.names]
+        groups = self._find_groups(by, pairs, names)
         presence = None
         if stratify:
             num_classes = self.classes.num_classes
@@ -109,9 +110,7 @@ class Dataset:
                 [count_pixels(s, num_classes=num_classes) for s in old if len(s)]
             )
             presence = presence[:, list(self.classes.scored_ids)]
-        dealt = splitting.deal_out(
-            self._find_groups(by, pairs, names), fractions=fractions, seed=seed, presence=presence
-        )
+        dealt = splitting.deal_out(groups, fractions=fractions, seed=seed, presence=presence)
         new = {
             name: Split(
                 [pairs[i] for i in chosen],

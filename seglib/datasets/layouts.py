@@ -302,15 +302,15 @@ def _tell_of_other_readings(path, best, found, pictures):
     patterns += ["*" + ending + ".*" for ending in best.also]
     if len(patterns) == 1:
         return
-    taken, *names = (pattern and f"masks={pattern!r}" for pattern in patterns)
-    known = [f"{', '.join(filter(None, names[:OTHERS_SHOWN]))}, passed to open_dataset"]
-    if not all(names):
-        known = [*known[: any(names)], "others that no one pattern tells apart"]
+    taken, *rest = patterns
+    names = [f"masks={pattern!r}" for pattern in rest if pattern][:OTHERS_SHOWN]
+    known = [f"{', '.join(names)}, passed to open_dataset"] if names else []
+    if None in rest:
+        known.append("others that no one pattern tells apart")
+    confirm = f"; or pass masks={taken!r} to confirm the choice" if taken else ""
     warnings.warn(
-        f"{path}: masks are taken from {patterns[0] or best.pairs[0][1].path.parent}; also "
-        f"possible are {'; and '.join(known)}"
-        + f"; or pass {taken} to confirm the choice"
-        * bool(taken),
+        f"{path}: masks are taken from {taken or best.pairs[0][1].path.parent}; also possible are "
+        f"{'; and '.join(known)}{confirm}",
         stacklevel=4,
     )
 
