@@ -289,6 +289,7 @@ def test_learning_curves_as_keras_names_them():
     scores = {"mean_iou": [0.6, 0.7, 0.8], "val_mean_iou": [0.2, 0.3, 0.1]}
     figure = plots.plot_learning_curves(pd.DataFrame({**scores, "learning_rate": [1, 2, 1]}))
     assert [ax.get_ylabel() for ax in figure.axes] == ["score, %", "learning rate"]
+    assert [ax.get_ylim()[0] for ax in figure.axes] == [0, 0]
     names = ["validation mean IoU", "training mean IoU"]
     assert legend_names(figure.axes[0].get_legend()) == names
     assert figure.get_suptitle() == "best epoch: 2 (validation mean IoU 30.0 %)"

@@ -176,6 +176,8 @@ def _draw_curves(ax, table, unit):
     ax.set(xlabel="epoch", ylabel=unit)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.spines[["top", "right"]].set_visible(False)
+    if unit != "loss":
+        ax.set_ylim(bottom=0)  # a rate that is held is a level line; the legend has room below
     if "learning_rate" not in table:
         ax.legend(edgecolor="none")
 
