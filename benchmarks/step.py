@@ -108,7 +108,7 @@ def main():
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     preset = seglib.get_preset(options.preset)
-    batch_size = preset["train"]["batch_size"]
+    batch_size, _ = preset["train"]["batch_size"]
     common = {"weight_decay": 0.02, "use_ema": True}
     own = {**common, "encoder_rate": preset["train"]["encoder_rate"]}
     choices = {

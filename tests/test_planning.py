@@ -11,9 +11,9 @@ import pytest
 from small_runs import make_dataset, make_model
 
 from seglib import training
-from seglib.training import train
+from seglib.training import list_runs, train
 from seglib.training.checkpoints import RunState
-from seglib.training.planning import CLOSING, Plan, advise
+from seglib.training.planning import CLOSING, Plan, choose_batch_size
 
 SECONDS_A_READING = 0.01  # of the clock of a run in a test
 
@@ -129,16 +129,15 @@ def test_a_budget_that_was_used_up_is_not_used_again():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "epochs", "batch_size", "advised"),
-    [(100, None, 16, 4), (500, None, 16, 8), (1000, None, 16, None), (100, 3, 16, None),
-     (100, None, 5, 4), (100, None, 4, None)],
+    ("seconds", "epochs", "sizes", "chosen"),
+    [(100, None, (16,), 4), (500, None, (16,), 8), (1000, None, (16,), 16), (100, 3, (16,), 16),
+     (100, None, (5,), 4), (100, None, (4,), 4), (100, None, (16, 6), 6), (100, None, (3, 1), 1)],
 )  # fmt: skip
-def test_where_few_steps_fit_smaller_batches_are_advised(seconds, epochs, batch_size, advised):
+def test_where_few_steps_fit_batches_are_halved(seconds, epochs, sizes, chosen):
     plan = Plan(Watch(), steps_per_epoch=10, epochs=epochs, budget=seconds)
     plan.durations.append(1.0)
     plan.revise(0)
-    advice = advise(plan, batch_size)
-    assert advice is None if advised is None else f"batch_size={advised} makes" in advice
+    assert choose_batch_size(plan, *sizes) == chosen
 
 
 def count_readings(monkeypatch):
@@ -177,6 +176,31 @@ def test_a_run_ends_with_its_time(tmp_path, capsys, monkeypatch):
     assert more.history["step"].iloc[-1] == epochs * story["plan"]["steps_per_epoch"]
     sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
     assert sessions[1]["seconds_before"] == pytest.approx(session["elapsed_seconds"], abs=3)
+
+
+def test_a_run_takes_smaller_batches_where_few_steps_fit_and_stays_with_them(
+    tmp_path, capsys, monkeypatch
+):
+    count_readings(monkeypatch)
+    monkeypatch.setattr(training.planning, "FEW_STEPS", 10**9)
+    options = {"run_dir": tmp_path / "run", "batch_size": (6, 2)}
+    train(make_model(), make_dataset(), time_budget="20s", **options)
+    said = "of 6 pairs fit into the time: with so few, steps are of 2"
+    assert capsys.readouterr().out.count(said) == 1
+    story = json.loads((tmp_path / "run/run.json").read_text())
+    assert story["settings"]["batch_size"] == [6, 2]
+    assert (story["plan"]["batch_size"], story["plan"]["steps_per_epoch"]) == (2, 6)
+    more = train(make_model(), make_dataset(), time_budget="40s", **options)
+    assert "pairs fit" not in capsys.readouterr().out
+    assert more.history["step"].iloc[:5].tolist() == [6, 12, 18, 24, 30]
+    assert list_runs(tmp_path)["batch_size"].tolist() == [2]
+    with pytest.raises(ValueError, match=r"batch_size: \[6, 2\] before, 2 now"):
+        train(make_model(), make_dataset(), run_dir=tmp_path / "run", batch_size=2, epochs=1)
+
+
+def test_without_a_budget_batches_are_the_larger_ones(tmp_path):
+    train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1, batch_size=(6, 2))
+    assert json.loads((tmp_path / "run.json").read_text())["plan"]["batch_size"] == 6
 
 
 @pytest.mark.parametrize("ends", [True, False])

@@ -166,6 +166,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     [
         ({"epochs": 0}, "epochs to be a whole number"),
         ({"batch_size": 2.5}, "batch_size to be a whole number"),
+        ({"batch_size": (4, 0)}, "batch_size to be a whole number ≥ 1, got 0"),
+        ({"batch_size": (4, 8)}, r"the largest and the smallest, got \(4, 8\)"),
         ({"class_weights": [1.0, 2.0]}, "expected 3 class weights"),
         ({"time_budget": "soon"}, "expected a duration such as"),
         ({"checkpoint_every": 0}, "checkpoint_every to be a whole number"),
@@ -262,6 +264,9 @@ def test_batches_are_a_function_of_seed_and_step():
         for a, b in zip(later[i], whole[7 + i], strict=True):
             np.testing.assert_array_equal(a, b)
     assert [len(whole[i][0]) for i in range(6)] == [2] * 6
+    resized = Batches(split, seed=1, **{**options, "batch_size": 3}).resize(2, start=7, steps=12)
+    assert (resized.steps_per_epoch, len(resized)) == (3, 5)
+    np.testing.assert_array_equal(resized[1][0], whole[8][0])
     assert (whole[0][0] != whole[3][0]).any()
     assert (whole[0][0] != Batches(split, seed=2, **options)[0][0]).any()
 

@@ -96,7 +96,9 @@ def train(
         time_budget: seconds, or str such as "11h30m", for this call and all earlier ones of the
             run, validation and checkpoints included. The run measures its speed, plans the steps
             that fit, and lays the learning rate over them. With `epochs`, whichever ends first.
-        batch_size: int, pairs a step.
+        batch_size: int, pairs a step; or two, such as (16, 4): the first, unless `time_budget`
+            allows fewer than 700 such steps: then half of it, down to the second. This is chosen
+            once, in the first steps of a run.
         learning_rate: float, at its highest.
         schedule: "trapezoid", "cosine" or "constant": how the learning rate is laid over all
             steps; see `Trapezoid`. More epochs lay it over all of them anew.
@@ -158,8 +160,9 @@ def train(
     _check_fit(model, dataset, augmentation)
     if epochs is None and time_budget is None:
         epochs = 10
-    _check_counts(epochs=epochs, batch_size=batch_size, patience=patience,
-                  validate_every=validate_every, keep_checkpoints=keep_checkpoints,
+    batch_sizes = _parse_batch_size(batch_size)
+    _check_counts(epochs=epochs, patience=patience, validate_every=validate_every,
+                  keep_checkpoints=keep_checkpoints,
                   gradient_accumulation=gradient_accumulation)  # fmt: skip
     optimizer, own = _take_optimizer(
         optimizer, learning_rate=learning_rate, weight_decay=weight_decay, ema=ema,
@@ -181,8 +184,12 @@ def train(
     with lock_run(run_dir) as lock, note_interrupts() as request, keep_garbage():
         checkpoints = Checkpoints(run_dir, keep=keep_checkpoints, size_limit=size_limit)
         state = _take_up(checkpoints, clock, settings, resume_from, allow_changes)
-        batches = Batches(dataset.train, batch_size=batch_size, seed=seed, augment=augmentation,
-                          heads=len(model.outputs), sampling=sampling)  # fmt: skip
+        most, least = batch_sizes
+        if not least <= state.batch_size <= most:
+            state.batch_size = most
+        batches = Batches(dataset.train, batch_size=state.batch_size, seed=seed,
+                          augment=augmentation, heads=len(model.outputs),
+                          sampling=sampling)  # fmt: skip
         state.use_steps_per_epoch(batches.steps_per_epoch)
         plan = Plan(clock, steps_per_epoch=batches.steps_per_epoch, epochs=epochs, budget=budget,
                     validate_every=validate_every, patience=patience)  # fmt: skip
@@ -216,8 +223,8 @@ def train(
                 split=resize_split(dataset.val, model.input_shape[1:3]),
                 validate_every=validate_every,
                 checkpoints=checkpoints, plan=plan, planned_steps=planned_steps,
-                batches=batches, checkpoint_every=every, request=request, lock=lock,
-                on_kept=story.write,
+                batches=batches, smallest_batch=least, checkpoint_every=every, request=request,
+                lock=lock, on_kept=story.write,
             )  # fmt: skip
             keeper.set_model(model)
             with story:
@@ -302,6 +309,20 @@ def _check_counts(**settings):
             continue
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
             raise ValueError(f"expected {name} to be a whole number ≥ 1, got {value!r}")
+
+
+def _parse_batch_size(batch_size):
+    """Return the most and the fewest pairs a step."""
+    if not isinstance(batch_size, tuple | list):
+        _check_counts(batch_size=batch_size)
+        return batch_size, batch_size
+    for size in batch_size:
+        _check_counts(batch_size=size)
+    if len(batch_size) != 2 or batch_size[0] < batch_size[1]:
+        raise ValueError(
+            f"expected one batch_size, or the largest and the smallest, got {batch_size!r}"
+        )
+    return tuple(batch_size)
 
 
 def _parse_interval(checkpoint_every):

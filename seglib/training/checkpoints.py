@@ -23,6 +23,7 @@ class RunState:
     Args:
         step: int, steps trained.
         steps_per_epoch: int.
+        batch_size: int, pairs a step; 0 before there is one.
         planned_steps: int, steps that the whole run is planned to have; 0 before there is a plan.
         budget: float or None, seconds that the plan was made for.
         history: list of dict, a row for each epoch; its scores are NaN where it was not validated.
@@ -36,6 +37,7 @@ class RunState:
 
     step: int = 0
     steps_per_epoch: int = 0
+    batch_size: int = 0
     planned_steps: int = 0
     budget: float | None = None
     history: list = dataclasses.field(default_factory=list)

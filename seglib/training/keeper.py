@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from seglib.progress import show_progress
+from seglib.training.batches import ENDLESS, count_steps
 from seglib.training.devices import explain_full_memory, peak_memory
-from seglib.training.planning import advise
+from seglib.training.planning import STEADY, choose_batch_size
 from seglib.training.validation import LARGEST_BATCH, predict_batch
 from seglib.training.variables import (
     bring_home,
@@ -30,6 +31,8 @@ class Keeper(keras.callbacks.Callback):
         plan: Plan.
         planned_steps: keras.Variable that the learning rate follows.
         batches: Batches.
+        smallest_batch: int, pairs of a step to which a new run may come down, where the time
+            allows few steps.
         checkpoint_every: ("steps", int), ("seconds", float) or None for epochs alone.
         request: StopRequest.
         lock: RunLock.
@@ -37,14 +40,17 @@ class Keeper(keras.callbacks.Callback):
     """
 
     def __init__(self, *, snapshot, split, validate_every, state, checkpoints, plan,
-                 planned_steps, batches, checkpoint_every, request, lock, on_kept):  # fmt: skip
+                 planned_steps, batches, smallest_batch, checkpoint_every, request, lock,
+                 on_kept):  # fmt: skip
         super().__init__()
         self.snapshot, self.split, self.state = snapshot, split, state
         self.validate_every = validate_every
         # What fits into memory in training does so here.
         self.batch_size = min(LARGEST_BATCH, batches.batch_size, len(split) or 1)
         self.checkpoints, self.plan, self.planned_steps = checkpoints, plan, planned_steps
-        self.batches, self.checkpoint_every = batches, checkpoint_every
+        self.batches, self.smallest_batch = batches, smallest_batch
+        self.is_sized = bool(state.step)  # a run that goes on stays at its size
+        self.checkpoint_every = checkpoint_every
         self.request, self.lock, self.on_kept = request, lock, on_kept
         self.kept_at = (state.step, plan.clock.elapsed)
         self.epoch_start = plan.clock.elapsed - state.epoch_seconds
@@ -65,17 +71,36 @@ class Keeper(keras.callbacks.Callback):
         if self.plan.ended_by(state) or self.request:
             return
         self.checkpoints.check_room(training_variables(self.model))
-        self.loss_so_far = [np.array(variable) for variable in loss_metric(self.model).variables]
         self.bar = show_progress(total=self.plan.steps, initial=state.step, unit="step", delay=0)
         accumulated = inner_optimizer(self.model).gradient_accumulation_steps or 1
         try:
             with explain_full_memory(self.batches.batch_size, accumulated, self.first_step):
-                self.model.fit(self.batches, shuffle=False, verbose=0, callbacks=[self])
+                self._fit()
+                is_resized = state.batch_size != self.batches.batch_size
+                if is_resized and not (self.request or self.plan.ended_by(state)):
+                    self._take_smaller_batches()
+                    self._fit()
         finally:
             self.bar.close()
         if self.plan.ended_by(state) == "plan" and state.planned_steps != state.step:
             self.plan.steps = state.step  # time was up earlier than planned
             self.keep()
+
+    def _fit(self):
+        self.loss_so_far = [np.array(variable) for variable in loss_metric(self.model).variables]
+        self.model.fit(self.batches, shuffle=False, verbose=0, callbacks=[self])
+
+    def _take_smaller_batches(self):
+        """Go on in the same place of the data, in batches of the size that was chosen."""
+        state, plan, split = self.state, self.plan, self.batches.split
+        steps = count_steps(split, state.batch_size)
+        state.use_steps_per_epoch(steps)
+        plan.use_steps_per_epoch(steps)
+        self.batches = self.batches.resize(
+            state.batch_size, start=state.step, steps=plan.limit or ENDLESS
+        )
+        self.first_step, self.kept_at = state.step, (state.step, self.kept_at[1])
+        self.bar.total, self.bar.n = plan.steps, state.step
 
     def on_epoch_begin(self, epoch, logs=None):
         # Keras has just set its metrics to zero, but the run's epoch may be half over.
@@ -215,11 +240,25 @@ class Keeper(keras.callbacks.Callback):
         if is_first:
             gc.freeze()  # all is compiled by now; see `keep_garbage`
         self.plan.revise(self.state.step)
-        size = min(self.batches.batch_size, len(self.batches.split))
-        if is_first and not self.first_step and (advice := advise(self.plan, size)):
-            print(advice)  # to a run that goes on, another size would be another setting
         self._plan_learning_rate()
         self.bar.total = self.plan.steps
+        if not self.is_sized and len(self.plan.durations) >= STEADY:
+            self._choose_batch_size()
+
+    def _choose_batch_size(self):
+        """Where few steps fit into the time, stop for smaller batches, or advise to take them."""
+        self.is_sized = True
+        may_shrink = self.smallest_batch < self.batches.batch_size
+        most = min(self.batches.batch_size, len(self.batches.split))
+        size = choose_batch_size(self.plan, most, self.smallest_batch if may_shrink else None)
+        if size >= most:
+            return
+        few = f"{self.plan.steps} steps of {most} pairs fit into the time: with so few, "
+        if may_shrink:
+            print(f"{few}steps are of {size} from here on")
+            self.state.batch_size, self.model.stop_training = size, True
+        else:
+            print(f"{few}batch_size={size} makes more of them and may learn more")
 
     def _rehearse_validation(self):
         """Seconds that a validation takes, from one batch of it; compiling does not count."""

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 RECENT = 100  # steps that the speed is measured over
+STEADY = 5  # steps after which the speed is known well enough to choose the size of batches by
 COMPILING = 20, 5.0  # times the usual step and seconds: so long takes none but one that compiles
 REVISE = 0.005  # share of the budget after which the plan is looked at again
 CLOSING = 4.0  # seconds for tables, curves and loading the best model, on a slow machine
@@ -98,6 +99,13 @@ class Plan:
             return False
         return self._seconds_left() <= (self.step_seconds or 0.0)
 
+    def use_steps_per_epoch(self, steps):
+        """Plan anew for batches of another size, whose speed is not known."""
+        self.limit = self.limit and self.limit // self.steps_per_epoch * steps
+        self.steps_per_epoch, self.steps = steps, self.limit
+        self.durations.clear()
+        self.revised = -1.0
+
     def needs_revision(self):
         """Whether it is time to look at the plan again."""
         if self.budget is None or not self.durations:
@@ -155,18 +163,20 @@ def keep_garbage():
             gc.unfreeze()
 
 
-def advise(plan, batch_size):
-    """Return what to do where time allows few steps; None where nothing is to be said."""
-    is_short = plan.steps < min(FEW_STEPS, plan.limit or FEW_STEPS)
-    if not is_short or batch_size <= SMALL_BATCH:
-        return None
-    size, steps = batch_size, plan.steps
-    while size > SMALL_BATCH and steps < FEW_STEPS:
-        size, steps = max(SMALL_BATCH, size // 2), 2 * steps
-    return (
-        f"{plan.steps} steps of {batch_size} pairs fit into the time: with so few, "
-        f"batch_size={size} makes more of them and may learn more"
-    )
+def choose_batch_size(plan, most, least=None):
+    """Return how many pairs a step: halved, where the time allows few steps, until it does not.
+
+    Args:
+        plan: Plan, whose speed is known.
+        most, least: int, pairs a step; None for 4.
+    """
+    size, steps = most, plan.steps
+    if steps == plan.limit:  # it is not the time that ends the run
+        return most
+    least = SMALL_BATCH if least is None else least
+    while size > least and steps < FEW_STEPS:
+        size, steps = max(least, size // 2), 2 * steps
+    return size
 
 
 def _epochs_since_best(history):

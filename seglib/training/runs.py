@@ -117,6 +117,7 @@ def _describe(run_dir, folder):
     if status == "running" and not is_locked(run_dir):
         status = "killed"
     settings, sessions = story.get("settings", {}), story.get("sessions", [{}])
+    settings = {**settings, **story.get("plan", {})}  # the batch size that was chosen
     model = settings.get("model", {})
     return {
         **_describe_nothing(),
