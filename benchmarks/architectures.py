@@ -80,8 +80,9 @@ def train_and_score(variant, seed, budget, started, folder):
     prepared = dataset.prepare(cache_dir=folder / "cache", **preset["prepare"])
     model = create_model(variant, preset, prepared.classes.num_classes, seed)
     left = started + budget - time.time()
+    recipe = {**preset["train"], "batch_size": 16}  # alike for all, however many steps fit
     run = seglib.train(model, prepared, run_dir=folder / "run", seed=seed, time_budget=left,
-                       **preset["train"])  # fmt: skip
+                       **recipe)  # fmt: skip
     seconds = time.time() - started
     if not run.finished:
         raise SystemExit(f"stopped by {run.ended_by}: no row")

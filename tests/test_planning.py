@@ -6,6 +6,7 @@ import os
 import signal
 import types
 
+import keras
 import numpy as np
 import pytest
 from small_runs import make_dataset, make_model
@@ -130,8 +131,9 @@ def test_a_budget_that_was_used_up_is_not_used_again():
 
 @pytest.mark.parametrize(
     ("seconds", "epochs", "sizes", "chosen"),
-    [(100, None, (16,), 4), (500, None, (16,), 8), (1000, None, (16,), 16), (100, 3, (16,), 16),
-     (100, None, (5,), 4), (100, None, (4,), 4), (100, None, (16, 6), 6), (100, None, (3, 1), 1)],
+    [(100, None, (16, 4), 4), (500, None, (16, 4), 8), (1000, None, (16, 4), 16),
+     (100, 3, (16, 4), 16), (100, None, (5, 4), 4), (100, None, (3, 4), 3),
+     (100, None, (16, 6), 6)],
 )  # fmt: skip
 def test_where_few_steps_fit_batches_are_halved(seconds, epochs, sizes, chosen):
     plan = Plan(Watch(), steps_per_epoch=10, epochs=epochs, budget=seconds)
@@ -158,7 +160,7 @@ def test_a_run_ends_with_its_time(tmp_path, capsys, monkeypatch):
     """
     count_readings(monkeypatch)
     monkeypatch.setattr(training.planning, "FEW_STEPS", 10**9)
-    monkeypatch.setattr(training.planning, "SMALL_BATCH", 2)
+    monkeypatch.setattr(training.keeper, "SMALL_BATCH", 2)
     run = train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="14s")
     assert capsys.readouterr().out.count("pairs fit into the time") == 1
     story = json.loads((tmp_path / "run.json").read_text())
@@ -183,19 +185,67 @@ def test_a_run_takes_smaller_batches_where_few_steps_fit_and_stays_with_them(
 ):
     count_readings(monkeypatch)
     monkeypatch.setattr(training.planning, "FEW_STEPS", 10**9)
-    options = {"run_dir": tmp_path / "run", "batch_size": (6, 2)}
+    options = {"run_dir": tmp_path / "run", "batch_size": (3, 1)}
     train(make_model(), make_dataset(), time_budget="20s", **options)
-    said = "of 6 pairs fit into the time: with so few, steps are of 2"
+    said = "of 3 pairs fit into the time: with so few, steps are of 1"
     assert capsys.readouterr().out.count(said) == 1
     story = json.loads((tmp_path / "run/run.json").read_text())
-    assert story["settings"]["batch_size"] == [6, 2]
-    assert (story["plan"]["batch_size"], story["plan"]["steps_per_epoch"]) == (2, 6)
+    assert story["settings"]["batch_size"] == [3, 1]
+    assert (story["plan"]["batch_size"], story["plan"]["steps_per_epoch"]) == (1, 12)
     more = train(make_model(), make_dataset(), time_budget="40s", **options)
     assert "pairs fit" not in capsys.readouterr().out
-    assert more.history["step"].iloc[:5].tolist() == [6, 12, 18, 24, 30]
-    assert list_runs(tmp_path)["batch_size"].tolist() == [2]
-    with pytest.raises(ValueError, match=r"batch_size: \[6, 2\] before, 2 now"):
-        train(make_model(), make_dataset(), run_dir=tmp_path / "run", batch_size=2, epochs=1)
+    assert more.history["step"].iloc[:3].tolist() == [12, 24, 36]
+    assert list_runs(tmp_path)["batch_size"].tolist() == [1]
+    with pytest.raises(ValueError, match=r"batch_size: \[3, 1\] before, 1 now"):
+        train(make_model(), make_dataset(), run_dir=tmp_path / "run", batch_size=1, epochs=1)
+
+
+def test_weights_and_plan_are_the_same_in_smaller_batches(tmp_path, monkeypatch):
+    """Keras puts the averages in the place of the weights when a fit ends."""
+    count_readings(monkeypatch)
+    monkeypatch.setattr(training.planning, "FEW_STEPS", 10**9)
+    keeper, seen = training.keeper.Keeper, []
+    choose, take = keeper._choose_batch_size, keeper._take_smaller_batches
+
+    def note(self):
+        weights = [np.array(variable) for variable in self.model.trainable_variables]
+        seen.append((self.state.step, self.state.planned_steps, weights))
+
+    monkeypatch.setattr(keeper, "_choose_batch_size", lambda self: (choose(self), note(self)))
+    monkeypatch.setattr(keeper, "_take_smaller_batches", lambda self: (take(self), note(self)))
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+    train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="8s", batch_size=(3, 1),
+          optimizer=optimizer)  # fmt: skip
+    (step, planned, weights), (step_after, planned_after, weights_after) = seen
+    assert (step, step_after) == (2, 6)
+    assert planned_after == 3 * planned
+    for a, b in zip(weights, weights_after, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_stopped_as_it_takes_smaller_batches_takes_them_when_it_goes_on(
+    tmp_path, capsys, monkeypatch
+):
+    count_readings(monkeypatch)
+    monkeypatch.setattr(training.planning, "FEW_STEPS", 10**9)
+    choose = training.keeper.Keeper._choose_batch_size
+
+    def choose_and_stop(self):
+        choose(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    options = {"run_dir": tmp_path, "batch_size": (3, 1), "time_budget": "14s"}
+    with monkeypatch.context() as patch:
+        patch.setattr(training.keeper.Keeper, "_choose_batch_size", choose_and_stop)
+        stopped = train(make_model(), make_dataset(), **options)
+    assert not stopped.finished
+    session = json.loads((tmp_path / "run.json").read_text())["sessions"][-1]
+    assert session["to_step"] == 2
+    capsys.readouterr()
+    run = train(make_model(), make_dataset(), **options)
+    assert "steps are of 1 from here on" in capsys.readouterr().out
+    assert run.finished
+    assert run.history["step"].iloc[:2].tolist() == [12, 24]
 
 
 def test_without_a_budget_batches_are_the_larger_ones(tmp_path):

@@ -96,9 +96,9 @@ def train(
         time_budget: seconds, or str such as "11h30m", for this call and all earlier ones of the
             run, validation and checkpoints included. The run measures its speed, plans the steps
             that fit, and lays the learning rate over them. With `epochs`, whichever ends first.
-        batch_size: int, pairs a step; or two, such as (16, 4): the first, unless `time_budget`
-            allows fewer than 700 such steps: then half of it, down to the second. This is chosen
-            once, in the first steps of a run.
+        batch_size: int, pairs a step; or two, such as (16, 4): the first, halved until
+            `time_budget` allows 700 steps, or to the second. It is chosen once, in the first
+            steps of a run; under JAX, which would compile them anew, it is the first.
         learning_rate: float, at its highest.
         schedule: "trapezoid", "cosine" or "constant": how the learning rate is laid over all
             steps; see `Trapezoid`. More epochs lay it over all of them anew.
@@ -186,8 +186,8 @@ def train(
         state = _take_up(checkpoints, clock, settings, resume_from, allow_changes)
         most, least = batch_sizes
         if not least <= state.batch_size <= most:
-            state.batch_size = most
-        batches = Batches(dataset.train, batch_size=state.batch_size, seed=seed,
+            state.batch_size = 0 if budget else most
+        batches = Batches(dataset.train, batch_size=state.batch_size or most, seed=seed,
                           augment=augmentation, heads=len(model.outputs),
                           sampling=sampling)  # fmt: skip
         state.use_steps_per_epoch(batches.steps_per_epoch)
@@ -223,7 +223,7 @@ def train(
                 split=resize_split(dataset.val, model.input_shape[1:3]),
                 validate_every=validate_every,
                 checkpoints=checkpoints, plan=plan, planned_steps=planned_steps,
-                batches=batches, smallest_batch=least, checkpoint_every=every, request=request,
+                batches=batches, batch_sizes=batch_sizes, checkpoint_every=every, request=request,
                 lock=lock, on_kept=story.write,
             )  # fmt: skip
             keeper.set_model(model)

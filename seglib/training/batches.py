@@ -41,13 +41,16 @@ class Batches(keras.utils.PyDataset):
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.augmentation, self.heads = choose_augmentation(augment), heads
         self.start, self.steps, self.sampling = start, steps, _check_sampling(sampling, split)
-        self.steps_per_epoch = count_steps(split, batch_size)
 
-    def resize(self, batch_size, *, start, steps):
-        """Return the same in batches of another size, as of the step `start` of that size."""
+    @property
+    def steps_per_epoch(self):
+        """int, the last step, which is filled up, included."""
+        return -(-len(self.split) // self.batch_size)
+
+    def resize(self, batch_size):
+        """Return the same in batches of another size; `start` and `steps` are as they were."""
         batches = copy.copy(self)
-        batches.batch_size, batches.start, batches.steps = batch_size, start, steps
-        batches.steps_per_epoch = count_steps(self.split, batch_size)
+        batches.batch_size = batch_size
         return batches
 
     def __len__(self):
@@ -92,11 +95,6 @@ class Batches(keras.utils.PyDataset):
             ignore_label=self.split.classes.ignore_label,
             partners=self.split,
         )
-
-
-def count_steps(split, batch_size):
-    """Return the steps of an epoch."""
-    return -(-len(split) // batch_size)
 
 
 def _check_sampling(sampling, split):

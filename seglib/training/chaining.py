@@ -43,7 +43,7 @@ def find_earlier_run(resume_from, settings, *, allowed=()):
             f"no checkpoint in {inputs}: expected a run's folder with checkpoints/{PATTERN} in it; "
             "add the earlier session's output to the inputs, or leave resume_from away"
         )
-    return max(found, key=lambda run: run[1].step, default=None)
+    return max(found, key=lambda run: run[1].step / run[1].steps_per_epoch, default=None)
 
 
 def _is_same(folder, state, settings, allowed):

@@ -23,7 +23,7 @@ class RunState:
     Args:
         step: int, steps trained.
         steps_per_epoch: int.
-        batch_size: int, pairs a step; 0 before there is one.
+        batch_size: int, pairs a step; 0 before it is chosen.
         planned_steps: int, steps that the whole run is planned to have; 0 before there is a plan.
         budget: float or None, seconds that the plan was made for.
         history: list of dict, a row for each epoch; its scores are NaN where it was not validated.

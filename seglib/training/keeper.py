@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from seglib.progress import show_progress
-from seglib.training.batches import ENDLESS, count_steps
+from seglib.training.batches import ENDLESS
 from seglib.training.devices import explain_full_memory, peak_memory
-from seglib.training.planning import STEADY, choose_batch_size
+from seglib.training.planning import SMALL_BATCH, choose_batch_size, is_time_to_choose
 from seglib.training.validation import LARGEST_BATCH, predict_batch
 from seglib.training.variables import (
     bring_home,
@@ -31,8 +31,7 @@ class Keeper(keras.callbacks.Callback):
         plan: Plan.
         planned_steps: keras.Variable that the learning rate follows.
         batches: Batches.
-        smallest_batch: int, pairs of a step to which a new run may come down, where the time
-            allows few steps.
+        batch_sizes: two ints, the most and the fewest pairs a step.
         checkpoint_every: ("steps", int), ("seconds", float) or None for epochs alone.
         request: StopRequest.
         lock: RunLock.
@@ -40,17 +39,16 @@ class Keeper(keras.callbacks.Callback):
     """
 
     def __init__(self, *, snapshot, split, validate_every, state, checkpoints, plan,
-                 planned_steps, batches, smallest_batch, checkpoint_every, request, lock,
+                 planned_steps, batches, batch_sizes, checkpoint_every, request, lock,
                  on_kept):  # fmt: skip
         super().__init__()
         self.snapshot, self.split, self.state = snapshot, split, state
         self.validate_every = validate_every
         # What fits into memory in training does so here.
-        self.batch_size = min(LARGEST_BATCH, batches.batch_size, len(split) or 1)
+        self.validation_batch = min(LARGEST_BATCH, batch_sizes[0], len(split) or 1)
         self.checkpoints, self.plan, self.planned_steps = checkpoints, plan, planned_steps
-        self.batches, self.smallest_batch = batches, smallest_batch
-        self.is_sized = bool(state.step)  # a run that goes on stays at its size
-        self.checkpoint_every = checkpoint_every
+        self.batches, self.checkpoint_every = batches, checkpoint_every
+        self.smallest_batch, self.smaller = batch_sizes[1], None
         self.request, self.lock, self.on_kept = request, lock, on_kept
         self.kept_at = (state.step, plan.clock.elapsed)
         self.epoch_start = plan.clock.elapsed - state.epoch_seconds
@@ -72,14 +70,12 @@ class Keeper(keras.callbacks.Callback):
             return
         self.checkpoints.check_room(training_variables(self.model))
         self.bar = show_progress(total=self.plan.steps, initial=state.step, unit="step", delay=0)
-        accumulated = inner_optimizer(self.model).gradient_accumulation_steps or 1
         try:
-            with explain_full_memory(self.batches.batch_size, accumulated, self.first_step):
+            self._fit()
+            is_stopped = self.request and self.kept_at[0] == state.step
+            if self.smaller and not is_stopped and not self._is_at_end():
+                self._take_smaller_batches()
                 self._fit()
-                is_resized = state.batch_size != self.batches.batch_size
-                if is_resized and not (self.request or self.plan.ended_by(state)):
-                    self._take_smaller_batches()
-                    self._fit()
         finally:
             self.bar.close()
         if self.plan.ended_by(state) == "plan" and state.planned_steps != state.step:
@@ -88,18 +84,22 @@ class Keeper(keras.callbacks.Callback):
 
     def _fit(self):
         self.loss_so_far = [np.array(variable) for variable in loss_metric(self.model).variables]
-        self.model.fit(self.batches, shuffle=False, verbose=0, callbacks=[self])
+        accumulated = inner_optimizer(self.model).gradient_accumulation_steps or 1
+        with explain_full_memory(self.batches.batch_size, accumulated, self.state.step):
+            self.model.fit(self.batches, shuffle=False, verbose=0, callbacks=[self])
 
     def _take_smaller_batches(self):
-        """Go on in the same place of the data, in batches of the size that was chosen."""
-        state, plan, split = self.state, self.plan, self.batches.split
-        steps = count_steps(split, state.batch_size)
-        state.use_steps_per_epoch(steps)
-        plan.use_steps_per_epoch(steps)
-        self.batches = self.batches.resize(
-            state.batch_size, start=state.step, steps=plan.limit or ENDLESS
-        )
+        """Go on in about the same place of the data, in batches of the size that was chosen."""
+        state, plan = self.state, self.plan
+        for variable, value in zip(self.model.trainable_variables, self.weights, strict=True):
+            variable.assign(value)  # Keras' fit may have put their average in their place
+        self.weights, state.batch_size = None, self.smaller
+        self.batches = self.batches.resize(self.smaller)
+        state.use_steps_per_epoch(self.batches.steps_per_epoch)
+        plan.use_steps_per_epoch(self.batches.steps_per_epoch)
+        self.batches.start, self.batches.steps = state.step, plan.limit or ENDLESS
         self.first_step, self.kept_at = state.step, (state.step, self.kept_at[1])
+        self._plan_learning_rate()
         self.bar.total, self.bar.n = plan.steps, state.step
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -128,12 +128,15 @@ class Keeper(keras.callbacks.Callback):
         ended = plan.is_over(state.step)
         if ended or state.step % self.batches.steps_per_epoch == 0:
             self._end_epoch()
-            # What was not validated is not the end, even if time ran out over its checkpoint.
-            ended = state.validated and plan.ended_by(state) is not None
+            ended = self._is_at_end()
         elif self.request or self._is_checkpoint_due():
             self.keep()
         if self.request or ended:
             self.model.stop_training = True
+
+    def _is_at_end(self):
+        # What was not validated is not the end, even if time ran out over its checkpoint.
+        return self.state.validated and self.plan.ended_by(self.state) is not None
 
     def keep(self):
         """Write a checkpoint of this very step."""
@@ -176,7 +179,7 @@ class Keeper(keras.callbacks.Callback):
         if not len(self.split):
             return {}
         return self.snapshot.validate(
-            self.split, batch_size=self.batch_size, should_stop=lambda: bool(self.request)
+            self.split, batch_size=self.validation_batch, should_stop=lambda: bool(self.request)
         )
 
     def _record(self, scores):
@@ -242,31 +245,36 @@ class Keeper(keras.callbacks.Callback):
         self.plan.revise(self.state.step)
         self._plan_learning_rate()
         self.bar.total = self.plan.steps
-        if not self.is_sized and len(self.plan.durations) >= STEADY:
+        is_over = self.plan.is_over(self.state.step)
+        if not (self.state.batch_size or self.smaller or is_over) and is_time_to_choose(self.plan):
             self._choose_batch_size()
 
     def _choose_batch_size(self):
         """Where few steps fit into the time, stop for smaller batches, or advise to take them."""
-        self.is_sized = True
-        may_shrink = self.smallest_batch < self.batches.batch_size
         most = min(self.batches.batch_size, len(self.batches.split))
-        size = choose_batch_size(self.plan, most, self.smallest_batch if may_shrink else None)
-        if size >= most:
-            return
+        # JAX would compile a step of another size anew, which can take minutes.
+        may_shrink = self.smallest_batch < most and keras.backend.backend() != "jax"
+        size = choose_batch_size(
+            self.plan, most, self.smallest_batch if may_shrink else SMALL_BATCH
+        )
         few = f"{self.plan.steps} steps of {most} pairs fit into the time: with so few, "
-        if may_shrink:
+        if size < most and may_shrink:
             print(f"{few}steps are of {size} from here on")
-            self.state.batch_size, self.model.stop_training = size, True
-        else:
+            bring_home(self.model)
+            self.weights = [np.array(variable) for variable in self.model.trainable_variables]
+            self.smaller, self.model.stop_training = size, True
+            return
+        self.state.batch_size = self.batches.batch_size
+        if size < most:
             print(f"{few}batch_size={size} makes more of them and may learn more")
 
     def _rehearse_validation(self):
         """Seconds that a validation takes, from one batch of it; compiling does not count."""
-        images = self.split.images[: self.batch_size]
+        images = self.split.images[: self.validation_batch]
         for _ in range(2):
             start = time.perf_counter()
-            predict_batch(self.snapshot.scorer, images, self.batch_size)
-        return (time.perf_counter() - start) * len(self.split) / self.batch_size
+            predict_batch(self.snapshot.scorer, images, self.validation_batch)
+        return (time.perf_counter() - start) * len(self.split) / self.validation_batch
 
     def _plan_learning_rate(self):
         """Tell the learning rate how many steps there will be, where that has changed."""

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 RECENT = 100  # steps that the speed is measured over
-STEADY = 5  # steps after which the speed is known well enough to choose the size of batches by
+STEADY = 5  # steps after which the size of batches is chosen; at once where few are sure to fit
 COMPILING = 20, 5.0  # times the usual step and seconds: so long takes none but one that compiles
 REVISE = 0.005  # share of the budget after which the plan is looked at again
 CLOSING = 4.0  # seconds for tables, curves and loading the best model, on a slow machine
@@ -100,11 +100,11 @@ class Plan:
         return self._seconds_left() <= (self.step_seconds or 0.0)
 
     def use_steps_per_epoch(self, steps):
-        """Plan anew for batches of another size, whose speed is not known."""
+        """Plan as many epochs in batches of another size, until their speed is known."""
         self.limit = self.limit and self.limit // self.steps_per_epoch * steps
-        self.steps_per_epoch, self.steps = steps, self.limit
+        self.steps = self.steps * steps // self.steps_per_epoch
+        self.steps_per_epoch = steps
         self.durations.clear()
-        self.revised = -1.0
 
     def needs_revision(self):
         """Whether it is time to look at the plan again."""
@@ -163,17 +163,16 @@ def keep_garbage():
             gc.unfreeze()
 
 
-def choose_batch_size(plan, most, least=None):
-    """Return how many pairs a step: halved, where the time allows few steps, until it does not.
+def is_time_to_choose(plan):
+    """Whether the speed is known well enough to choose the size of batches by."""
+    return len(plan.durations) >= STEADY or 3 * plan.steps < FEW_STEPS
 
-    Args:
-        plan: Plan, whose speed is known.
-        most, least: int, pairs a step; None for 4.
-    """
+
+def choose_batch_size(plan, most, least):
+    """Return how many pairs a step: halved until enough steps fit into the time, or to `least`."""
     size, steps = most, plan.steps
     if steps == plan.limit:  # it is not the time that ends the run
         return most
-    least = SMALL_BATCH if least is None else least
     while size > least and steps < FEW_STEPS:
         size, steps = max(least, size // 2), 2 * steps
     return size

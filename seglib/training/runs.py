@@ -117,7 +117,6 @@ def _describe(run_dir, folder):
     if status == "running" and not is_locked(run_dir):
         status = "killed"
     settings, sessions = story.get("settings", {}), story.get("sessions", [{}])
-    settings = {**settings, **story.get("plan", {})}  # the batch size that was chosen
     model = settings.get("model", {})
     return {
         **_describe_nothing(),
@@ -125,7 +124,8 @@ def _describe(run_dir, folder):
         "status": status,
         "model": model.get("name"),
         "parameters": model.get("parameters"),
-        **{name: settings.get(name) for name in ("image_size", "batch_size", "seed")},
+        **{name: settings.get(name) for name in ("image_size", "seed")},
+        "batch_size": story.get("plan", {}).get("batch_size") or settings.get("batch_size"),
         "learning_rate": settings.get("learning_rate"),
         **_describe_best(run_dir / "history.csv"),
         "seconds": sessions[-1].get("elapsed_seconds"),

@@ -70,7 +70,7 @@ class Story:
             "elapsed": format_duration(clock.elapsed),
             "settings": self.state.settings,
             "precision": self.precision,
-            "plan": {"batch_size": self.state.batch_size, **self.plan.to_dict()},
+            "plan": {"batch_size": self.state.batch_size or None, **self.plan.to_dict()},
             "sessions": [*self.sessions, session],
         }
         write_json(self.run_dir / "run.json", content)
