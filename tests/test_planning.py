@@ -180,24 +180,48 @@ def test_a_run_ends_with_its_time(tmp_path, capsys, monkeypatch):
     assert sessions[1]["seconds_before"] == pytest.approx(session["elapsed_seconds"], abs=3)
 
 
+@pytest.mark.parametrize("epochs", [None, 1000])
 def test_a_run_takes_smaller_batches_where_few_steps_fit_and_stays_with_them(
-    tmp_path, capsys, monkeypatch
+    tmp_path, capsys, monkeypatch, epochs
 ):
     count_readings(monkeypatch)
     monkeypatch.setattr(training.planning, "FEW_STEPS", 10**9)
     options = {"run_dir": tmp_path / "run", "batch_size": (3, 1)}
-    train(make_model(), make_dataset(), time_budget="20s", **options)
+    data = make_dataset(train=15)
+    train(make_model(), data, time_budget="20s", epochs=epochs, **options)
     said = "of 3 pairs fit into the time: with so few, steps are of 1"
     assert capsys.readouterr().out.count(said) == 1
     story = json.loads((tmp_path / "run/run.json").read_text())
     assert story["settings"]["batch_size"] == [3, 1]
-    assert (story["plan"]["batch_size"], story["plan"]["steps_per_epoch"]) == (1, 12)
-    more = train(make_model(), make_dataset(), time_budget="40s", **options)
+    assert (story["plan"]["batch_size"], story["plan"]["steps_per_epoch"]) == (1, 15)
+    more = train(make_model(), data, time_budget="40s", **options)
     assert "pairs fit" not in capsys.readouterr().out
-    assert more.history["step"].iloc[:3].tolist() == [12, 24, 36]
+    assert more.history["step"].iloc[:3].tolist() == [15, 30, 45]
     assert list_runs(tmp_path)["batch_size"].tolist() == [1]
     with pytest.raises(ValueError, match=r"batch_size: \[3, 1\] before, 1 now"):
-        train(make_model(), make_dataset(), run_dir=tmp_path / "run", batch_size=1, epochs=1)
+        train(make_model(), data, run_dir=tmp_path / "run", batch_size=1, epochs=1)
+
+
+def test_what_one_size_was_begun_with_two_carry_on(tmp_path):
+    begun = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=1, batch_size=3)
+    run = train(make_model(), make_dataset(), run_dir=tmp_path, epochs=2, batch_size=(3, 1))
+    assert run.history["step"].tolist() == [*begun.history["step"], 8]
+
+
+def test_where_steps_are_compiled_anew_smaller_batches_are_advised(tmp_path, capsys, monkeypatch):
+    count_readings(monkeypatch)
+    monkeypatch.setattr(training.planning, "FEW_STEPS", 10**9)
+    choose = training.keeper.Keeper._choose_batch_size
+
+    def choose_under_jax(self):
+        with monkeypatch.context() as patch:
+            patch.setattr(keras.backend, "backend", lambda: "jax")
+            choose(self)
+
+    monkeypatch.setattr(training.keeper.Keeper, "_choose_batch_size", choose_under_jax)
+    train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="8s", batch_size=(6, 2))
+    assert "batch_size=4 makes more" in capsys.readouterr().out
+    assert list_runs(tmp_path)["batch_size"].tolist() == [6]
 
 
 def test_weights_and_plan_are_the_same_in_smaller_batches(tmp_path, monkeypatch):
@@ -214,10 +238,10 @@ def test_weights_and_plan_are_the_same_in_smaller_batches(tmp_path, monkeypatch)
     monkeypatch.setattr(keeper, "_choose_batch_size", lambda self: (choose(self), note(self)))
     monkeypatch.setattr(keeper, "_take_smaller_batches", lambda self: (take(self), note(self)))
     optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
-    train(make_model(), make_dataset(), run_dir=tmp_path, time_budget="8s", batch_size=(3, 1),
-          optimizer=optimizer)  # fmt: skip
+    train(make_model(), make_dataset(train=15), run_dir=tmp_path, time_budget="8s",
+          batch_size=(3, 1), optimizer=optimizer)  # fmt: skip
     (step, planned, weights), (step_after, planned_after, weights_after) = seen
-    assert (step, step_after) == (2, 6)
+    assert (step, step_after) == (4, 12)
     assert planned_after == 3 * planned
     for a, b in zip(weights, weights_after, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -237,15 +261,15 @@ def test_a_run_stopped_as_it_takes_smaller_batches_takes_them_when_it_goes_on(
     options = {"run_dir": tmp_path, "batch_size": (3, 1), "time_budget": "14s"}
     with monkeypatch.context() as patch:
         patch.setattr(training.keeper.Keeper, "_choose_batch_size", choose_and_stop)
-        stopped = train(make_model(), make_dataset(), **options)
+        stopped = train(make_model(), make_dataset(train=15), **options)
     assert not stopped.finished
     session = json.loads((tmp_path / "run.json").read_text())["sessions"][-1]
-    assert session["to_step"] == 2
+    assert session["to_step"] == 4
     capsys.readouterr()
-    run = train(make_model(), make_dataset(), **options)
+    run = train(make_model(), make_dataset(train=15), **options)
     assert "steps are of 1 from here on" in capsys.readouterr().out
     assert run.finished
-    assert run.history["step"].iloc[:2].tolist() == [12, 24]
+    assert run.history["step"].iloc[:2].tolist() == [15, 30]
 
 
 def test_without_a_budget_batches_are_the_larger_ones(tmp_path):

@@ -217,7 +217,7 @@ def train(
             if state.step:
                 _restore(model, state.arrays)
             state.arrays, state.settings = None, settings
-            story = Story(run_dir, state, plan, precision=policy)
+            story = Story(run_dir, state, plan, precision=policy, batch_size=most)
             keeper = Keeper(
                 snapshot=Snapshot(model, loss, policy), state=state,
                 split=resize_split(dataset.val, model.input_shape[1:3]),
@@ -315,14 +315,14 @@ def _parse_batch_size(batch_size):
     """Return the most and the fewest pairs a step."""
     if not isinstance(batch_size, tuple | list):
         _check_counts(batch_size=batch_size)
-        return batch_size, batch_size
+        return int(batch_size), int(batch_size)
     for size in batch_size:
         _check_counts(batch_size=size)
     if len(batch_size) != 2 or batch_size[0] < batch_size[1]:
         raise ValueError(
             f"expected one batch_size, or the largest and the smallest, got {batch_size!r}"
         )
-    return tuple(batch_size)
+    return int(batch_size[0]), int(batch_size[1])
 
 
 def _parse_interval(checkpoint_every):

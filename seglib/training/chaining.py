@@ -24,7 +24,7 @@ def find_earlier_run(resume_from, settings, *, allowed=()):
         allowed: names of settings that may differ.
 
     Returns:
-        path of the folder with the most steps, and its RunState; or None.
+        path of the folder with the most epochs, and its RunState; or None.
 
     Raises:
         FileNotFoundError: `resume_from` is a path without a usable checkpoint.

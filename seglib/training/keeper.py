@@ -9,7 +9,7 @@ import numpy as np
 from seglib.progress import show_progress
 from seglib.training.batches import ENDLESS
 from seglib.training.devices import explain_full_memory, peak_memory
-from seglib.training.planning import SMALL_BATCH, choose_batch_size, is_time_to_choose
+from seglib.training.planning import SMALL_BATCH, STEADY, choose_batch_size
 from seglib.training.validation import LARGEST_BATCH, predict_batch
 from seglib.training.variables import (
     bring_home,
@@ -20,7 +20,9 @@ from seglib.training.variables import (
 
 
 class Keeper(keras.callbacks.Callback):
-    """Watches one Keras fit over all steps of a run, and keeps what comes out of it.
+    """Watches Keras' fit over all steps of a run, and keeps what comes out of it.
+
+    Where smaller batches are chosen, a second fit goes on with them.
 
     Args:
         snapshot: Snapshot, which is validated and kept.
@@ -100,7 +102,8 @@ class Keeper(keras.callbacks.Callback):
         self.batches.start, self.batches.steps = state.step, plan.limit or ENDLESS
         self.first_step, self.kept_at = state.step, (state.step, self.kept_at[1])
         self._plan_learning_rate()
-        self.bar.total, self.bar.n = plan.steps, state.step
+        self.bar.reset(total=plan.steps)
+        self.bar.n = self.bar.initial = state.step
 
     def on_epoch_begin(self, epoch, logs=None):
         # Keras has just set its metrics to zero, but the run's epoch may be half over.
@@ -245,8 +248,9 @@ class Keeper(keras.callbacks.Callback):
         self.plan.revise(self.state.step)
         self._plan_learning_rate()
         self.bar.total = self.plan.steps
-        is_over = self.plan.is_over(self.state.step)
-        if not (self.state.batch_size or self.smaller or is_over) and is_time_to_choose(self.plan):
+        is_chosen = self.state.batch_size or self.smaller
+        is_ending = self.request or self.plan.is_over(self.state.step)
+        if not is_chosen and not is_ending and len(self.plan.durations) >= STEADY:
             self._choose_batch_size()
 
     def _choose_batch_size(self):
@@ -260,12 +264,11 @@ class Keeper(keras.callbacks.Callback):
         few = f"{self.plan.steps} steps of {most} pairs fit into the time: with so few, "
         if size < most and may_shrink:
             print(f"{few}steps are of {size} from here on")
-            bring_home(self.model)
             self.weights = [np.array(variable) for variable in self.model.trainable_variables]
             self.smaller, self.model.stop_training = size, True
             return
         self.state.batch_size = self.batches.batch_size
-        if size < most:
+        if size < most and not self.first_step:  # one that goes on would be another run
             print(f"{few}batch_size={size} makes more of them and may learn more")
 
     def _rehearse_validation(self):

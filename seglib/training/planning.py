@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 RECENT = 100  # steps that the speed is measured over
-STEADY = 5  # steps after which the size of batches is chosen; at once where few are sure to fit
+STEADY = 3  # steps after which the size of batches is chosen, by the median of their durations
 COMPILING = 20, 5.0  # times the usual step and seconds: so long takes none but one that compiles
 REVISE = 0.005  # share of the budget after which the plan is looked at again
 CLOSING = 4.0  # seconds for tables, curves and loading the best model, on a slow machine
@@ -163,16 +163,11 @@ def keep_garbage():
             gc.unfreeze()
 
 
-def is_time_to_choose(plan):
-    """Whether the speed is known well enough to choose the size of batches by."""
-    return len(plan.durations) >= STEADY or 3 * plan.steps < FEW_STEPS
-
-
 def choose_batch_size(plan, most, least):
     """Return how many pairs a step: halved until enough steps fit into the time, or to `least`."""
-    size, steps = most, plan.steps
-    if steps == plan.limit:  # it is not the time that ends the run
+    if plan.steps == plan.limit:  # it is not the time that ends the run
         return most
+    size, steps = most, plan.steps * plan.step_seconds / np.median(plan.durations)
     while size > least and steps < FEW_STEPS:
         size, steps = max(least, size // 2), 2 * steps
     return size

@@ -125,7 +125,7 @@ def _describe(run_dir, folder):
         "model": model.get("name"),
         "parameters": model.get("parameters"),
         **{name: settings.get(name) for name in ("image_size", "seed")},
-        "batch_size": story.get("plan", {}).get("batch_size") or settings.get("batch_size"),
+        "batch_size": story.get("plan", {}).get("batch_size", settings.get("batch_size")),
         "learning_rate": settings.get("learning_rate"),
         **_describe_best(run_dir / "history.csv"),
         "seconds": sessions[-1].get("elapsed_seconds"),

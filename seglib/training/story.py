@@ -23,10 +23,12 @@ class Story:
         state: RunState.
         plan: Plan.
         precision: str.
+        batch_size: int, pairs a step as long as no other size is chosen.
     """
 
-    def __init__(self, run_dir, state, plan, *, precision):
-        self.run_dir, self.state, self.plan, self.precision = run_dir, state, plan, precision
+    def __init__(self, run_dir, state, plan, *, precision, batch_size):
+        self.run_dir, self.state, self.plan = run_dir, state, plan
+        self.precision, self.batch_size = precision, batch_size
         self.ended_by, self.drawn = None, time.monotonic()
         self.sessions = list(read_run_file(run_dir).get("sessions", []))
         self.session = {
@@ -70,7 +72,10 @@ class Story:
             "elapsed": format_duration(clock.elapsed),
             "settings": self.state.settings,
             "precision": self.precision,
-            "plan": {"batch_size": self.state.batch_size or None, **self.plan.to_dict()},
+            "plan": {
+                "batch_size": self.state.batch_size or self.batch_size,
+                **self.plan.to_dict(),
+            },
             "sessions": [*self.sessions, session],
         }
         write_json(self.run_dir / "run.json", content)
