@@ -97,7 +97,7 @@ def train(
             run, validation and checkpoints included. The run measures its speed, plans the steps
             that fit, and lays the learning rate over them. With `epochs`, whichever ends first.
         batch_size: int, pairs a step; or two, such as (16, 4): the first, halved until
-            `time_budget` allows 700 steps, or to the second. It is chosen once, in the first
+            `time_budget` allows 600 steps, or to the second. It is chosen once, in the first
             steps of a run; under JAX, which would compile them anew, it is the first.
         learning_rate: float, at its highest.
         schedule: "trapezoid", "cosine" or "constant": how the learning rate is laid over all

@@ -15,7 +15,7 @@ CLOSING = 4.0  # seconds for tables, curves and loading the best model, on a slo
 
 # CamVid, a processor without bfloat16: 177 steps of 16 pairs reach 44 % mean IoU, 490 of 4 reach
 # 56; 570 of 16 reach 62 %, 1200 of 8 63 (`benchmarks/RESULTS.md`).
-FEW_STEPS, SMALL_BATCH = 700, 4
+FEW_STEPS, SMALL_BATCH = 600, 4
 
 
 class Clock:
