@@ -142,6 +142,14 @@ def test_where_few_steps_fit_batches_are_halved(seconds, epochs, sizes, chosen):
     assert choose_batch_size(plan, *sizes) == chosen
 
 
+def test_one_slow_step_of_three_does_not_halve_batches():
+    plan = Plan(Watch(), steps_per_epoch=10, budget=100.0)
+    plan.durations.extend([4.0, 0.1, 0.1])
+    plan.revise(0)
+    assert plan.steps < 100
+    assert choose_batch_size(plan, 16, 4) == 16
+
+
 def count_readings(monkeypatch):
     """Let a run's clock go on by as much whenever it is read."""
     readings = itertools.count()
