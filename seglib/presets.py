@@ -17,7 +17,7 @@ WINDOWS = Augmentation(
     size=(128, 128), scale=(0.75, 2.0), aspect=1.4, flip=0.5, brightness=0.15, contrast=0.25,
     saturation=0.3, hue=10,
 )  # fmt: skip
-CALM_WINDOWS = dataclasses.replace(WINDOWS, scale=(0.9, 1.6), aspect=1.2)  # few epochs learn more
+CALM_WINDOWS = dataclasses.replace(WINDOWS, scale=(0.9, 1.6), aspect=1.2)  # for few epochs
 
 # The encoder's first rows and all its depthwise kernels stay as ImageNet left them, which saves
 # the dearest gradients; one convolution a node, one head.
