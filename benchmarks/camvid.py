@@ -253,7 +253,11 @@ def run_job(job, *, keep=None):
     with tempfile.TemporaryDirectory() as folder:
         child = json.dumps([dataclasses.asdict(job), time.time(), folder])
         command = [sys.executable, __file__, "--child", child]
-        subprocess.run(command, check=True, env={**os.environ, "TQDM_DISABLE": "1"})
+        ended = subprocess.run(command, env={**os.environ, "TQDM_DISABLE": "1"})
+        if ended.returncode:  # the run has said why
+            raise SystemExit(
+                f"{job.title}, seed {job.seed}: exit status {ended.returncode}, no row"
+            )
         if keep is not None:
             about = re.sub(r"[^\w.=-]+", "_", f"_{job.note}" * bool(job.note))
             place = pathlib.Path(keep, f"{job.preset}_{job.budget:g}s_seed{job.seed}{about}")
