@@ -354,11 +354,11 @@ def test_an_empty_name_of_inputs_is_not_the_working_folder(finished, monkeypatch
 
 
 def test_of_runs_in_unlike_batches_the_one_with_more_epochs_is_found(tmp_path):
-    for name, step, steps_per_epoch in (("large", 10, 5), ("small", 16, 16)):
-        state = RunState(step=step, steps_per_epoch=steps_per_epoch)
+    for name, step, steps_per_epoch in (("a", 16, 16), ("b", 10, 5), ("c", 20, 20)):
         (tmp_path / name).mkdir()
+        state = RunState(step=step, steps_per_epoch=steps_per_epoch)
         Checkpoints(tmp_path / name).write(state, [])
-    assert chaining.find_earlier_run(tmp_path, {})[0] == tmp_path / "large"
+    assert chaining.find_earlier_run(tmp_path, {})[0] == tmp_path / "b"
 
 
 def test_resume_from_names_the_folder(finished, tmp_path):
