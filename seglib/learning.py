@@ -1,0 +1,522 @@
+"""Batches, and a Keras model that learns from them: all that knows devices and backends."""
+
+import concurrent.futures
+import contextlib
+import copy
+import json
+import platform
+import re
+import sys
+
+import keras
+import numpy as np
+from keras import ops
+
+from seglib import reports
+from seglib.augment import augment_pair, blend_pairs, soften
+from seglib.images import resize_image
+from seglib.losses import BoundaryLoss, CompiledLoss, PresenceLoss, UncertainLoss, choose_jit
+from seglib.masks import resize_labels
+from seglib.models import set_precision, task_layers
+from seglib.optimizers import AdamW, create_optimizer
+from seglib.preparing import PreparedSplit
+from seglib.system import has_bfloat16_units, replacing
+
+# How TensorFlow, JAX and PyTorch say that memory is full, each with an error of its own.
+FULL = re.compile(r"ResourceExhausted|RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)
+OF_OPTIMIZER = ("learning_rate", "weight_decay", "encoder_rate", "ema", "gradient_accumulation")
+TASK_LOSSES = {"boundary": BoundaryLoss, "presence": PresenceLoss}
+
+
+class Batches:
+    """Training pairs in batches; each batch is a function of (seed, step) alone.
+
+    So training can start at any step, and sees there what it would have seen anyway. All batches
+    are of one size: the last of an epoch is filled up with pairs of the same epoch, changed in
+    another way. A last batch of one picture would move weights and statistics as far as a whole
+    one.
+
+    Args:
+        split: PreparedSplit.
+        batch_size: int.
+        seed: int, of the order and the augmentation.
+        augment: Augmentation or None.
+        sampling: `(len(split),)` numbers ≥ 0 by which pairs are drawn, with replacement; None:
+            each once an epoch.
+
+    Raises:
+        ValueError: `sampling` is no such numbers.
+    """
+
+    def __init__(self, split, batch_size, seed, *, augment=None, sampling=None):
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.augment, self.sampling = augment, sampling
+        if sampling is not None:
+            weights = np.asarray(sampling, float)
+            if weights.shape != (len(split),) or not 0 < weights.sum() < np.inf or min(weights) < 0:
+                raise ValueError(
+                    f"expected sampling to be numbers ≥ 0, not all 0, for each of {len(split)} "
+                    f"training pairs, received {sampling!r}"
+                )
+            self.sampling = weights / weights.sum()
+
+    @property
+    def steps_per_epoch(self):
+        """int, the last step, which is filled up, included."""
+        return -(-len(self.split) // self.batch_size)
+
+    def resize(self, batch_size):
+        """Return the same pairs in batches of another size."""
+        resized = copy.copy(self)
+        resized.batch_size = batch_size
+        return resized
+
+    def __getitem__(self, step):
+        """Return images `(batch, height, width, 3)` uint8 and their labels, ids or shares."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        order, start = self._draw_order(epoch), batch * self.batch_size
+        places = range(start, start + min(self.batch_size, len(order)))
+        pairs = [self._read_pair(int(order[p % len(order)]), epoch, p) for p in places]
+        images, labels = zip(*pairs, strict=True)
+        return np.stack(images), np.stack(labels)
+
+    def _draw_order(self, epoch):
+        random = np.random.default_rng([self.seed, epoch])
+        if self.sampling is None:
+            return random.permutation(len(self.split))
+        return random.choice(len(self.split), len(self.split), p=self.sampling)
+
+    def _read_pair(self, index, epoch, place):
+        pair = self._change_pair(self.split[index], epoch, place)
+        if not getattr(self.split, "is_soft", False):
+            return pair
+        classes, share = self.split.classes, float(self.split.share[index])
+        options = {"num_classes": classes.num_classes, "ignore_label": classes.ignore_label}
+        if share == 1:
+            return pair[0], soften([(pair[1], 1.0)], **options)
+        # Both are changed alike, so that the patch stays where it is.
+        other = self._change_pair(self.split.partner(index), epoch, place)
+        return blend_pairs(pair, other, share=share, **options)
+
+    def _change_pair(self, pair, epoch, place):
+        if self.augment is None:
+            return pair
+        return augment_pair(
+            *pair,
+            seed=self.seed,
+            epoch=epoch,
+            # Not the pair's own: one drawn twice is changed twice. 0 drew the order.
+            index=place + 1,
+            augmentation=self.augment,
+            ignore_label=self.split.classes.ignore_label,
+            partners=self.split,
+        )
+
+
+class Reader:
+    """Reads the next batch in a thread while a step computes.
+
+    More threads gain nothing: a pair's many short calls hold Python's lock.
+    """
+
+    def __init__(self, batches):
+        self.batches, self.ahead = batches, None
+
+    def __enter__(self):
+        self.thread = concurrent.futures.ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.thread.shutdown(cancel_futures=True)
+
+    def read(self, step):
+        """Return the batch of a step, and begin to read the one after it."""
+        wanted = (step, self.batches.batch_size)
+        ready = self.ahead[1].result() if self.ahead else None
+        batch = ready if self.ahead and self.ahead[0] == wanted else self.batches[step]
+        following = (step + 1, self.batches.batch_size)
+        self.ahead = following, self.thread.submit(self.batches.__getitem__, step + 1)
+        return batch
+
+
+class Learner:
+    """A model that learns one batch at a time, and a copy with the weights that are kept.
+
+    Args:
+        model: keras.Model. Its weights change.
+        optimizer: keras optimizer that has trained nothing yet.
+        loss: keras loss of segmentation on labels and logits.
+        options: dict of training options, of which `task_weights` and `precision` are used.
+        classes: ClassTable.
+        metrics: keras metrics on labels and logits.
+        seed: int, of dropout.
+    """
+
+    def __init__(self, model, optimizer, loss, options, classes, metrics=(), seed=0):
+        self.model, self.loss, self.metrics = model, loss, list(metrics)
+        self.precision, task_weights = options["precision"], options["task_weights"]
+        if self.precision == "auto":
+            self.precision = choose_precision()
+        set_precision(model, self.precision)
+        losses, weights = create_task_losses(model, loss, task_weights, classes.ignore_label)
+        watched = [[]] * (len(losses) - 1) + [self.metrics]
+        jit = choose_jit()
+        model.compile(optimizer, losses, loss_weights=weights, metrics=watched, jit_compile=jit)
+        for number, state in enumerate(self._dropout_states()):
+            state.assign(np.array([seed, number], dtype="uint32"))
+        model.optimizer.build(model.trainable_variables)
+        self.optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        self.rate = None  # what `step` set last
+        # Averaged weights are validated and kept, while the others go on learning.
+        self.kept = type(model).from_config(json.loads(json.dumps(model.get_config())))
+        self.scorer = keras.Model(self.kept.inputs, self.kept.outputs[-1])
+        self.scorer.compile(jit_compile=jit)
+
+    @property
+    def variables(self):
+        """All that a step changes, a list of keras.Variable in an order that is always the same.
+
+        Weights, states of dropout, the optimizer's variables; a loss scale stands last.
+        """
+        known = {id(variable) for variable in self.optimizer.variables}
+        scale = [v for v in self.model.optimizer.variables if id(v) not in known]
+        return [*self.model.weights, *self._dropout_states(), *self.optimizer.variables, *scale]
+
+    def restore(self, arrays):
+        """Take over the values of a checkpoint.
+
+        Raises:
+            ValueError: they are of a model or an optimizer that keeps other ones.
+        """
+        variables = self.variables
+        pairs = list(zip(variables, arrays, strict=False))
+        # Of two precisions, only one may have a loss scale.
+        rest = [*variables[len(pairs) :], *arrays[len(pairs) :]]
+        if any(np.shape(r) for r in rest) or any(tuple(v.shape) != a.shape for v, a in pairs):
+            raise ValueError(
+                "a setting was changed by which the optimizer keeps other numbers than the "
+                "checkpoint has, such as ema, weight_decay, encoder_rate or gradient_accumulation: "
+                "leave it as it was, or begin a new run from this one's weights, with init_from="
+            )
+        for variable, value in pairs:
+            variable.assign(value)
+
+    def step(self, images, labels, *, rate=None):
+        """Learn from one batch.
+
+        Args:
+            images: uint8 array `(batch, height, width, 3)`.
+            labels: array `(batch, height, width)` of ids, or with a share for each class.
+            rate: float, the learning rate; None leaves the optimizer's own.
+
+        Returns:
+            dict of floats: "loss", and each metric by its name.
+
+        Raises:
+            MemoryError: the step does not fit into the memory of the device.
+        """
+        if rate is not None and rate != self.rate:  # else a callback may have changed it
+            self.optimizer.learning_rate = self.rate = rate
+        outputs = len(self.model.outputs)
+        try:
+            self.model.reset_metrics()
+            logs = self.model.train_on_batch(
+                images, (labels,) * outputs if outputs > 1 else labels, return_dict=True
+            )
+        except Exception as error:
+            if not FULL.search(f"{type(error).__name__} {error}"):
+                raise
+            raise MemoryError(self._explain_full_memory(len(images))) from error
+        values = {metric.name: float(metric.result()) for metric in self.metrics}
+        return {"loss": float(logs["loss"]), **values}
+
+    def learning_rate(self):
+        """Return the learning rate of the last step, float."""
+        return float(ops.convert_to_numpy(self.optimizer.learning_rate))
+
+    def update_kept(self):
+        """Give the kept copy the present weights: the averaged ones, where there are averages."""
+        for source, target in zip(self.model.weights, self.kept.weights, strict=True):
+            target.assign(ops.copy(source))  # JAX gives away the memory of what it shares
+        if self.optimizer.use_ema:
+            if isinstance(self.optimizer, AdamW):
+                averages = self.optimizer.averages()
+            else:
+                averages = self.optimizer._model_variables_moving_average
+            for average, target in zip(averages, self.kept.trainable_variables, strict=True):
+                target.assign(ops.copy(average))
+
+    def validate(self, split, *, batch_size, should_stop=lambda: False):
+        """Score the kept copy on a prepared split, at the size of the model.
+
+        Args:
+            split: PreparedSplit.
+            batch_size: int.
+            should_stop: function without arguments, asked before each batch.
+
+        Returns:
+            dict of floats: val_loss, pixel_accuracy, mean_iou, and val_… of each metric; None
+            if it was told to stop.
+        """
+        set_precision(self.kept, self.precision)
+        ignore_label, num_classes = split.classes.ignore_label, split.classes.num_classes
+        not_scored = np.setdiff1d(range(num_classes), split.classes.scored_ids)
+        metrics = [type(metric).from_config(metric.get_config()) for metric in self.metrics]
+        batch_size, total, matrix = min(batch_size, len(split)), 0.0, 0
+        for start in range(0, len(split), batch_size):
+            if should_stop():
+                return None
+            images, labels = (p[start : start + batch_size] for p in (split.images, split.labels))
+            logits = self.predict_batch(images, batch_size)
+            total += float(self.loss(np.asarray(labels), logits)) * len(images)
+            for metric in metrics:
+                metric.update_state(np.asarray(labels), logits)
+            logits[..., not_scored] = -np.inf
+            matrix = matrix + reports.confusion_matrix(
+                labels, logits.argmax(axis=-1), num_classes=num_classes, ignore_label=ignore_label
+            )
+        return {
+            "val_loss": total / len(split),
+            "pixel_accuracy": float(reports.pixel_accuracy(matrix)),
+            "mean_iou": float(reports.mean_iou(matrix, ignore_label=ignore_label)),
+            **{f"val_{metric.name}": float(metric.result()) for metric in metrics},
+        }
+
+    def predict_batch(self, images, batch_size):
+        """Return the kept copy's logits of up to `batch_size` images.
+
+        They are computed in a batch of always that size: another one would be compiled anew.
+        """
+        padding = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
+        filled = np.concatenate([images, padding])
+        return np.array(self.scorer.predict_on_batch(filled))[: len(images)]
+
+    def save(self, file):
+        """Write the kept copy, in float32, beside and rename it."""
+        set_precision(self.kept, "float32")
+        with replacing(file) as temporary:
+            self.kept.save(temporary)
+
+    def _dropout_states(self):
+        return [variable for variable in self.model.variables if "seed_generator" in variable.path]
+
+    def _explain_full_memory(self, batch_size):
+        advice = "prepare smaller images, or give the model fewer filters"
+        if batch_size > 1:
+            accumulated = self.optimizer.gradient_accumulation_steps or 1
+            advice = (
+                f"batch_size={-(-batch_size // 2)} takes about half of it; with "
+                f"gradient_accumulation={2 * accumulated}, updates are about the same (a run that "
+                'goes on takes them with allow_changes=("batch_size", "gradient_accumulation"))'
+            )
+        return (
+            f"a training step of {batch_size} pairs does not fit into the memory of "
+            f"{describe_device()}: {advice}"
+        )
+
+
+def take_optimizer(options, changes):
+    """Return the optimizer that training options describe, and the options without what it has.
+
+    Args:
+        options: dict of all training options.
+        changes: dict, those of them that the caller gave by name.
+
+    Returns:
+        keras optimizer that has trained nothing yet (itself, if its learning rate is a schedule);
+        dict.
+
+    Raises:
+        ValueError: a keras optimizer has the given options itself.
+    """
+    optimizer = options["optimizer"]
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        ema, accumulation = options["ema"], options["gradient_accumulation"]
+        created = create_optimizer(
+            optimizer,
+            options["learning_rate"],
+            weight_decay=options["weight_decay"],
+            encoder_rate=options["encoder_rate"],
+            use_ema=bool(ema),
+            ema_momentum=0.98 if ema is True else float(ema),
+            gradient_accumulation_steps=accumulation if accumulation > 1 else None,
+        )
+        return created, options
+    given = [name for name in OF_OPTIMIZER if name in changes]
+    if given:
+        raise ValueError(
+            f"an optimizer has its own {', '.join(given)}, which would be ignored here: give them "
+            "to it, such as seglib.Muon(2e-3, weight_decay=0.1, use_ema=True), or name it, such "
+            'as optimizer="muon"'
+        )
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "expected the optimizer that is inside the LossScaleOptimizer: where training is in "
+            "float16, the loss is scaled anyway"
+        )
+    options = {**options, **dict.fromkeys(OF_OPTIMIZER)}
+    config = optimizer.get_config()
+    if not isinstance(config["learning_rate"], float):
+        return optimizer, {**options, "schedule": None}
+    copy = type(optimizer).from_config(config)
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(optimizer, name):  # no part of its settings
+            setattr(copy, name, getattr(optimizer, name))
+    return copy, {**options, "learning_rate": config["learning_rate"]}
+
+
+def create_task_losses(model, loss, task_weights, ignore_label):
+    """Return a loss for each output of a model, and the weights by which they add up."""
+    layers = task_layers(model)
+    known = {layer.task: layer for layer in layers if layer is not None}
+    tasks = ["segmentation" if layer is None else layer.task for layer in layers]
+    own = {task: TASK_LOSSES[task](ignore_label) for task in known if task in TASK_LOSSES}
+    own = {task: _compile(each) for task, each in {"segmentation": loss, **own}.items()}
+    if task_weights is None and known:
+        own = {task: UncertainLoss(each, known[task].log_variance) for task, each in own.items()}
+    given = task_weights or {}
+    weights = [given.get(task, 1) / tasks.count(task) for task in tasks]
+    return [own[task] for task in tasks], weights
+
+
+def weigh_tasks(model, task_weights):
+    """Let a model learn how much each of its tasks counts, unless that is given.
+
+    Raises:
+        ValueError: the model has no such tasks, or a weight is no finite number ≥ 0.
+    """
+    layers = {layer.task: layer for layer in task_layers(model) if layer is not None}
+    for layer in layers.values():
+        layer.trainable = task_weights is None
+    if task_weights is None:
+        return
+    is_known = isinstance(task_weights, dict) and set(task_weights) <= set(layers)
+    if not is_known or not all(0 <= value < np.inf for value in task_weights.values()):
+        names = ", ".join(layers) or "none, since it has one head"
+        raise ValueError(
+            "expected task_weights to be a dict of tasks and finite numbers ≥ 0, received "
+            f"{task_weights!r}; the model's tasks are {names}"
+        )
+
+
+def _compile(loss):
+    return CompiledLoss(loss) if type(loss).__module__.startswith("seglib.") else loss
+
+
+def resize_split(split, size):
+    """Return a prepared split at the size of a model, where it was prepared at another one.
+
+    Images are resized bilinearly with antialiasing; a pixel's label is the class that covers
+    most of its area, as in preparing.
+
+    Args:
+        split: PreparedSplit.
+        size: `(height, width)`; a side of None stays as it is.
+
+    Returns:
+        PreparedSplit; the same one if nothing is to be done, else one in memory.
+    """
+    stored = split.images.shape[1:3]
+    size = tuple(side or own for side, own in zip(size, stored, strict=True))
+    if size == stored:
+        return split
+    images = [resize_image(image, size) for image in split.images]
+    labels = [resize_labels(each, size) for each in split.labels]
+    return PreparedSplit(
+        np.array(images, split.images.dtype).reshape(-1, *size, 3),
+        np.array(labels, split.labels.dtype).reshape(-1, *size),
+        split.names,
+        split.classes,
+    )
+
+
+def choose_precision() -> str:
+    """Return the dtype policy in which this machine trains fastest.
+
+    bfloat16 on GPUs of compute capability 8 and above, TPUs, and processors with bfloat16 units
+    under TensorFlow; float16 on GPUs of 7, such as Kaggle's T4; else float32.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = jax.local_devices()[0]
+        if device.platform in ("gpu", "cuda"):
+            return precision_of_gpu(str(getattr(device, "compute_capability", "")).split("."))
+        return "mixed_bfloat16" if device.platform == "tpu" else "float32"
+    if keras.backend.backend() != "tensorflow":
+        return "float32"
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("TPU"):
+        return "mixed_bfloat16"
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return precision_of_gpu(details.get("compute_capability", ()))
+    return "mixed_bfloat16" if has_bfloat16_units() else "float32"
+
+
+def precision_of_gpu(capability):
+    """Return the dtype policy for a compute capability such as `(7, 5)`; float32 if unknown."""
+    major = int(capability[0]) if capability and str(capability[0]).isdecimal() else 0
+    return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
+
+
+def peak_memory():
+    """Return the most bytes that this process, or its accelerator if it has one, held so far.
+
+    NaN where the system does not tell.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for gpu in tf.config.list_logical_devices("GPU"):
+            with contextlib.suppress(ValueError, tf.errors.OpError):  # some keep no statistics
+                name = gpu.name.removeprefix("/device:")
+                return tf.config.experimental.get_memory_info(name)["peak"]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        if "peak_bytes_in_use" in statistics:
+            return statistics["peak_bytes_in_use"]
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def describe_versions():
+    """Return the versions and the device that a run is trained with, for `run.json`."""
+    backend = keras.backend.backend()
+    return {
+        "seglib": sys.modules["seglib"].__version__,
+        "keras": keras.__version__,
+        "backend": backend,
+        backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": describe_device(),
+    }
+
+
+def describe_device():
+    """Return the names of the accelerators, or of the kind of processor, as text."""
+    names = []
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        names = [each.get("device_name", "GPU") for each in details]
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        names = [device.device_kind for device in jax.local_devices() if device.platform != "cpu"]
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(names) or f"{platform.machine()} processor"

@@ -1,0 +1,298 @@
+"""Recipes: named sets of arguments for preparing data, making a model and training it."""
+
+import copy
+import dataclasses
+import difflib
+import json
+import os
+
+import numpy as np
+
+from seglib.augment import Augmentation
+
+# What `train` does where neither a recipe nor an argument says something else.
+DEFAULTS = {
+    "batch_size": 4,
+    "optimizer": "muon",
+    "learning_rate": 4e-3,
+    "schedule": "trapezoid",
+    "weight_decay": 0.0,
+    "encoder_rate": 0.2,
+    "gradient_accumulation": 1,
+    "loss": None,
+    "class_weights": None,
+    "task_weights": None,
+    "sampling": None,
+    "augment": True,
+    "ema": False,
+    "precision": "auto",
+    "validate_every": 1,
+    "patience": None,
+    "init_from": None,
+}
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Recipe:
+    """Arguments that belong together: of the data, the model and its training.
+
+    Change one with `dataclasses.replace(recipe, train={**recipe.train, "ema": 0.99})`, or give
+    `seglib.train` the argument itself: it replaces the recipe's.
+
+    Args:
+        prepare: dict, arguments of `Dataset.prepare`.
+        model: dict, arguments of `create_unetpp_model` but `num_classes`.
+        train: dict, some of the names in `seglib.recipes.DEFAULTS`; `seglib.train` explains them.
+        epochs, time_budget: what the recipe is made for; `train` uses them where it is given
+            neither.
+
+    Raises:
+        ValueError: `train` has a name that there is not.
+
+    Example:
+        >>> recipe = Recipe(train={"batch_size": 8}, epochs=10)
+        >>> Recipe.from_json(recipe.to_json()) == recipe
+        True
+    """
+
+    prepare: dict = dataclasses.field(default_factory=dict)
+    model: dict = dataclasses.field(default_factory=dict)
+    train: dict = dataclasses.field(default_factory=dict)
+    epochs: int | None = None
+    time_budget: str | float | None = None
+
+    def __post_init__(self):
+        for name in ("prepare", "model", "train"):  # lists and arrays become tuples, to compare
+            object.__setattr__(self, name, _to_tuples(getattr(self, name)))
+        check_names(self.train)
+
+    def __repr__(self):
+        made_for = {"epochs": self.epochs, "time_budget": self.time_budget}
+        lines = [f"{name}={value!r}" for name, value in made_for.items() if value is not None]
+        for name in ("prepare", "model", "train"):
+            options = getattr(self, name).items()
+            inside = "".join(f"\n        {key!r}: {value!r}," for key, value in options)
+            lines.append(f"{name}={{{inside}\n    }}" if inside else f"{name}={{}}")
+        return "Recipe(\n    " + ",\n    ".join(lines) + ",\n)"
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON. Functions and Keras objects become class and settings."""
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return json.dumps(simplify(content), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """Read what `to_json` returned.
+
+        Raises:
+            ValueError: it holds a function or a Keras object, which JSON only describes.
+        """
+        content = json.loads(text)
+        for part in ("prepare", "model", "train"):
+            content[part] = {key: _restore(key, value) for key, value in content[part].items()}
+        return cls(**content)
+
+
+def check_names(options):
+    """Raise ValueError for a training option that there is not, naming the nearest one."""
+    for name in options:
+        if name not in DEFAULTS:
+            near = difflib.get_close_matches(name, DEFAULTS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(DEFAULTS)}"
+            raise ValueError(f"train has no option {name!r}: {hint}")
+
+
+def simplify(value):
+    """Return a value as JSON holds it; functions and Keras objects as class and settings."""
+    if isinstance(value, dict):
+        return {str(key): simplify(content) for key, content in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [simplify(content) for content in value]
+    if isinstance(value, bool | str | None):
+        return value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    name = type(value).__name__
+    if hasattr(value, "to_dict"):
+        return {"class": name, **simplify(value.to_dict())}
+    if hasattr(value, "get_config"):
+        return {"class": name, **simplify(_without_names(value.get_config()))}
+    return {"class": name, "name": getattr(value, "__qualname__", repr(value))}
+
+
+def _without_names(config):
+    """A Keras configuration without names and seeds, which Keras counts up."""
+    if isinstance(config, dict):
+        kept = {key: value for key, value in config.items() if key not in ("name", "seed")}
+        return {key: _without_names(value) for key, value in kept.items()}
+    return [_without_names(part) for part in config] if isinstance(config, list) else config
+
+
+def _to_tuples(value):
+    if isinstance(value, dict):
+        return {key: _to_tuples(content) for key, content in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return tuple(_to_tuples(content) for content in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _restore(name, value):
+    if not isinstance(value, dict) or "class" not in value:
+        return value
+    options = {key: content for key, content in value.items() if key != "class"}
+    if value["class"] != "Augmentation":
+        raise ValueError(
+            f"{name} was a {value['class']}, which JSON only describes: take it out of the JSON "
+            f"and give {name}= to train"
+        )
+    return Augmentation(**options)
+
+
+# A window shows part of a picture that is kept larger than the model's input, so that the model
+# sees objects at several sizes, at full sharpness, and no window twice.
+WINDOWS = Augmentation(
+    size=(128, 128),
+    scale=(0.75, 2.0),
+    aspect=1.4,
+    flip=0.5,
+    brightness=0.15,
+    contrast=0.25,
+    saturation=0.3,
+    hue=10,
+)
+CALM_WINDOWS = dataclasses.replace(WINDOWS, scale=(0.9, 1.6), aspect=1.2)  # for few epochs
+
+# The encoder's first rows and all its depthwise kernels stay as ImageNet left them, which saves
+# the slowest gradients; one convolution a node, one head.
+LITE = {
+    "input_shape": (128, 128, 3),
+    "encoder": "efficientnet_lite0",
+    "filters": (32, 48, 64, 96),
+    "convolutions": 1,
+    "detail": 64,
+    "deep_supervision": False,
+    "frozen_rows": 2,
+    "frozen_depthwise": True,
+}
+SHORT = {
+    "batch_size": (16, 4),  # halved where few steps fit, as on processors with AVX2 alone
+    "optimizer": "muon",
+    "learning_rate": 8e-3,
+    "schedule": "cosine",
+    "weight_decay": 0.02,
+    "encoder_rate": 0.5,
+    "ema": 0.99,
+    "validate_every": 4,
+    "augment": CALM_WINDOWS,
+}
+# Averaged over many steps at a held rate, weights are better on new pictures than what a falling
+# rate ends with, and so many epochs bear more weight decay.
+LONG = {
+    **SHORT,
+    "schedule": "constant",
+    "learning_rate": 4e-3,
+    "weight_decay": 0.1,
+    "ema": 0.998,
+    "validate_every": 8,
+    "augment": WINDOWS,
+}
+LARGER = {"image_size": (288, 288)}
+
+PRESETS = {
+    # The starting point of this project: a student's report, as it was.
+    "original": Recipe(
+        epochs=10,
+        prepare={"image_size": (128, 128)},
+        model={
+            "input_shape": (128, 128, 3),
+            "nested": False,
+            "normalization": None,
+            "filters": (32, 64, 128, 256, 512),
+            "dropout": (0.0, 0.0, 0.3, 0.3, 0.0),
+            "deep_supervision": False,
+        },
+        train={
+            "batch_size": 16,
+            "optimizer": "adam",
+            "learning_rate": 1e-3,
+            "schedule": "constant",
+            "augment": False,
+            "precision": "float32",
+        },
+    ),
+    # Five minutes on two cores: few epochs, weights averaged over few steps.
+    "fast": Recipe(time_budget="5m", prepare=LARGER, model=LITE, train=SHORT),
+    # Fifteen minutes on two cores.
+    "default": Recipe(time_budget="15m", prepare=LARGER, model=LITE, train=LONG),
+    # Fifteen minutes without pretrained weights: all rows at half the resolution.
+    "scratch": Recipe(
+        time_budget="15m",
+        prepare=LARGER,
+        model={
+            "input_shape": (128, 128, 3),
+            "filters": (32, 64, 128, 256),
+            "stride": 2,
+            "convolutions": 1,
+            "detail": 64,
+            "deep_supervision": False,
+        },
+        train=LONG,
+    ),
+    # Hours, or a GPU: pictures at about their own size, nothing frozen, a wider decoder.
+    "best": Recipe(
+        time_budget="2h",
+        prepare={"image_size": (360, 480)},
+        model={
+            "input_shape": (360, 480, 3),
+            "encoder": "efficientnet_lite0",
+            "filters": (48, 64, 96, 128),
+            "convolutions": 2,
+            "detail": 64,
+            "deep_supervision": False,
+        },
+        train={
+            **LONG,
+            "batch_size": (8, 4),
+            "validate_every": 2,
+            "augment": dataclasses.replace(WINDOWS, size=(360, 480)),
+        },
+    ),
+}
+
+
+def get_preset(name: str, *, image_size: int | tuple[int, int] | None = None) -> Recipe:
+    """Return a preset. What each choice is worth was measured on CamVid: `docs/results.md`.
+
+    Args:
+        name: "fast", "default", "scratch", "best", or "original", the recipe that this project
+            began with.
+        image_size: `(height, width)`, or an int for a square: of the model, in place of the
+            preset's own. What is prepared grows in proportion.
+
+    Returns:
+        Recipe.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"expected a preset of {', '.join(PRESETS)}, received {name!r}")
+    preset = copy.deepcopy(PRESETS[name])
+    if image_size is None:
+        return preset
+    height, width = np.broadcast_to(image_size, 2).tolist()
+    own, stored = preset.model["input_shape"], preset.prepare["image_size"]
+    prepared = round(height * stored[0] / own[0]), round(width * stored[1] / own[1])
+    train = dict(preset.train)
+    if isinstance(train["augment"], Augmentation):
+        train["augment"] = dataclasses.replace(train["augment"], size=(height, width))
+    return dataclasses.replace(
+        preset,
+        prepare={**preset.prepare, "image_size": prepared},
+        model={**preset.model, "input_shape": (height, width, 3)},
+        train=train,
+    )

@@ -1,0 +1,518 @@
+"""What a run is on disk: checkpoints, settings, tables, the best model; and how it is found."""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import math
+import os
+import pathlib
+import reprlib
+import shutil
+import socket
+import time
+import warnings
+import zipfile
+
+import keras
+import numpy as np
+import pandas as pd
+
+import seglib.models  # noqa: F401 - registers the layers that a saved model needs
+from seglib import plots
+from seglib.recipes import simplify
+from seglib.system import explain_full_disk, format_duration, is_locked, lock_file, replacing
+
+PATTERN = "checkpoints/step_*.npz"
+FORMAT = 2  # of checkpoints; those of seglib 0.1 have none
+TIMINGS = ("seconds", "images_per_second", "peak_memory_mb")
+SECONDS_BETWEEN_NOTES = 1.0
+SECONDS_BETWEEN_CURVES = 300.0
+INPUTS_VARIABLE, KAGGLE_INPUTS = "SEGLIB_INPUTS", "/kaggle/input"
+DEPTH = 5  # folders between the inputs and a run
+COLUMNS = [  # of `list_runs`
+    *("run", "status", "model", "parameters", "image_size", "batch_size", "learning_rate", "seed"),
+    *("epochs", "best_epoch", "mean_iou", "pixel_accuracy", "seconds", "megabytes"),
+]
+
+SHORT = reprlib.Repr()
+SHORT.maxstring, SHORT.maxother, SHORT.maxlist = 60, 60, 4
+
+
+@dataclasses.dataclass
+class RunState:
+    """Where a run stands: all that a checkpoint holds.
+
+    Args:
+        step: int, steps trained, counted in batches of the present size.
+        updates: int, steps trained, whatever their size.
+        steps_per_epoch: int.
+        batch_size: int, pairs a step; 0 before it is chosen.
+        planned_steps: int, steps that the whole run is planned to have; 0 before there is a plan.
+        spent: float, the time budget in seconds that was used up at this step; 0 if none was.
+        sums: dict, the sum of each logged value over the steps of the epoch under way, and "steps".
+        history: list of dict, a row for each epoch; its scores are NaN where it was not validated.
+        validated_step: int, the step whose weights were validated last.
+        best_score: float, the highest validation mean IoU so far; -1 if there is none.
+        elapsed: float, seconds since `train` was first called, all sessions together.
+        epoch_seconds: float, of those the ones spent in the epoch under way.
+        settings: dict that the run was begun with.
+        arrays: list of arrays for the variables of model and optimizer, until they are restored.
+        format: int, of the checkpoint.
+    """
+
+    step: int = 0
+    updates: int = 0
+    steps_per_epoch: int = 0
+    batch_size: int = 0
+    planned_steps: int = 0
+    spent: float = 0.0
+    sums: dict = dataclasses.field(default_factory=dict)
+    history: list = dataclasses.field(default_factory=list)
+    validated_step: int = 0
+    best_score: float = -1.0
+    elapsed: float = 0.0
+    epoch_seconds: float = 0.0
+    settings: dict = dataclasses.field(default_factory=dict)
+    arrays: list | None = None
+    format: int = FORMAT
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the last step already has its row in the history."""
+        return bool(self.history) and self.history[-1]["step"] == self.step
+
+    @property
+    def validated(self) -> bool:
+        """Whether the weights of the last step have been validated."""
+        return self.recorded and self.validated_step == self.step
+
+    def use_batch_size(self, batch_size, steps_per_epoch):
+        """Keep the place in the data when an epoch has another number of steps."""
+        if self.steps_per_epoch not in (0, steps_per_epoch):
+
+            def scale(step):
+                return step * steps_per_epoch // self.steps_per_epoch
+
+            self.step, self.validated_step = scale(self.step), scale(self.validated_step)
+            self.history = [{**row, "step": scale(row["step"])} for row in self.history]
+            self.planned_steps = 0  # it counts steps of the other size
+        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
+
+
+class RunFolder:
+    """The files of one run. Whatever is replaced is whole or absent, never half.
+
+    Args:
+        path: path of the folder.
+        stream: the lock's open file, in which the folder notes how long the run has taken.
+        keep: int ≥ 1, how many checkpoints are kept.
+    """
+
+    def __init__(self, path, stream=None, *, keep=2):
+        self.path, self.stream, self.keep = path, stream, keep
+        self.newest = None  # path of the newest checkpoint that was read or written
+        self.noted, self.drawn = -SECONDS_BETWEEN_NOTES, time.monotonic()
+        self.sessions = list(read_run_file(path).get("sessions", []))
+        self.session = {}
+
+    def read(self) -> RunState:
+        """Return the state in the newest whole checkpoint; a new one where there is none.
+
+        Damaged checkpoints are passed over with a warning.
+        """
+        damaged, state = [], RunState()
+        for file in sorted(self.path.glob(PATTERN), reverse=True):
+            try:
+                state, self.newest = _read_checkpoint(file), file
+                break
+            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+                damaged.append(f"{file.name} ({error})")
+        if damaged:
+            go_on = f"carrying on from step {state.step}" if state.step else "starting anew"
+            warnings.warn(
+                f"{self.path}: damaged and passed over: {', '.join(damaged)}; {go_on}",
+                stacklevel=2,
+            )
+        return state
+
+    def save(self, state, variables):
+        """Write a checkpoint beside and rename it, then remove all but the newest.
+
+        Raises:
+            OSError: the disk is full. The checkpoint before it stays usable.
+        """
+        arrays = {f"{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
+        story = json.dumps(dataclasses.asdict(dataclasses.replace(state, arrays=None)))
+        kept = f"the last good checkpoint is {self.newest}" if self.newest else "no checkpoint yet"
+        folder = self.path / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        with (
+            explain_full_disk(self.path, f"{kept}: make room and call train again, it carries on"),
+            replacing(folder / "new.npz") as temporary,
+        ):
+            with open(temporary, "wb") as stream:
+                np.savez(stream, story=np.array(story), **arrays)
+            name = f"step_{state.step:09d}.{_digest(temporary)}.npz"
+        self.newest = (folder / "new.npz").replace(folder / name)
+        files = sorted(self.path.glob(PATTERN))
+        older = [file for file in files if file.name < name[:14]]
+        for file in files:
+            # Those at this step or later belong to an abandoned plan.
+            if file != self.newest and file not in older[max(0, len(older) - self.keep + 1) :]:
+                file.unlink(missing_ok=True)
+
+    def begin_session(self, state, clock, **about):
+        """Note where a session begins, and what it trains with."""
+        self.session = {
+            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "from_step": state.step,
+            "seconds_before": round(clock.earlier, 1),
+            # trained, but not kept when the session before was cut off
+            "seconds_lost": round(max(0.0, clock.earlier - state.elapsed), 1),
+            **about,
+        }
+
+    def note(self, elapsed):
+        """Note the run's seconds, once a second, so that a killed session counts as well."""
+        now = time.monotonic()
+        if now - self.noted < SECONDS_BETWEEN_NOTES:
+            return
+        self.noted = now
+        content = {"pid": os.getpid(), "host": socket.gethostname(), "elapsed": round(elapsed, 1)}
+        with contextlib.suppress(OSError):  # a full disk is reported where it matters more
+            self.stream.seek(0)
+            self.stream.write(json.dumps(content).ljust(200).encode())
+            self.stream.flush()
+
+    def tell(self, status, state, clock, plan):
+        """Write `run.json` and `history.csv`, and now and then, or at the end, `curves.png`."""
+        if state.history:
+            history = pd.DataFrame(state.history)
+            with replacing(self.path / "history.csv") as temporary:
+                history.to_csv(temporary, index=False)
+            if status != "running" or time.monotonic() - self.drawn > SECONDS_BETWEEN_CURVES:
+                self.drawn = time.monotonic()
+                with replacing(self.path / "curves.png") as temporary:
+                    plots.plot_learning_curves(history).savefig(temporary, dpi=120, format="png")
+        self.session |= {
+            "to_step": state.step,
+            "seconds": round(clock.session, 1),
+            "elapsed_seconds": round(clock.elapsed, 1),
+        }
+        content = {
+            "status": status,
+            "elapsed": format_duration(clock.elapsed),
+            "settings": state.settings,
+            "plan": plan,
+            "sessions": [*self.sessions, self.session],
+        }
+        with replacing(self.path / "run.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _read_checkpoint(file):
+    if _digest(file) != file.name.split(".")[-2]:
+        raise ValueError("its content does not match its checksum")
+    with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        story = json.loads(str(archive["story"]))
+        if story.get("format") != FORMAT:
+            return RunState(step=story["step"], settings=story["settings"], format=0)
+        names = sorted(name for name in archive.files if name != "story")
+        return RunState(**{**story, "arrays": [archive[name] for name in names]})
+
+
+def _digest(file):
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+@contextlib.contextmanager
+def open_run(path):
+    """Open a run's folder and keep other processes from training it meanwhile.
+
+    Yields:
+        RunFolder.
+
+    Raises:
+        BlockingIOError: another process trains it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(lock_file(path / ".lock"))
+        except BlockingIOError:
+            holder = _read_note(path)
+            raise BlockingIOError(
+                f"{path} is being trained by process {holder.get('pid', 'unknown')} on "
+                f"{holder.get('host', 'this machine')}: wait for it, stop it, or choose another "
+                "run_dir"
+            ) from None
+        yield RunFolder(path, stream)
+
+
+def _read_note(run_dir):
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return dict(json.loads((run_dir / ".lock").read_bytes()))
+    return {}
+
+
+def describe_settings(model, data, **options):
+    """Return what a run must keep to when it is resumed, as JSON holds it."""
+    layers = [[type(layer).__name__, simplify(layer)] for layer in model.layers]
+    content = json.dumps(layers, sort_keys=True, default=str)
+    settings = {
+        "model": {
+            "name": model.name,
+            "parameters": model.count_params(),
+            "layers": hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
+        },
+        "image_size": data.image_size,
+        "classes": data.classes.to_dict(),
+        "data": data.fingerprint,
+        **options,
+    }
+    return json.loads(json.dumps(simplify(settings)))
+
+
+def find_differences(before, now, *, allowed=()):
+    """Return the differences between two settings in words, a list of str."""
+    sizes = now.get("batch_size")
+    if isinstance(sizes, list) and before.get("batch_size") == sizes[0]:
+        allowed = (*allowed, "batch_size")  # which may become smaller
+    names = [name for name in {**before, **now} if name not in allowed]
+    return [line for name in names for line in _compare(name, before.get(name), now.get(name))]
+
+
+def _compare(name, before, now):
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from _compare(f"{name}.{key}", before.get(key), now.get(key))
+    elif not _is_same(before, now):
+        yield f"{name}: {SHORT.repr(before)} before, {SHORT.repr(now)} now"
+
+
+def _is_same(before, now):
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return all(map(_is_same, before, now))
+    if isinstance(before, float) and isinstance(now, float):
+        return math.isclose(before, now, rel_tol=1e-6)  # other versions may sum in another order
+    return before == now
+
+
+def take_up(folder, settings, *, resume_from="auto", allowed=()):
+    """Return where a run stands, here or in an earlier session's output.
+
+    Args:
+        folder: RunFolder.
+        settings: dict, what the run is to be.
+        resume_from: "auto", None, or path of a run's folder or of one that holds it. "auto"
+            searches the folders that Kaggle attached for a run of the same settings.
+        allowed: names of settings that may differ.
+
+    Returns:
+        RunState, and the seconds that earlier sessions took.
+
+    Raises:
+        ValueError: the run has other settings, or is of an older seglib.
+        FileNotFoundError: `resume_from` is a path without a usable checkpoint.
+    """
+    state, source = folder.read(), folder.path
+    if not state.step:
+        source, state = _find_earlier_run(resume_from, settings, allowed)
+        if source is None:
+            return RunState(), 0.0  # nothing was kept that the clock could count for
+        print(f"carrying on from step {state.step} of {source}")
+    refusal = _refuse(source, state, settings, allowed)
+    if refusal:
+        raise ValueError(refusal)
+    if source != folder.path:
+        _copy_run(source, folder.path)
+        state = folder.read()
+    return state, max(float(_read_note(source).get("elapsed", 0.0)), state.elapsed)
+
+
+def _refuse(path, state, settings, allowed):
+    """Why a run cannot be carried on with these settings; an empty text if it can."""
+    if state.format != FORMAT:
+        return (
+            f"{path} holds a run of an older seglib, which cannot be carried on: choose another "
+            f"run_dir, and init_from={str(path)!r} to start from its weights"
+        )
+    differences = find_differences(state.settings, settings, allowed=allowed)
+    names = [line.split(":")[0].split(".")[0] for line in differences]
+    names = ", ".join(f'"{name}"' for name in dict.fromkeys([*allowed, *names]))
+    return differences and (
+        f"{path} holds a run with other settings ({'; '.join(differences)}): choose another "
+        "run_dir, or the same settings to carry on, or say that the change is meant with "
+        f"allow_changes=({names},)"
+    )
+
+
+def _find_earlier_run(resume_from, settings, allowed):
+    """The folder and state of the attached run with the most epochs; (None, None) without one."""
+    if resume_from is None:
+        return None, None
+    automatic = resume_from == "auto"
+    attached = os.environ.get(INPUTS_VARIABLE) or KAGGLE_INPUTS
+    inputs = pathlib.Path(attached if automatic else resume_from)
+    found = [(path, RunFolder(path).read()) for path in _find_runs(inputs)]
+    found = [(path, state) for path, state in found if state.step]
+    if not automatic and not found:
+        raise FileNotFoundError(
+            f"no checkpoint in {inputs}: expected a run's folder with {PATTERN} in it; add the "
+            "earlier session's output to the inputs, or leave resume_from away"
+        )
+    if automatic:
+        refusals = [_refuse(path, state, settings, allowed) for path, state in found]
+        for refusal in filter(None, refusals):
+            print(f"not carried on: {refusal.split(': choose')[0]}")
+        found = [run for run, refusal in zip(found, refusals, strict=True) if not refusal]
+    best = max(found, key=lambda run: run[1].step / (run[1].steps_per_epoch or 1), default=None)
+    return best or (None, None)
+
+
+def _find_runs(folder):
+    """Folders of runs at or below a folder, without looking into folders of pictures."""
+    for path, names, _ in os.walk(folder):
+        if "checkpoints" in names:
+            yield pathlib.Path(path)
+            names.remove("checkpoints")
+        if len(pathlib.Path(path).relative_to(folder).parts) >= DEPTH:
+            names.clear()
+
+
+def _copy_run(source, target):
+    """Copy what a run needs to be carried on; its checkpoint last: the run is whole or absent."""
+    earlier = RunFolder(source)
+    earlier.read()
+    (target / "checkpoints").mkdir(exist_ok=True)
+    files = [source / name for name in ("run.json", "history.csv", "curves.png", "best.keras")]
+    for file in [*files, earlier.newest]:
+        if file.is_file():
+            with replacing(target / file.relative_to(source)) as temporary:
+                shutil.copyfile(file, temporary)
+
+
+def read_run_file(run_dir):
+    """Return the content of `run.json`; an empty dict where it is missing or damaged."""
+    try:
+        return dict(json.loads((run_dir / "run.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run:
+    """What `train` leaves.
+
+    Args:
+        run_dir: path of the folder: `run.json`, `history.csv`, `curves.png`, `best.keras`,
+            `checkpoints/`.
+        model: keras.Model with the best weights, as in `best.keras`; with the last ones as
+            long as no epoch was validated.
+        history: DataFrame, a row an epoch: epoch (from 1), step, loss, val_loss, pixel_accuracy
+            and mean_iou on the validation data at training size, NaN between validations, the
+            given `metrics`, learning_rate, seconds, images_per_second, peak_memory_mb.
+        ended_by: "plan" (its epochs, or its time), "patience", "Ctrl-C", "SIGTERM", or the class
+            of the callback that stopped it.
+    """
+
+    run_dir: pathlib.Path
+    model: keras.Model
+    history: pd.DataFrame
+    ended_by: str = "plan"
+
+    @property
+    def finished(self) -> bool:
+        """False where the run was stopped: `train` carries it on."""
+        return self.ended_by in ("plan", "patience")
+
+    @property
+    def best(self) -> pd.Series:
+        """The row of the history whose weights are the best checkpoint."""
+        scores = self.history["mean_iou"]
+        return self.history.loc[scores.idxmax() if scores.notna().any() else len(scores) - 1]
+
+    def __repr__(self):
+        if self.history.empty:
+            return f"Run({self.run_dir.name}: stopped by {self.ended_by} in the first epoch)"
+        stopped = "" if self.finished else f", stopped by {self.ended_by}"
+        return (
+            f"Run({self.run_dir.name}: {len(self.history)} epochs{stopped}, best mean IoU "
+            f"{self.best['mean_iou']:.3f} in epoch {self.best['epoch']:.0f})"
+        )
+
+
+def load_model(path: str | os.PathLike) -> keras.Model:
+    """Load a trained model.
+
+    Args:
+        path: path of a run's folder, whose best checkpoint is taken, or of a `.keras` file.
+
+    Returns:
+        keras.Model.
+
+    Raises:
+        FileNotFoundError: there is no trained model.
+    """
+    path = pathlib.Path(path)
+    file = path / "best.keras" if path.is_dir() or not path.suffix else path
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no trained model at {file}: train one with seglib.train(..., run_dir={str(path)!r})"
+        )
+    return keras.saving.load_model(file, compile=False, safe_mode=True)
+
+
+def list_runs(folder: str | os.PathLike = "outputs") -> pd.DataFrame:
+    """Compare the runs in a folder and the folders in it.
+
+    Args:
+        folder: path.
+
+    Returns:
+        DataFrame, a row a run, the best first: run (path in the folder), status (finished,
+        running, killed, stopped by …, failed: …), model, parameters, image_size, batch_size,
+        learning_rate, seed, epochs, best_epoch, mean_iou, pixel_accuracy (of the best epoch),
+        seconds, megabytes.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder at {folder}: expected one that runs were trained in")
+    rows = [_describe_run(file.parent, folder) for file in sorted(folder.rglob("run.json"))]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.sort_values("mean_iou", ascending=False, ignore_index=True, kind="stable")
+
+
+def _describe_run(run_dir, folder):
+    story = read_run_file(run_dir)
+    status = story.get("status", "unknown")
+    if status == "running" and not is_locked(run_dir / ".lock"):
+        status = "killed"
+    settings, sessions = story.get("settings", {}), story.get("sessions", [{}])
+    model = settings.get("model", {})
+    row = {
+        "run": str(run_dir.relative_to(folder)),
+        "status": status,
+        "model": model.get("name"),
+        "parameters": model.get("parameters"),
+        **{name: settings.get(name) for name in ("image_size", "learning_rate", "seed")},
+        "batch_size": story.get("plan", {}).get("batch_size", settings.get("batch_size")),
+        "epochs": 0,
+        "seconds": sessions[-1].get("elapsed_seconds"),
+        "megabytes": round(_count_bytes(run_dir) / 1e6, 1),
+    }
+    with contextlib.suppress(OSError, pd.errors.EmptyDataError):
+        history = pd.read_csv(run_dir / "history.csv")
+        best = Run(None, None, history).best
+        row |= {"epochs": len(history), "best_epoch": int(best["epoch"])}
+        row |= {name: best[name] for name in ("mean_iou", "pixel_accuracy")}
+    return row
+
+
+def _count_bytes(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

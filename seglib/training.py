@@ -1,0 +1,822 @@
+"""Training that is kept: a run is a folder, and training it again carries on."""
+
+import collections
+import dataclasses
+import functools
+import gc
+import math
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+
+from seglib import learning, models
+from seglib.augment import choose_augmentation
+from seglib.learning import Batches, Learner, Reader
+from seglib.losses import create_loss
+from seglib.preparing import PreparedSplit
+from seglib.recipes import DEFAULTS, Recipe, check_names
+from seglib.runs import (
+    PATTERN,
+    Run,
+    RunFolder,
+    RunState,
+    describe_settings,
+    load_model,
+    open_run,
+    take_up,
+)
+from seglib.system import StopRequest, make_folder, note_interrupts, parse_duration, show_progress
+
+SCHEDULES = ("trapezoid", "cosine", "constant")
+FREE = ("precision", "patience")  # options that may differ when a run is resumed
+LARGEST_BATCH = 16  # of validation
+RECENT = 100  # steps that the speed is measured over
+STEADY = 3  # steps after which the size of batches is chosen, by the median of their durations
+COMPILING = 20, 5.0  # times the usual step and seconds: only a step that compiles takes so long
+REVISE = 0.005  # share of the budget after which the plan is looked at again
+CLOSING = 4.0  # seconds for tables, curves and loading the best model, on a slow machine
+# On CamVid 177 steps of 16 pairs reach 44 % mean IoU, 490 of 4 reach 56; 570 of 16 reach 62 %,
+# 1200 of 8 reach 63.
+FEW_STEPS = 600
+
+
+def train(
+    model: keras.Model,
+    data,
+    *,
+    run_dir: str | os.PathLike,
+    recipe: Recipe | None = None,
+    epochs: int | None = None,
+    time_budget: str | float | None = None,
+    checkpoint_every: str | int = "epoch",
+    callbacks=(),
+    metrics=(),
+    resume_from: str | os.PathLike | None = "auto",
+    allow_changes=(),
+    seed: int = 0,
+    **changes,
+) -> Run:
+    """Train a model so that no work is lost; called again on the same folder it carries on.
+
+    A run of given `epochs` that was killed and resumed, as often as you like, ends with the
+    same weights and history, timings aside, as one that nobody disturbed, on the same machine and
+    versions. The checkpoint with the highest validation mean IoU is the best; without validation
+    data, the last one. A finished run returns at once; more `epochs` or time carry it on. Ctrl-C
+    and SIGTERM write a checkpoint and return the run as it stands.
+
+    Args:
+        model: keras.Model from `seglib.create_…_model`. Its weights become the best ones.
+        data: PreparedDataset of the model's input size; of another size where `augment` cuts
+            windows of the model's. Validation pairs are then resized, as `predict` does.
+        run_dir: path of the run's folder, created if missing.
+        recipe: Recipe, whose `train` part is used; None for `seglib.recipes.DEFAULTS`.
+        epochs: int, how often each training pair is seen, all calls together. An epoch's last
+            batch is filled up with some again. Without `epochs` and `time_budget`, the recipe's;
+            10 if it has neither.
+        time_budget: seconds, or str such as "11h30m", for this call and all earlier ones of the
+            run, validation and checkpoints included. The run measures its speed, plans the steps
+            that fit, and lays the learning rate over them. With `epochs`, whichever ends first.
+        checkpoint_every: "epoch", or an int of steps, or a duration such as "5m", at which
+            checkpoints are written in addition to those at the end of each epoch.
+        callbacks: keras callbacks. They get the events of training, epochs (validation included)
+            and batches with the logs, and the run's own count of epochs. An epoch in a checkpoint
+            is not told again after a kill. One that sets `model.stop_training` ends this call
+            with a checkpoint; the next call carries on. What a callback remembers or changes by
+            itself is not restored: runs that depend on it are not resumed exactly.
+        metrics: keras metrics on labels and logits of the last head. The history keeps their mean
+            over an epoch's batches, and `val_…` of the validation data.
+        resume_from: where a run that is new here was begun: path of its folder, or of one that
+            holds it. "auto": the folders attached on Kaggle are searched for a run of the same
+            settings. None: nowhere.
+        allow_changes: name or names of settings that may differ from those that the run began
+            with, such as `("learning_rate",)`.
+        seed: int, of the order of pairs, augmentation and dropout.
+        changes: options that replace the recipe's:
+
+            - batch_size: int, pairs a step; or two, such as (16, 4): the first, halved until
+              `time_budget` allows 600 steps, or to the second. It is chosen once, in the first
+              steps of a run; under JAX, which would compile them anew, it is the first.
+            - optimizer: "muon", "adamw", "adam" or a keras optimizer, which then has learning
+              rate, weight decay, averages, accumulation and the encoder's rate itself. A schedule
+              of its own is left as it is.
+            - learning_rate: float, at its highest.
+            - schedule: "trapezoid", "cosine" or "constant", see `learning_rate_at`.
+            - weight_decay: share of the learning rate by which kernels shrink in each step.
+            - encoder_rate: in [0, 1], share of the learning rate by which an encoder's weights
+              move.
+            - gradient_accumulation: int, batches whose gradients make one update.
+            - loss: name or object of a keras loss, or function of (labels, logits), in place of
+              cross-entropy + Dice.
+            - class_weights: `(num_classes,)` numbers for its cross-entropy, such as of
+              `seglib.class_weights`.
+            - task_weights: of a model with several `heads`, how much each counts, such as
+              `{"boundary": 0.5}`; None to learn them.
+            - sampling: `(len(data.train),)` numbers by which pairs are drawn, with replacement,
+              such as of `seglib.image_weights`; None: each pair once an epoch.
+            - augment: bool or Augmentation. True mirrors and changes brightness and contrast.
+            - ema: bool or momentum in (0, 1) of an exponential moving average of the weights,
+              which is then validated, kept as best and returned. True is 0.98.
+            - precision: "auto", or the name of a Keras dtype policy such as "float32".
+            - validate_every: int, epochs from one validation to the next; the first and the last
+              epoch are validated too.
+            - patience: int or None, epochs without a better mean IoU after which to stop.
+            - init_from: path of another run or model of the same form, whose weights a new run
+              starts from; heads of other classes are left as they are.
+
+    Returns:
+        Run.
+
+    Raises:
+        TypeError: the model is no keras.Model, or the data are not prepared.
+        ValueError: the settings do not fit the data, or those that the run began with.
+        BlockingIOError: another process trains this run.
+        FloatingPointError: the loss is not finite. The last good checkpoint is kept.
+        MemoryError: a step does not fit into the memory of the device.
+        OSError: `run_dir` cannot be written, or is full. The last good checkpoint is kept.
+    """
+    clock = Clock()
+    check_names(changes)
+    recipe = recipe or Recipe()
+    options = {**DEFAULTS, **recipe.train, **changes}
+    if epochs is None and time_budget is None:
+        epochs, time_budget = recipe.epochs, recipe.time_budget
+        epochs = 10 if epochs is time_budget is None else epochs
+    budget = None if time_budget is None else parse_duration(time_budget)
+    most, least = _check_options(options, epochs)
+    interval = _parse_interval(checkpoint_every)
+    augmentation = choose_augmentation(options["augment"])
+    _check_data(model, data, augmentation)
+    models.set_model_classes(model, data.classes, fit=data.fit)
+    learning.weigh_tasks(model, options["task_weights"])
+    loss = create_loss(
+        options["loss"],
+        ignore_label=data.classes.ignore_label,
+        class_weights=options["class_weights"],
+        num_classes=data.classes.num_classes,
+        soft=getattr(data.train, "is_soft", False) or bool(augmentation and augmentation.mixup),
+    )
+    optimizer, options = learning.take_optimizer(options, changes)
+    kept = {name: value for name, value in options.items() if name not in FREE}
+    settings = describe_settings(model, data, **kept, seed=seed)
+    allowed = (allow_changes,) if isinstance(allow_changes, str) else tuple(allow_changes)
+    run_dir = make_folder(run_dir, "the run")
+    with open_run(run_dir) as folder, note_interrupts() as request:
+        state, clock.earlier = take_up(folder, settings, resume_from=resume_from, allowed=allowed)
+        is_chosen = least <= state.batch_size <= most
+        size = state.batch_size if is_chosen else most
+        batches = Batches(
+            data.train, size, seed, augment=augmentation, sampling=options["sampling"]
+        )
+        is_open = budget is not None and least < most and not is_chosen
+        state.use_batch_size(0 if is_open else size, batches.steps_per_epoch)
+        plan = Plan(clock, batches.steps_per_epoch, epochs, budget, options)
+        if state.validated and plan.ended_by(state):
+            return _finish(model, run_dir, state, plan.ended_by(state))
+        if options["init_from"] is not None and not state.step:
+            _start_from(model, options["init_from"])
+        # TensorFlow frees one network's functions in 0.3 s, but those of four at once in 18.
+        gc.collect()
+        try:
+            learner = Learner(model, optimizer, loss, options, data.classes, metrics, seed)
+            if state.step:
+                learner.restore(state.arrays)
+            state.arrays, state.settings = None, settings
+            versions = learning.describe_versions()
+            folder.begin_session(state, clock, precision=learner.precision, **versions)
+            split = learning.resize_split(data.val, model.input_shape[1:3])
+            told = Callbacks(callbacks, model)
+            loop = Loop(learner, batches, split, state, plan, options, folder, told, request)
+            ended_by = loop.run(least, *interval)
+        finally:
+            gc.unfreeze()  # see `Loop.note`
+            models.set_precision(model, "float32")
+        return _finish(model, run_dir, state, ended_by)
+
+
+@dataclasses.dataclass
+class Loop:
+    """Steps, validation and checkpoints of a run, one after the other.
+
+    Args:
+        learner: Learner, or anything with its `step`, `validate`, `save` and `variables`.
+        batches: Batches.
+        split: PreparedSplit of validation pairs at the model's size; may be empty.
+        state: RunState.
+        plan: Plan.
+        options: dict of training options, of which `schedule` and `learning_rate` are used.
+        folder: RunFolder.
+        callbacks: Callbacks.
+        request: StopRequest.
+    """
+
+    learner: Learner
+    batches: Batches
+    split: PreparedSplit
+    state: RunState
+    plan: "Plan"
+    options: dict
+    folder: RunFolder
+    callbacks: "Callbacks"
+    request: StopRequest
+
+    def run(self, smallest_batch, save_steps=None, save_seconds=None):
+        """Train from where the run stands to its end, or until it is stopped.
+
+        Args:
+            smallest_batch: int, pairs a step, if few steps fit into the time.
+            save_steps, save_seconds: numbers, after which a checkpoint is due within an epoch.
+
+        Returns:
+            str, what ended the run, see `Run`.
+        """
+        self.smallest_batch = smallest_batch
+        self.save_steps, self.save_seconds = save_steps or np.inf, save_seconds or np.inf
+        self.saved = self.state.step, self.plan.clock.elapsed
+        self.epoch_start = self.plan.clock.elapsed - self.state.epoch_seconds
+        self.validation_batch = min(LARGEST_BATCH, self.batches.batch_size, len(self.split) or 1)
+        status, total, done = "failed", self.plan.steps, self.state.step
+        self.tell("running")
+        try:
+            with (
+                Reader(self.batches) as self.reader,
+                show_progress(total=total, initial=done, unit="step", delay=0) as self.bar,
+            ):
+                self.callbacks.tell("on_train_begin")
+                ended_by = self.follow_plan()
+                self.callbacks.tell("on_train_end")
+            status = "finished" if ended_by in ("plan", "patience") else f"stopped by {ended_by}"
+        except BaseException as error:
+            status = f"failed: {str(error) or type(error).__name__}"
+            raise
+        finally:
+            self.tell(status)
+        return ended_by
+
+    def follow_plan(self):
+        """Batch, step, note; validate where it is due, save where it is due; return the end."""
+        state, plan, epoch_begun = self.state, self.plan, False
+        while True:
+            ended_by = plan.ended_by(state)
+            stopped_by = self.request.name or self.callbacks.stopped_by
+            at_epoch_end = state.step > 0 and state.step % self.batches.steps_per_epoch == 0
+            if stopped_by:
+                if self.saved[0] != state.step:
+                    self.save()
+                return stopped_by
+            if (at_epoch_end and not state.recorded) or (ended_by and not state.validated):
+                self.end_epoch()
+                epoch_begun = False
+            elif ended_by:
+                return ended_by
+            else:
+                epoch, batch = divmod(state.step, self.batches.steps_per_epoch)
+                if not epoch_begun:
+                    self.callbacks.tell("on_epoch_begin", epoch)
+                    epoch_begun = True
+                self.callbacks.tell("on_train_batch_begin", batch)
+                start = time.perf_counter()
+                logs = self.learner.step(*self.reader.read(state.step), rate=self.choose_rate())
+                self.note(logs, time.perf_counter() - start)
+                self.callbacks.tell("on_train_batch_end", batch, logs)
+                if self.save_is_due():
+                    self.save()
+
+    def choose_rate(self):
+        """Return the learning rate of the next step; None where the optimizer has a schedule."""
+        state = self.state
+        state.planned_steps = self.plan.expect_steps(state)
+        if self.options["schedule"] is None:
+            return None
+        # Counted in updates: after a change of batch size, `step` counts smaller steps.
+        steps = state.updates + max(0, state.planned_steps - state.step)
+        share = learning_rate_at(state.updates, steps, self.options["schedule"])
+        return self.options["learning_rate"] * share
+
+    def note(self, logs, seconds):
+        """Count a step, refuse a loss that is no number, and look at the plan again."""
+        state, plan = self.state, self.plan
+        state.step += 1
+        state.updates += 1
+        if not np.isfinite(logs["loss"]):
+            raise FloatingPointError(self._explain_loss(logs["loss"]))
+        for name, value in {**logs, "steps": 1}.items():
+            state.sums[name] = state.sums.get(name, 0) + value
+        plan.note(seconds)
+        self.folder.note(plan.clock.elapsed)
+        self.bar.update()
+        self._show(logs["loss"])
+        if not plan.needs_revision():
+            return
+        if plan.break_seconds is None and len(self.split):
+            plan.break_seconds = self._rehearse_validation()
+        if not plan.is_measured:
+            # TensorFlow now and then takes 20 to 45 s to free a function that is not needed any
+            # more. A frozen one is left to the end, where no step has to be given up for it.
+            gc.freeze()
+        plan.revise(state.step)
+        self.bar.total = plan.steps
+        is_open = not state.batch_size and not plan.ended_by(state)
+        if is_open and len(plan.durations) >= STEADY:
+            self.choose_batch_size()
+
+    def choose_batch_size(self):
+        """Where few steps fit into the time, go on in smaller batches."""
+        state, plan = self.state, self.plan
+        most = min(self.batches.batch_size, len(self.batches.split))
+        size = most
+        if keras.backend.backend() != "jax":  # which compiles each size anew, for minutes
+            size = plan.choose_batch_size(most, self.smallest_batch)
+        if size == most:
+            state.batch_size = self.batches.batch_size
+            return
+        print(
+            f"{plan.steps} steps of {most} pairs fit into the time: with so few, "
+            f"steps are of {size} from here on"
+        )
+        self.batches = self.reader.batches = self.batches.resize(size)
+        state.use_batch_size(size, self.batches.steps_per_epoch)
+        plan.use_steps_per_epoch(self.batches.steps_per_epoch)
+        self.saved = state.step, self.saved[1]
+        self.bar.reset(total=plan.steps)
+        self.bar.n = self.bar.initial = state.step
+
+    def end_epoch(self):
+        """Validate, add a row to the history, keep the best weights, and write a checkpoint."""
+        state, plan, start = self.state, self.plan, time.perf_counter()
+        epoch = -(-state.step // self.batches.steps_per_epoch)
+        is_over = plan.ended_by(state) is not None
+        if is_over:
+            plan.end(state)
+        is_due = is_over or epoch % plan.validate_every == 0 or not state.history
+        if is_due or not len(self.split):
+            self.learner.update_kept()
+        scores = dict.fromkeys(("val_loss", "pixel_accuracy", "mean_iou"), float("nan"))
+        if is_due and len(self.split):
+            self.callbacks.tell("on_test_begin")
+            scores = self.learner.validate(
+                self.split,
+                batch_size=self.validation_batch,
+                should_stop=lambda: self.request.name is not None,
+            )
+            if scores is None:  # Ctrl-C: the next call validates
+                self.save()
+                return
+            self.callbacks.tell("on_test_end", scores)
+        self._record(epoch, scores)
+        if is_due or not len(self.split):
+            state.validated_step = state.step
+            score = scores["mean_iou"]
+            if np.isnan(score) or score > state.best_score:
+                state.best_score = -1.0 if np.isnan(score) else score
+                self.learner.save(self.folder.path / "best.keras")
+        logs = {name: value for name, value in state.history[-1].items() if name != "epoch"}
+        self.callbacks.tell("on_epoch_end", epoch - 1, logs)
+        self.save()
+        if is_due:
+            plan.break_seconds = time.perf_counter() - start
+
+    def save(self):
+        """Write a checkpoint of this very step, and the tables."""
+        state, clock = self.state, self.plan.clock
+        state.elapsed, state.epoch_seconds = clock.elapsed, clock.elapsed - self.epoch_start
+        state.planned_steps = self.plan.expect_steps(state)
+        self.folder.save(state, self.learner.variables)
+        self.saved = state.step, clock.elapsed
+        self.tell("running")
+
+    def save_is_due(self):
+        """Whether a checkpoint is due within an epoch; the end of an epoch writes its own."""
+        if self.state.step % self.batches.steps_per_epoch == 0 or self.plan.ended_by(self.state):
+            return False
+        step, seconds = self.saved
+        is_late = self.plan.clock.elapsed - seconds >= self.save_seconds
+        return is_late or self.state.step - step >= self.save_steps
+
+    def tell(self, status):
+        """Write the tables of the run."""
+        plan = {"batch_size": self.batches.batch_size, **self.plan.to_dict()}
+        self.folder.tell(status, self.state, self.plan.clock, plan)
+
+    def _record(self, epoch, scores):
+        """Add a row to the history, or the scores to the one that the last step has."""
+        state = self.state
+        if state.recorded:
+            state.history[-1] = {**state.history[-1], **scores}
+            return
+        now = self.plan.clock.elapsed
+        seconds, self.epoch_start = now - self.epoch_start, now
+        steps = state.sums.pop("steps")
+        images = steps * min(self.batches.batch_size, len(self.batches.split))
+        means = {name: total / steps for name, total in state.sums.items()}
+        row = {
+            "epoch": epoch,
+            "step": state.step,
+            "loss": means.pop("loss"),
+            **scores,
+            **means,
+            "learning_rate": self.learner.learning_rate(),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(images / max(seconds, 1e-6), 2),
+            "peak_memory_mb": float(np.round(learning.peak_memory() / 1e6)),
+        }
+        state.history, state.sums = [*state.history, row], {}
+
+    def _rehearse_validation(self):
+        """Seconds that a validation takes, from one batch of it; compiling does not count."""
+        images = self.split.images[: self.validation_batch]
+        for _ in range(2):
+            start = time.perf_counter()
+            self.learner.predict_batch(images, self.validation_batch)
+        return (time.perf_counter() - start) * len(self.split) / self.validation_batch
+
+    def _explain_loss(self, loss):
+        epoch, batch = divmod(self.state.step - 1, self.batches.steps_per_epoch)
+        kept = self.folder.newest
+        return (
+            f"the loss is {loss} in epoch {epoch + 1}, batch {batch + 1} of "
+            f"{self.batches.steps_per_epoch}; "
+            + (f"the last good checkpoint is {kept}" if kept else "no checkpoint yet")
+            + ": lower learning_rate, or check images and class weights"
+        )
+
+    def _show(self, loss):
+        if self.bar.disable:
+            return
+        epochs = (self.plan.steps or 0) / self.batches.steps_per_epoch
+        epoch = (self.state.step - 1) // self.batches.steps_per_epoch + 1
+        self.bar.set_description(f"epoch {epoch}" + f"/{epochs:.3g}" * bool(epochs), refresh=False)
+        known = [row["mean_iou"] for row in self.state.history if not np.isnan(row["mean_iou"])]
+        scores = {"mean_iou": f"{known[-1]:.3f}"} if known else {}
+        self.bar.set_postfix({"loss": f"{loss:.3f}", **scores}, refresh=False)
+
+
+def learning_rate_at(step: int, steps: int, schedule: str = "trapezoid") -> float:
+    """Return the share of the highest learning rate that a step has.
+
+    It rises over the first 5 % of the steps. Then "trapezoid" holds it, and lets it fall to 0
+    over the last 40 % (Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed
+    Training Durations", section 3); "cosine" lets it fall as half a cosine over all steps
+    (Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts); "constant" is 1 throughout.
+
+    Args:
+        step: int, from 0.
+        steps: int, of the whole run.
+        schedule: "trapezoid", "cosine" or "constant".
+
+    Example:
+        >>> [round(learning_rate_at(step, 100), 2) for step in (0, 4, 59, 80, 99)]
+        [0.2, 1.0, 1.0, 0.5, 0.02]
+    """
+    if schedule == "constant":
+        return 1.0
+    f = np.float32
+    rise = f(step + 1) / max(f(1), f(0.05) * f(steps))
+    if schedule == "cosine":
+        angle = f(3.14159265) * min(f(step) / f(steps), f(1))
+        fall = f(0.5) * (f(1) + f(math.cos(angle)))
+    else:
+        fall = f(steps - step) / max(f(1), f(0.4) * f(steps))
+    return min(max(min(rise, fall), f(0)), f(1))
+
+
+class Clock:
+    """Seconds since `train` was first called on a run, earlier sessions included."""
+
+    def __init__(self):
+        self.start, self.earlier = time.monotonic(), 0.0
+
+    @property
+    def session(self):
+        """float, the seconds of this session."""
+        return time.monotonic() - self.start
+
+    @property
+    def elapsed(self):
+        """float, the seconds of all sessions."""
+        return self.earlier + self.session
+
+
+class Plan:
+    """How many steps a run has: so many epochs, or what a time budget allows, if that is less.
+
+    The speed is measured all the time, and the plan follows it, so that a run ends in time on a
+    machine that others use as well.
+
+    Args:
+        clock: Clock.
+        steps_per_epoch: int.
+        epochs: int or None.
+        budget: float or None, seconds.
+        options: dict of training options, of which `validate_every` and `patience` are used.
+    """
+
+    def __init__(self, clock, steps_per_epoch, epochs, budget, options):
+        self.clock, self.steps_per_epoch, self.budget = clock, steps_per_epoch, budget
+        self.validate_every, self.patience = options["validate_every"], options["patience"]
+        self.limit = epochs * steps_per_epoch if epochs else None
+        self.steps = self.limit  # None until the speed is known
+        self.durations = collections.deque(maxlen=RECENT)
+        self.is_compiling = True  # the next step compiles, and is not typical
+        self.break_seconds = None  # of validation and checkpoint, at the end of an epoch
+        self.revised = None  # seconds on the clock
+
+    @property
+    def is_measured(self):
+        """bool, whether the steps that fit into the time are known."""
+        return self.revised is not None
+
+    @property
+    def step_seconds(self):
+        """float, the mean duration of the last steps, but of those that compiled; 0 if unknown."""
+        longest = max(COMPILING[0] * np.median(self.durations or [0]), COMPILING[1])
+        usual = [seconds for seconds in self.durations if seconds <= longest]
+        return sum(usual) / max(1, len(usual))
+
+    def ended_by(self, state):
+        """Return why no step is left: "plan" (epochs or time), "patience", or None."""
+        if self.patience is not None and _epochs_since_best(state.history) >= self.patience:
+            return "patience"
+        if self.steps is not None and state.step >= self.steps:
+            return "plan"
+        if self.budget is None or state.step == 0:
+            return None
+        is_spent = state.spent >= self.budget or self.seconds_left() <= self.step_seconds
+        return "plan" if is_spent else None
+
+    def end(self, state):
+        """Let the run end at this step, even if validation leaves time for another."""
+        is_by_time = self.budget is not None and state.step != self.limit
+        state.spent, self.steps = self.budget if is_by_time else 0.0, state.step
+
+    def expect_steps(self, state):
+        """Return how many steps the whole run will have, as far as one can tell."""
+        if self.budget is not None and not self.is_measured and state.planned_steps > state.step:
+            return state.planned_steps  # as an earlier session had planned
+        return self.steps or 10 * self.steps_per_epoch
+
+    def note(self, seconds):
+        """Note how long a step took."""
+        if not self.is_compiling:
+            self.durations.append(seconds)
+        self.is_compiling = False
+
+    def needs_revision(self):
+        """Whether it is time to look at the plan again."""
+        if self.budget is None or not self.durations:
+            return False
+        return not self.is_measured or self.clock.elapsed - self.revised > REVISE * self.budget
+
+    def revise(self, step):
+        """Fit the steps that are left into the time that is left."""
+        self.revised = self.clock.elapsed
+        left = self._count_steps(step, self.seconds_left())
+        self.steps = min(step + left, self.limit or step + left)
+
+    def use_steps_per_epoch(self, steps):
+        """Plan as many epochs in batches of another size, until their speed is known."""
+        self.limit = self.limit and self.limit // self.steps_per_epoch * steps
+        self.steps = self.steps * steps // self.steps_per_epoch
+        self.steps_per_epoch, self.is_compiling = steps, True
+        self.durations.clear()
+
+    def choose_batch_size(self, most, least):
+        """Return the pairs a step: halved until enough steps fit into the time, or to `least`."""
+        if self.steps == self.limit:  # it is not the time that ends the run
+            return most
+        size, steps = most, self.steps * self.step_seconds / np.median(self.durations)
+        while size > least and steps < FEW_STEPS:
+            size, steps = max(least, size // 2), 2 * steps
+        return size
+
+    def seconds_left(self):
+        """Seconds for steps and the breaks between epochs, the last break taken off."""
+        return self.budget - self.clock.elapsed - CLOSING - (self.break_seconds or 0.0)
+
+    def to_dict(self):
+        """Return the plan for `run.json`."""
+        return {
+            "steps": self.steps,
+            "epochs": self.steps and round(self.steps / self.steps_per_epoch, 3),
+            "steps_per_epoch": self.steps_per_epoch,
+            "time_budget_seconds": self.budget,
+            "seconds_per_step": round(self.step_seconds, 4) or None,
+            "seconds_between_epochs": self.break_seconds and round(self.break_seconds, 3),
+        }
+
+    def _count_steps(self, step, seconds):
+        """The most steps whose time, with a break at each end of an epoch, is within `seconds`."""
+        step_seconds = self.step_seconds
+        break_seconds = (self.break_seconds or 0.0) / self.validate_every
+        to_epoch_end = self.steps_per_epoch - step % self.steps_per_epoch
+        first = int(seconds / step_seconds) if seconds > 0 else 0
+        if first <= to_epoch_end:  # the break at the run's end is taken off already
+            return first
+        seconds -= to_epoch_end * step_seconds + break_seconds
+        epoch_seconds = self.steps_per_epoch * step_seconds + break_seconds
+        whole, rest = divmod(max(0.0, seconds), epoch_seconds)
+        within = min(self.steps_per_epoch, int(rest / step_seconds))
+        return to_epoch_end + int(whole) * self.steps_per_epoch + within
+
+
+def _epochs_since_best(history):
+    scores = [row["mean_iou"] for row in history]
+    if not scores or np.isnan(scores[-1]):  # judged only where there was a validation
+        return 0
+    return len(scores) - 1 - int(np.nanargmax(scores))
+
+
+class Callbacks:
+    """Tells keras callbacks what happens, and remembers which of them stopped training.
+
+    Args:
+        callbacks: keras callbacks.
+        model: keras.Model that trains.
+    """
+
+    def __init__(self, callbacks, model):
+        self.callbacks, self.model, self.stopped_by = list(callbacks), model, None
+        for callback in self.callbacks:
+            callback.set_model(model)
+            callback.set_params({"verbose": 0})
+
+    def tell(self, event, *arguments):
+        """Call a method of all callbacks, such as `tell("on_epoch_begin", 0)`."""
+        for callback in self.callbacks:
+            self.model.stop_training = False
+            getattr(callback, event)(*arguments)
+            if self.model.stop_training and self.stopped_by is None:
+                self.stopped_by = type(callback).__name__
+
+
+def _check_options(options, epochs):
+    """Refuse what no run can have; return the largest and the smallest batch size."""
+    sizes = np.ravel(options["batch_size"]).tolist()
+    counts = {name: options[name] for name in ("validate_every", "gradient_accumulation")}
+    optional = {"patience": options["patience"], "epochs": epochs}
+    counts |= {name: value for name, value in optional.items() if value is not None}
+    for name, value in [*counts.items(), *(("batch_size", size) for size in sizes)]:
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"expected {name} to be a whole number ≥ 1, received {value!r}")
+    if len(sizes) > 2 or sizes[0] < sizes[-1]:
+        raise ValueError(
+            "expected one batch_size, or the largest and the smallest, received "
+            f"{options['batch_size']!r}"
+        )
+    if options["schedule"] not in SCHEDULES:
+        raise ValueError(
+            f"expected a schedule of {', '.join(SCHEDULES)}, received {options['schedule']!r}"
+        )
+    return sizes[0], sizes[-1]
+
+
+def _parse_interval(checkpoint_every):
+    """Return the steps and the seconds from one checkpoint to the next; None for no such rule."""
+    if checkpoint_every in (None, "epoch"):
+        return None, None
+    if not isinstance(checkpoint_every, int | np.integer):
+        return None, parse_duration(checkpoint_every)
+    if checkpoint_every < 1:
+        raise ValueError(f"expected checkpoint_every to be ≥ 1 step, received {checkpoint_every}")
+    return int(checkpoint_every), None
+
+
+def _check_data(model, data, augmentation):
+    models.check_model(model)
+    if not hasattr(data, "image_size"):
+        raise TypeError(
+            f"expected prepared data, received a {type(data).__name__}: "
+            "dataset.prepare(image_size=…) gives them"
+        )
+    size, stored = model.input_shape[1:3], data.image_size
+    given = (augmentation and augmentation.size) or stored
+    if any(side not in (None, wanted) for side, wanted in zip(size, given, strict=True)):
+        cut = f" and cut to {given}" if given != stored else ""
+        raise ValueError(
+            f"the model takes images of {size} (height, width) but the data were prepared as "
+            f"{stored}{cut}: use dataset.prepare(image_size={size}), or "
+            f"augment=Augmentation(size={size}) to cut windows out of larger pictures"
+        )
+    if data.fit == "letterbox" and given[0] / given[1] != stored[0] / stored[1]:
+        raise ValueError(
+            f"letterboxed pictures of {stored} would be stretched to {given}: prepare them in a "
+            "size of the same shape as the model's"
+        )
+    if not len(data.train):
+        raise ValueError("the training split is empty: expected at least one pair")
+    is_soft = getattr(data.train, "is_soft", False)
+    if is_soft and augmentation and (augmentation.mixes or augmentation.focus):
+        raise ValueError(
+            "the training pairs are blended already: use an Augmentation with mixup=0, cutmix=0, "
+            "paste=0 and focus=0"
+        )
+    for name in ("focus_weights", "paste_weights"):
+        weights = getattr(augmentation, name, None)
+        if weights is not None and len(weights) != data.classes.num_classes:
+            raise ValueError(
+                f"expected {data.classes.num_classes} {name}, one for each row of the class "
+                f"table, received {len(weights)}"
+            )
+
+
+def _start_from(model, init_from):
+    skipped = models.copy_weights(load_model(init_from), model)
+    skipped = [name for name in skipped if not name.endswith("_classes")]
+    if skipped:
+        raise ValueError(
+            f"{init_from} is a model of another form, {len(skipped)} layers such as {skipped[0]} "
+            "do not fit: create the model with that one's filters"
+        )
+
+
+def _finish(model, run_dir, state, ended_by):
+    if state.history:
+        bare = keras.Model(model.inputs, model.outputs)  # the file has no optimizer
+        bare.load_weights(run_dir / "best.keras")
+    return Run(run_dir, model, pd.DataFrame(state.history), ended_by)
+
+
+def rehearse_kill(data, *, seed: int = 0) -> tuple[Run, Run]:
+    """Train a miniature twice, once undisturbed, once killed in a process of its own and resumed.
+
+    Args:
+        data: PreparedDataset, of which a few pairs are taken as they are; of blended ones the
+            pictures that they are made of.
+        seed: int.
+
+    Returns:
+        `(undisturbed, resumed)`, two Runs whose folders are gone. Their histories, timings
+        aside, and their weights are equal where training computes the same twice.
+
+    Raises:
+        RuntimeError: the process ended before it could be killed.
+        ValueError: the training split is empty.
+    """
+    if not len(data.train):
+        raise ValueError("the training split is empty: expected at least one pair")
+    pairs = [data.train[i % len(data.train)] for i in range(12)]
+    images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
+    few = dataclasses.replace(
+        data,
+        train=PreparedSplit(images, labels, [], data.classes),
+        val=data.val[:4],
+        test=data.test[:0],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        undisturbed = _train_few(few, folder / "undisturbed", seed)
+        _kill_in_the_second_epoch(few, folder, seed)
+        return undisturbed, _train_few(few, folder / "killed", seed)
+
+
+def _train_few(few, run_dir, seed):
+    shape = (*few.image_size, 3)
+    model = models.create_unetpp_model(
+        shape, num_classes=few.classes.num_classes, filters=(4, 8), seed=seed
+    )
+    return train(
+        model,
+        few,
+        run_dir=run_dir,
+        epochs=4,
+        batch_size=2,
+        checkpoint_every=1,
+        resume_from=None,
+        seed=seed,
+    )
+
+
+def _kill_in_the_second_epoch(few, folder, seed):
+    program = "import pickle, sys; pickle.load(sys.stdin.buffer)()"
+    paths = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    task = pickle.dumps(functools.partial(_train_few, few, folder / "killed", seed))
+    with open(folder / "output.txt", "w+") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=environment,
+        )
+        with process.stdin as stream:
+            stream.write(task)
+        end = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < end:
+            steps = [int(file.name[5:14]) for file in (folder / "killed").rglob(PATTERN)]
+            if max(steps, default=0) >= 8:  # of 6 an epoch
+                break
+            time.sleep(0.01)
+        process.kill()
+        if process.wait() >= 0:
+            output.seek(0)
+            raise RuntimeError(
+                f"the run to be killed has ended by itself:\n{output.read()[-2000:]}"
+            )
