@@ -77,7 +77,8 @@ def finished(tmp_path_factory):
     """A small run of three epochs that nobody disturbed."""
     from small_runs import make_dataset, make_model
 
-    from seglib.training import train
+    import seglib
 
     run_dir = tmp_path_factory.mktemp("run")
-    return train(make_model(), make_dataset(), run_dir=run_dir, epochs=3, precision="float32")
+    options = {"run_dir": run_dir, "epochs": 3, "precision": "float32"}
+    return seglib.train(make_model(), make_dataset(), **options)

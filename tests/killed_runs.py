@@ -18,13 +18,18 @@ import numpy as np
 
 SPOTS = (
     "within a batch",
-    "between steps",
+    "before a step",
+    "after a step",
+    "noting a step",
     "before a checkpoint",
     "within a checkpoint",
     "after a checkpoint",
+    "removing old checkpoints",
     "within validation",
     "within the best model",
-    "between epochs",
+    "after the best model",
+    "writing the tables",
+    "after an epoch",
 )
 OPTIONS = {"epochs": 6, "checkpoint_every": 2, "ema": True, "patience": 6, "seed": 3}
 
@@ -89,9 +94,9 @@ def start_run(run_dir, spot="nowhere", times=0, *, backend="tensorflow", options
 
 def read_run(run_dir):
     """All that an interruption must not change: dict of arrays."""
-    from seglib.training import TIMINGS, Checkpoints
+    from seglib.runs import TIMINGS, RunFolder
 
-    state = Checkpoints(run_dir).read()
+    state = RunFolder(run_dir).read()
     rows = [{k: v for k, v in row.items() if k not in TIMINGS} for row in state.history]
     content = {f"variable {i}": array for i, array in enumerate(state.arrays)}
     content |= {f"history {k}": np.array([row[k] for row in rows]) for k in rows[0]}
@@ -131,7 +136,8 @@ def _read_best(file):
 def main(run_dir, spot, times, options):
     from small_runs import make_dataset, make_model
 
-    from seglib import training
+    import seglib
+    from seglib import learning, runs, system, training
 
     left = int(times)
 
@@ -162,34 +168,38 @@ def main(run_dir, spot, times, options):
             stream.truncate(stream.tell() // 2)
         pass_by()
 
-    def save_half_of_best(model, file):
-        pathlib.Path(file).with_suffix(".tmp.keras").write_bytes(b"half")
-        pass_by()
-        save_best(model, file)
+    def save_half_of_best(learner, file):
+        with system.replacing(file) as temporary:
+            temporary.write_bytes(b"half")
+            pass_by()
+            save_best(learner, temporary)
 
-    np_savez, save_best = np.savez, training.Snapshot.save
-    keeper, checkpoints = training.keeper.Keeper, training.checkpoints
+    np_savez, save_best = np.savez, learning.Learner.save
     places = {
-        "within a batch": (training.batches, "augment_pair"),
-        "between steps": (keeper, "on_train_batch_begin"),
-        "before a checkpoint": (training.Checkpoints, "write"),
-        "after a checkpoint": (checkpoints, "_flush_folder"),
-        "within validation": (training.validation, "predict_batch"),
+        "within a batch": (learning, "augment_pair", True),
+        "before a step": (learning.Learner, "step", True),
+        "after a step": (learning.Learner, "step", False),
+        "noting a step": (runs.RunFolder, "note", True),
+        "before a checkpoint": (runs.RunFolder, "save", True),
+        "after a checkpoint": (runs.RunFolder, "save", False),
+        "removing old checkpoints": (pathlib.Path, "unlink", True),
+        "within validation": (learning.Learner, "predict_batch", True),
+        "after the best model": (learning.Learner, "save", False),
+        "writing the tables": (runs, "replacing", True),
+        "after an epoch": (training.Loop, "end_epoch", False),
     }
     if spot in places:
-        place, name = places[spot]
-        setattr(place, name, passing_by(getattr(place, name)))
+        place, name, before = places[spot]
+        setattr(place, name, passing_by(getattr(place, name), before=before))
     elif spot == "within a checkpoint":
         np.savez = save_half
     elif spot == "within the best model":
-        training.Snapshot.save = save_half_of_best
-    elif spot == "between epochs":
-        keeper._end_epoch = passing_by(keeper._end_epoch, before=False)
+        learning.Learner.save = save_half_of_best
     elif spot.startswith("after "):
         threading.Timer(float(spot.split()[1]), die).start()
     elif spot != "nowhere":
         raise ValueError(f"no such spot: {spot}")
-    run = training.train(make_model(), make_dataset(), run_dir=run_dir, **json.loads(options))
+    run = seglib.train(make_model(), make_dataset(), run_dir=run_dir, **json.loads(options))
     print(f"ended by {run.ended_by}", flush=True)
     os._exit(0)  # not waiting for a timer
 

@@ -1,14 +1,11 @@
 """Runs of seconds: noisy pictures whose class is their brightness, which anything can learn."""
 
-import shutil
-
-import keras
 import numpy as np
 
 import seglib
-from seglib.caching import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable
-from seglib.training import TIMINGS
+from seglib.preparing import PreparedDataset, PreparedSplit
+from seglib.runs import TIMINGS, RunFolder
 
 TABLE = ClassTable(["dark", "bright", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)
 
@@ -34,20 +31,10 @@ def make_dataset(train=12, val=4, *, classes=TABLE, fingerprint="data"):
     )
 
 
-def make_model(num_classes=3, seed=0, dropout=0.3, filters=(4, 8)):
+def make_model(num_classes=3, seed=0, dropout=0.3, filters=(4, 8), **options):
     return seglib.create_unetpp_model(
-        (32, 32, 3), num_classes=num_classes, filters=filters, dropout=dropout, seed=seed
+        (32, 32, 3), num_classes=num_classes, filters=filters, dropout=dropout, seed=seed, **options
     )
-
-
-def compute(model, x):
-    """What a model answers, as NumPy arrays; eagerly, as tracing takes longer than one call."""
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
-
-
-def copy_run(run, folder):
-    """Copy a run's folder, so that what is done to it is not done to others' run."""
-    return shutil.copytree(run.run_dir, folder / "copy")
 
 
 def without_timings(history):
@@ -65,12 +52,12 @@ def assert_same_run(first, second):
     assert without_timings(first.history).equals(without_timings(second.history))
     assert_same_weights(first.model, second.model)
     assert_same_weights(*(seglib.load_model(run.run_dir) for run in (first, second)))
-    for a, b in zip(*(_last_arrays(run.run_dir) for run in (first, second)), strict=True):
+    for a, b in zip(*(last_arrays(run.run_dir) for run in (first, second)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def _last_arrays(run_dir):
+def last_arrays(run_dir):
     """Weights, dropout's states, optimizer's variables and averages of the last checkpoint."""
-    state = seglib.training.Checkpoints(run_dir).read()
-    assert state.arrays
-    return state.arrays
+    arrays = RunFolder(run_dir).read().arrays
+    assert arrays
+    return arrays

@@ -1,0 +1,121 @@
+"""The loop of `seglib.training` with a few NumPy numbers in place of a network."""
+
+import json
+
+import numpy as np
+
+from seglib.recipes import DEFAULTS
+from seglib.runs import open_run, take_up
+from seglib.system import note_interrupts
+from seglib.training import Callbacks, Clock, Loop, Plan
+
+SCORES = (0.2, 0.5, 0.3, 0.4, 0.45, 0.6, 0.1, 0.2)  # of epochs, unless others are given
+
+
+class Numbers:
+    """Ten pairs, read in batches that are a function of the step."""
+
+    def __init__(self, batch_size=2, pairs=10):
+        self.batch_size, self.split = batch_size, range(pairs)
+
+    @property
+    def steps_per_epoch(self):
+        return -(-len(self.split) // self.batch_size)
+
+    def resize(self, batch_size):
+        return Numbers(batch_size, len(self.split))
+
+    def __getitem__(self, step):
+        random = np.random.default_rng(step)
+        return random.normal(size=self.batch_size), np.full(self.batch_size, step)
+
+
+class Stepper:
+    """Remembers all it has learned from, in an order that matters."""
+
+    def __init__(self, scores=SCORES):
+        self.weights, self.rate = np.zeros(3), 0.0
+        self.scores, self.kept = scores, None
+
+    @property
+    def variables(self):
+        return [self.weights]
+
+    def restore(self, arrays):
+        (self.weights,) = arrays
+
+    def step(self, images, labels, *, rate=None):
+        self.rate = rate
+        self.weights = 0.9 * self.weights + rate * np.array([images.sum(), labels.sum(), 1.0])
+        return {"loss": float(np.exp(-np.abs(self.weights).sum()))}
+
+    def learning_rate(self):
+        return self.rate
+
+    def update_kept(self):
+        self.kept = self.weights.copy()
+
+    def validate(self, split, *, batch_size, should_stop):
+        if should_stop():
+            return None
+        epoch = int(round(self.weights[1])) % len(self.scores)
+        return {"val_loss": 1.0, "pixel_accuracy": 0.5, "mean_iou": self.scores[epoch]}
+
+    def predict_batch(self, images, batch_size):
+        return images
+
+    def save(self, file):
+        file.write_text(json.dumps(self.kept.tolist()))
+
+
+class Validation(list):
+    """Validation pairs, of which only the number counts."""
+
+    images = np.zeros((4, 1))
+
+
+def run(
+    folder,
+    *,
+    epochs=3,
+    budget=None,
+    clock=None,
+    stepper=None,
+    batches=None,
+    validation=4,
+    callbacks=(),
+    smallest_batch=2,
+    save_steps=2,
+    save_seconds=None,
+    change=None,
+    settings=None,
+    **options,
+):
+    """Train to the end, or from where the folder stands; return what ended it, state and stepper.
+
+    `change` is called with the loop before it runs.
+    """
+    folder.mkdir(exist_ok=True, parents=True)
+    options = {**DEFAULTS, **options}
+    batches, clock = batches or Numbers(), clock or Clock()
+    stepper = stepper or Stepper()
+    stepper.stop_training = False
+    with open_run(folder) as files, note_interrupts() as request:
+        state, clock.earlier = take_up(files, settings or {}, resume_from=None)
+        if state.batch_size:
+            batches = batches.resize(state.batch_size)
+        is_open = budget is not None and smallest_batch < batches.batch_size
+        chosen = state.batch_size or (0 if is_open else batches.batch_size)
+        state.use_batch_size(chosen, batches.steps_per_epoch)
+        plan = Plan(clock, batches.steps_per_epoch, epochs, budget, options)
+        if state.step:
+            stepper.restore(state.arrays)
+        state.settings, state.arrays = settings or {}, None
+        files.begin_session(state, clock)
+        split = Validation(range(validation))
+        told = Callbacks(callbacks, stepper)
+        loop = Loop(stepper, batches, split, state, plan, options, files, told, request)
+        if change is not None:
+            change(loop)
+        ended_by = loop.run(smallest_batch, save_steps, save_seconds)
+    return ended_by, loop.state, stepper
