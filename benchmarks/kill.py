@@ -1,11 +1,18 @@
 """Runs killed with SIGKILL, at named spots and at random times, against undisturbed ones.
 
-A row a run is appended to `benchmarks/results/kill.csv`; groups of kills that are there are
-skipped, so that the campaign may be stopped and carried on.
+    python benchmarks/kill.py tensorflow --groups 10
+    python benchmarks/kill.py jax --groups 3
+
+A group is ten kills. A row a run is appended to `benchmarks/results/kill.csv`, with the commit of
+seglib; groups of this commit that are there are skipped, so that the campaign may be stopped and
+carried on.
 """
 
+import argparse
 import csv
+import datetime
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -17,9 +24,29 @@ sys.path.insert(0, str(ROOT / "tests"))
 import killed_runs  # noqa: E402 - the same processes as in the tests
 
 RESULTS = ROOT / "benchmarks/results/kill.csv"
-COLUMNS = ("backend", "keras", "seed", "run", "kills", "differences", "spots")
+COLUMNS = (
+    "date",
+    "machine",
+    "code",
+    "backend",
+    "keras",
+    "seed",
+    "run",
+    "kills",
+    "differences",
+    "spots",
+)
 KILLS = 10  # in a group
-SECONDS = {"tensorflow": 3.0, "jax": 9.0}  # a small run takes a little longer
+SECONDS = {"tensorflow": 5.0, "jax": 12.0}  # a small run takes a little longer
+
+
+def describe_code():
+    """Return the last commit that changed seglib; with a + where it was changed since."""
+    git = ["git", "-C", str(ROOT)]
+    log = [*git, "log", "-1", "--format=%h", "--", "seglib"]
+    commit = subprocess.check_output(log, text=True).strip()
+    changes = subprocess.check_output([*git, "status", "--porcelain", "--", "seglib"])
+    return commit + "+" * bool(changes)
 
 
 def kill_group(backend, seed, undisturbed, folder):
@@ -29,6 +56,9 @@ def kill_group(backend, seed, undisturbed, folder):
     for number, (run_dir, hits) in enumerate(runs):
         changes = killed_runs.find_changes(undisturbed, run_dir)
         yield {
+            "date": datetime.date.today().isoformat(),
+            "machine": describe_machine(),
+            "code": describe_code(),
             "backend": backend,
             "keras": keras.__version__,
             "seed": seed,
@@ -39,43 +69,42 @@ def kill_group(backend, seed, undisturbed, folder):
         }
 
 
-def read_rows():
+def read_rows(backend, code):
+    """Rows of the CSV file of a backend and this code."""
     if not RESULTS.is_file():
         return []
     with open(RESULTS, newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row["backend"] == backend and row.get("code") == code]
 
 
 def append(rows):
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.is_file()
+    is_new = not RESULTS.is_file()
     with open(RESULTS, "a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
-        if new:
+        if is_new:
             writer.writeheader()
         writer.writerows(rows)
 
 
-def run_campaign(backend, *, groups=10):
-    done = {int(row["seed"]) for row in read_rows() if row["backend"] == backend}
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("backend", choices=SECONDS)
+    parser.add_argument("--groups", type=int, default=10)
+    options = parser.parse_args()
+    backend, code = options.backend, describe_code()
+    done = {int(row["seed"]) for row in read_rows(backend, code)}
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         undisturbed = folder / "undisturbed"
         killed_runs.kill_run(undisturbed, backend=backend)
-        for seed in set(range(groups)) - done:
+        for seed in sorted(set(range(options.groups)) - done):
             append(list(kill_group(backend, seed, undisturbed, folder / f"group_{seed}")))
-
-
-def main():
-    for backend in sys.argv[1:] or SECONDS:
-        run_campaign(backend)
-    print(f"kills and what came of them ({describe_machine()})")
-    for backend in SECONDS:
-        rows = [row for row in read_rows() if row["backend"] == backend]
-        kills, different = (
-            sum(int(row[name]) for row in rows) for name in ("kills", "differences")
-        )
-        print(f"  {backend:12} {kills:4} kills, {len(rows):3} runs, {different} arrays differ")
+    rows = read_rows(backend, code)
+    kills, different = (sum(int(row[name]) for row in rows) for name in ("kills", "differences"))
+    print(f"{backend}, {code}: {kills} kills, {len(rows)} runs, {different} arrays differ")
 
 
 if __name__ == "__main__":

@@ -193,9 +193,7 @@ class RunFolder:
             with replacing(self.path / "history.csv") as temporary:
                 history.to_csv(temporary, index=False)
             if status != "running" or time.monotonic() - self.drawn > SECONDS_BETWEEN_CURVES:
-                self.drawn = time.monotonic()
-                with replacing(self.path / "curves.png") as temporary:
-                    plots.plot_learning_curves(history).savefig(temporary, dpi=120, format="png")
+                self.draw_curves(history)
         self.session |= {
             "to_step": state.step,
             "seconds": round(clock.session, 1),
@@ -210,6 +208,12 @@ class RunFolder:
         }
         with replacing(self.path / "run.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+    def draw_curves(self, history):
+        """Write `curves.png`."""
+        self.drawn = time.monotonic()
+        with replacing(self.path / "curves.png") as temporary:
+            plots.plot_learning_curves(history).savefig(temporary, dpi=120)
 
 
 def _read_checkpoint(file):

@@ -165,7 +165,8 @@ def train(
     )
     optimizer, options = learning.take_optimizer(options, changes)
     kept = {name: value for name, value in options.items() if name not in FREE}
-    settings = describe_settings(model, data, **kept, seed=seed)
+    kept |= {"augment": augmentation or False, "seed": seed}
+    settings = describe_settings(model, data, **kept)
     allowed = (allow_changes,) if isinstance(allow_changes, str) else tuple(allow_changes)
     run_dir = make_folder(run_dir, "the run")
     with open_run(run_dir) as folder, note_interrupts() as request:
@@ -282,9 +283,9 @@ class Loop:
                     self.callbacks.tell("on_epoch_begin", epoch)
                     epoch_begun = True
                 self.callbacks.tell("on_train_batch_begin", batch)
-                start = time.perf_counter()
+                start = plan.clock.session
                 logs = self.learner.step(*self.reader.read(state.step), rate=self.choose_rate())
-                self.note(logs, time.perf_counter() - start)
+                self.note(logs, plan.clock.session - start)
                 self.callbacks.tell("on_train_batch_end", batch, logs)
                 if self.save_is_due():
                     self.save()
@@ -298,7 +299,7 @@ class Loop:
         # Counted in updates: after a change of batch size, `step` counts smaller steps.
         steps = state.updates + max(0, state.planned_steps - state.step)
         share = learning_rate_at(state.updates, steps, self.options["schedule"])
-        return self.options["learning_rate"] * share
+        return float(self.options["learning_rate"] * share)
 
     def note(self, logs, seconds):
         """Count a step, refuse a loss that is no number, and look at the plan again."""
@@ -350,7 +351,7 @@ class Loop:
 
     def end_epoch(self):
         """Validate, add a row to the history, keep the best weights, and write a checkpoint."""
-        state, plan, start = self.state, self.plan, time.perf_counter()
+        state, plan, start = self.state, self.plan, self.plan.clock.session
         epoch = -(-state.step // self.batches.steps_per_epoch)
         is_over = plan.ended_by(state) is not None
         if is_over:
@@ -381,7 +382,7 @@ class Loop:
         self.callbacks.tell("on_epoch_end", epoch - 1, logs)
         self.save()
         if is_due:
-            plan.break_seconds = time.perf_counter() - start
+            plan.break_seconds = plan.clock.session - start
 
     def save(self):
         """Write a checkpoint of this very step, and the tables."""
@@ -431,11 +432,11 @@ class Loop:
 
     def _rehearse_validation(self):
         """Seconds that a validation takes, from one batch of it; compiling does not count."""
-        images = self.split.images[: self.validation_batch]
+        images, clock = self.split.images[: self.validation_batch], self.plan.clock
         for _ in range(2):
-            start = time.perf_counter()
+            start = clock.session
             self.learner.predict_batch(images, self.validation_batch)
-        return (time.perf_counter() - start) * len(self.split) / self.validation_batch
+        return (clock.session - start) * len(self.split) / self.validation_batch
 
     def _explain_loss(self, loss):
         epoch, batch = divmod(self.state.step - 1, self.batches.steps_per_epoch)

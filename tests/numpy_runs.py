@@ -3,10 +3,10 @@
 import json
 
 import numpy as np
+from seglib.system import note_interrupts
 
 from seglib.recipes import DEFAULTS
 from seglib.runs import open_run, take_up
-from seglib.system import note_interrupts
 from seglib.training import Callbacks, Clock, Loop, Plan
 
 SCORES = (0.2, 0.5, 0.3, 0.4, 0.45, 0.6, 0.1, 0.2)  # of epochs, unless others are given
@@ -34,19 +34,20 @@ class Stepper:
     """Remembers all it has learned from, in an order that matters."""
 
     def __init__(self, scores=SCORES):
-        self.weights, self.rate = np.zeros(3), 0.0
+        self.weights, self.rate, self.steps = np.zeros(2), 0.0, 0
         self.scores, self.kept = scores, None
 
     @property
     def variables(self):
-        return [self.weights]
+        return [self.weights, np.array(self.rate), np.array(self.steps)]
 
     def restore(self, arrays):
-        (self.weights,) = arrays
+        self.weights, self.rate, self.steps = arrays[0], float(arrays[1]), int(arrays[2])
 
     def step(self, images, labels, *, rate=None):
         self.rate = rate
-        self.weights = 0.9 * self.weights + rate * np.array([images.sum(), labels.sum(), 1.0])
+        self.steps += 1
+        self.weights = 0.9 * self.weights + rate * np.array([images.sum(), labels.sum()])
         return {"loss": float(np.exp(-np.abs(self.weights).sum()))}
 
     def learning_rate(self):
@@ -58,8 +59,8 @@ class Stepper:
     def validate(self, split, *, batch_size, should_stop):
         if should_stop():
             return None
-        epoch = int(round(self.weights[1])) % len(self.scores)
-        return {"val_loss": 1.0, "pixel_accuracy": 0.5, "mean_iou": self.scores[epoch]}
+        score = self.scores[(self.steps // 5 - 1) % len(self.scores)]
+        return {"val_loss": 1.0, "pixel_accuracy": 0.5, "mean_iou": score}
 
     def predict_batch(self, images, batch_size):
         return images
@@ -112,6 +113,7 @@ def run(
             stepper.restore(state.arrays)
         state.settings, state.arrays = settings or {}, None
         files.begin_session(state, clock)
+        files.draw_curves = lambda history: None  # takes longer than all the rest
         split = Validation(range(validation))
         told = Callbacks(callbacks, stepper)
         loop = Loop(stepper, batches, split, state, plan, options, files, told, request)

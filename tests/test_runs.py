@@ -1,68 +1,228 @@
 import json
+import os
 import shutil
 
-import pandas as pd
+import numpy as np
 import pytest
-from small_runs import make_dataset, make_model
+from numpy_runs import run
+from small_runs import assert_same_weights, make_dataset, make_model
 
 import seglib
-from seglib.training import train
-from seglib.training.locking import lock_run
+from seglib.runs import RunFolder, RunState, find_differences, open_run, read_run_file, take_up
 
 
-def test_a_run_tells_its_story(finished):
-    story = json.loads((finished.run_dir / "run.json").read_text())
-    assert story["status"] == "finished"
-    assert story["precision"] == "float32"
-    settings = story["settings"]
-    assert (settings["batch_size"], settings["learning_rate"], settings["seed"]) == (4, 0.004, 0)
-    assert settings["model"]["parameters"] == finished.model.count_params()
-    assert settings["data"] == "data"
-    assert settings["classes"]["names"] == ["dark", "bright", "void"]
-    assert story["plan"]["steps"] == 9
-    (session,) = story["sessions"]
-    assert {"keras", "numpy", "python", "device", "seglib"} <= set(session)
-    assert (session["from_step"], session["to_step"]) == (0, 9)
-    assert session["elapsed_seconds"] >= finished.history["seconds"].sum()
-    history = pd.read_csv(finished.run_dir / "history.csv")
-    pd.testing.assert_frame_equal(history, finished.history)
+def newest(folder):
+    return max((folder / "checkpoints").iterdir())
 
 
-def test_every_session_is_in_the_story(finished, tmp_path):
-    copy = shutil.copytree(finished.run_dir, tmp_path / "copy")
-    note = {"pid": 1, "host": "elsewhere", "elapsed": 500.0}  # it was killed after 500 s
-    (copy / ".lock").write_text(json.dumps(note))
-    train(make_model(), make_dataset(), run_dir=copy, epochs=4, precision="float32")
-    first, second = json.loads((copy / "run.json").read_text())["sessions"]
-    assert (second["from_step"], second["to_step"]) == (9, 12)
-    assert second["seconds_before"] == 500
-    assert second["seconds_lost"] == pytest.approx(500 - first["elapsed_seconds"], abs=2)
-    assert second["planned_steps_before"] == 9
+# Checkpoints
 
 
-def test_runs_are_compared_the_best_first(finished, tmp_path):
-    for name, score in (("a/first", 0.3), ("second", 0.5), ("third", None)):
-        copy = shutil.copytree(finished.run_dir, tmp_path / name)
-        if score is None:
-            (copy / "history.csv").unlink()
-            (copy / "run.json").write_text("{")
-        else:
-            history = finished.history.assign(mean_iou=[0.1, score, 0.2])
-            history.to_csv(copy / "history.csv", index=False)
-    story = json.loads((tmp_path / "second" / "run.json").read_text())
-    (tmp_path / "second" / "run.json").write_text(json.dumps({**story, "status": "running"}))
-    table = seglib.list_runs(tmp_path)
-    assert table["run"].tolist() == ["second", "a/first", "third"]
-    assert table["status"].tolist() == ["killed", "finished", "unknown"]
-    assert table["best_epoch"].tolist()[:2] == [2, 2]
-    assert table["epochs"].tolist() == [3, 3, 0]
-    assert table["parameters"].tolist()[:2] == [1979, 1979]
-    assert table["megabytes"].gt(0.1).all()
-    with lock_run(tmp_path / "second"):
-        assert seglib.list_runs(tmp_path)["status"][0] == "running"
+def test_a_checkpoint_holds_all_of_a_state(tmp_path):
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=shape).astype(np.float32) for shape in ((), (3,), (2, 2))]
+    state = RunState(
+        step=7,
+        updates=9,
+        steps_per_epoch=5,
+        planned_steps=20,
+        sums={"loss": 0.1 + 0.2, "steps": 2},
+        history=[{"epoch": 1, "step": 5, "mean_iou": float("nan")}],
+        settings={"seed": 0},
+    )
+    RunFolder(tmp_path).save(state, arrays)
+    read = RunFolder(tmp_path).read()
+    for a, b in zip(read.arrays, arrays, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype
+    assert (read.step, read.updates, read.sums) == (7, 9, state.sums)
+    assert np.isnan(read.history[0]["mean_iou"])
 
 
-def test_no_runs_is_an_empty_table_and_no_folder_an_error(tmp_path):
-    assert seglib.list_runs(tmp_path).empty
-    with pytest.raises(FileNotFoundError, match=r"no folder at .*nowhere"):
-        seglib.list_runs(tmp_path / "nowhere")
+def test_the_last_two_checkpoints_are_kept_and_abandoned_plans_are_not(tmp_path):
+    folder = RunFolder(tmp_path)
+    for step in (2, 4, 6):
+        folder.save(RunState(step=step), [])
+    steps = [file.name[5:14] for file in sorted((tmp_path / "checkpoints").iterdir())]
+    assert steps == ["000000004", "000000006"]
+    for planned in (9, 8, 7):
+        folder.save(RunState(step=6, planned_steps=planned), [])
+        assert RunFolder(tmp_path).read().planned_steps == planned
+    folder.save(RunState(step=3), [])  # larger batches: fewer steps for as many pairs
+    assert RunFolder(tmp_path).read().step == 3
+
+
+def truncate(content):
+    return content[: len(content) // 2]
+
+
+def flip_a_bit(content):
+    place = len(content) // 3
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, flip_a_bit, lambda content: b"", lambda content: b"x"]
+)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, damage):
+    run(tmp_path, epochs=2)
+    file = newest(tmp_path)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(UserWarning, match=rf"passed over: {file.name}.*carrying on from step 9"):
+        assert RunFolder(tmp_path).read().step == 9
+    with pytest.warns(UserWarning, match="passed over"):
+        assert run(tmp_path, epochs=2)[1].step == 10
+
+
+def test_with_all_checkpoints_damaged_a_run_starts_anew(tmp_path):
+    run(tmp_path, epochs=1)
+    for file in (tmp_path / "checkpoints").iterdir():
+        file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="starting anew"):
+        assert run(tmp_path, epochs=1)[1].step == 5
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({"seed": 0}, {"seed": 0}, []),
+        ({"seed": 0}, {"seed": 1}, ["seed: 0 before, 1 now"]),
+        ({"ema": 0.99}, {"ema": 0.99 + 1e-9}, []),
+        ({"model": {"name": "a"}}, {"model": {"name": "b"}}, ["model.name: 'a' before, 'b' now"]),
+        ({}, {"patience": 3}, ["patience: None before, 3 now"]),
+        ({"batch_size": 16}, {"batch_size": [16, 4]}, []),
+        ({"batch_size": [16, 4]}, {"batch_size": 16}, ["batch_size: [16, 4] before, 16 now"]),
+        ({"class_weights": [1, 2]}, {"class_weights": [1, 2.0]}, []),
+    ],
+)
+def test_differences_are_told_in_words(before, now, expected):
+    assert find_differences(before, now) == expected
+
+
+# Chained sessions
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch):
+    """The output of an earlier session, attached read-only beside a folder of pictures."""
+    folder = tmp_path / "input"
+    run(folder / "earlier-session/outputs/run", epochs=2, settings={"seed": 0})
+    (folder / "camvid" / "train").mkdir(parents=True)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    monkeypatch.setenv("SEGLIB_INPUTS", str(folder))
+    yield folder
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755)
+
+
+def begin(path, settings, **options):
+    path.mkdir()
+    with open_run(path) as folder:
+        return take_up(folder, settings, **options)
+
+
+def test_a_new_folder_carries_on_what_the_inputs_hold(inputs, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in inputs.rglob("*")}
+    state, seconds = begin(tmp_path / "working", {"seed": 0})
+    assert state.step == 10
+    assert seconds > 0
+    assert "carrying on from step 10 of" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in inputs.rglob("*")} == before
+    run(tmp_path / "working", settings={"seed": 0}, epochs=3)
+    story = json.loads((tmp_path / "working/run.json").read_text())
+    assert [session["from_step"] for session in story["sessions"]] == [0, 10]
+
+
+def test_runs_of_other_settings_among_the_inputs_are_left_alone(inputs, tmp_path, capsys):
+    assert begin(tmp_path / "working", {"seed": 1})[0].step == 0
+    assert "seed: 0 before, 1 now" in capsys.readouterr().out
+    assert begin(tmp_path / "third", {"seed": 1}, allowed=("seed",))[0].step == 10
+
+
+def test_an_empty_name_of_inputs_is_not_the_working_folder(inputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(inputs)
+    monkeypatch.setenv("SEGLIB_INPUTS", "")
+    assert begin(tmp_path / "working", {"seed": 0})[0].step == 0
+
+
+def test_of_runs_in_unlike_batches_the_one_with_more_epochs_is_found(tmp_path):
+    for name, step, steps_per_epoch in (("a", 16, 16), ("b", 10, 5), ("c", 20, 20)):
+        (tmp_path / "earlier" / name).mkdir(parents=True)
+        state = RunState(step=step, steps_per_epoch=steps_per_epoch)
+        RunFolder(tmp_path / "earlier" / name).save(state, [])
+    state, _ = begin(tmp_path / "new", {}, resume_from=tmp_path / "earlier")
+    assert state.steps_per_epoch == 5
+
+
+def test_resume_from_names_the_folder(inputs, tmp_path):
+    assert begin(tmp_path / "new", {"seed": 0}, resume_from=inputs)[0].step == 10
+    with pytest.raises(ValueError, match=r'seed: 0 before, 1 now.*allow_changes=\("seed",\)'):
+        begin(tmp_path / "other", {"seed": 1}, resume_from=inputs)
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*earlier session's output"):
+        begin(tmp_path / "third", {}, resume_from=tmp_path / "nothing")
+
+
+def test_a_second_process_on_the_same_folder_is_refused(tmp_path):
+    with open_run(tmp_path) as folder:
+        folder.note(12.0)
+        message = rf"is being trained by process {os.getpid()} on .*choose another run_dir"
+        with pytest.raises(BlockingIOError, match=message):
+            run(tmp_path)
+    assert run(tmp_path)[0] == "plan"
+
+
+# Finding runs
+
+
+def test_runs_are_compared_whatever_became_of_them(finished, tmp_path):
+    shutil.copytree(finished.run_dir, tmp_path / "good")
+    run(tmp_path / "numbers", epochs=1, settings={"seed": 3})
+    for name, content in (("killed", '{"status": "running"}'), ("damaged", "[1, 2]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(content)
+    table = seglib.list_runs(tmp_path).set_index("run")
+    assert table["status"].to_dict() == {
+        "good": "finished",
+        "numbers": "finished",
+        "killed": "killed",
+        "damaged": "unknown",
+    }
+    good = table.loc["good"]
+    assert (good["model"], good["parameters"], good["epochs"]) == ("unetpp", 1979, 3)
+    assert good["mean_iou"] == pytest.approx(finished.best["mean_iou"])
+    assert table.loc["numbers", "seed"] == 3
+    with open_run(tmp_path / "killed") as folder:
+        folder.note(1.0)
+        assert "running" in seglib.list_runs(tmp_path)["status"].tolist()
+    with pytest.raises(FileNotFoundError, match="expected one that runs were trained in"):
+        seglib.list_runs(tmp_path / "nothing")
+
+
+def test_the_best_model_is_loaded_from_a_run_or_a_file(finished, tmp_path):
+    for path in (finished.run_dir, finished.run_dir / "best.keras"):
+        assert_same_weights(seglib.load_model(path), finished.model)
+    with pytest.raises(FileNotFoundError, match=r"no trained model at .*best\.keras"):
+        seglib.load_model(tmp_path)
+
+
+def test_a_run_of_an_older_seglib_is_refused_and_its_model_is_read(tmp_path):
+    """`data/old_run` was trained by seglib 0.1."""
+    folder = tmp_path / "run"
+    shutil.copytree(os.path.join(os.path.dirname(__file__), "data/old_run"), folder)
+    model = seglib.load_model(folder)
+    images = np.load(folder / "images.npy")
+    logits = model.predict_on_batch(images)
+    np.testing.assert_allclose(logits[-1], np.load(folder / "logits.npy"), atol=1e-4)
+    assert seglib.predict(model, images[0]).shape == images.shape[1:3]
+    options = {"run_dir": folder, "epochs": 9, "precision": "float32"}
+    with pytest.raises(ValueError, match=r"of an older seglib.*another run_dir, and init_from="):
+        seglib.train(make_model(), make_dataset(), **options)
+    assert seglib.list_runs(folder)["status"].tolist() == ["finished"]
+    run = seglib.train(
+        make_model(), make_dataset(), run_dir=tmp_path / "new", init_from=folder, epochs=1
+    )
+    assert read_run_file(run.run_dir)["status"] == "finished"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras_checks import check_layer, check_loss
 from scipy.special import expit
+from seglib.training.tasks import create_losses, describe_tasks
 from skimage.segmentation import find_boundaries
 from small_runs import TABLE, assert_same_run, compute, make_dataset, make_model
 
@@ -15,7 +16,6 @@ from seglib.losses import BoundaryLoss, CrossEntropyDice, PresenceLoss, Uncertai
 from seglib.losses.tasks import true_boundaries
 from seglib.models import TaskLogits, copy_weights, prune, set_precision, task_layers
 from seglib.training import Batches
-from seglib.training.tasks import create_losses, describe_tasks
 
 HEADS = ("segmentation", "boundary", "presence")
 OPTIONS = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, "precision": "float32"}

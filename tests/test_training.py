@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import threading
-import types
 import weakref
 
 import keras
@@ -15,6 +14,7 @@ import killed_runs
 import numpy as np
 import pytest
 from numpy_runs import Numbers, Stepper, run
+from seglib.preparing import PreparedSplit
 from small_runs import (
     assert_same_run,
     assert_same_weights,
@@ -25,7 +25,6 @@ from small_runs import (
 )
 
 import seglib
-from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS
 from seglib.runs import TIMINGS, RunState
 from seglib.training import CLOSING, Plan, learning_rate_at
@@ -62,7 +61,6 @@ def stop_at(place, method, count, *, before):
 
 
 SPOTS = {
-    "reading a batch": lambda loop: (loop.batches, "resize"),
     "a step": lambda loop: (loop.learner, "step"),
     "noting a step": lambda loop: (loop, "note"),
     "validating": lambda loop: (loop.learner, "validate"),
@@ -74,15 +72,16 @@ SPOTS = {
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("spot", [name for name in SPOTS if name != "reading a batch"])
+@pytest.mark.parametrize("spot", SPOTS)
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_run_stopped_anywhere_ends_like_one_left_alone(tmp_path, spot, before, count):
-    whole = run(tmp_path / "whole")
+    whole = run(tmp_path / "whole", epochs=6)
     parts = tmp_path / "parts"
     with pytest.raises(Stop):
-        run(parts, change=lambda loop: stop_at(*SPOTS[spot](loop), count, before=before))
-    assert json.loads((parts / "run.json").read_text())["status"] == "failed: Stop"
-    ended_by, *rest = run(parts)
+        run(parts, epochs=6, change=lambda loop: stop_at(*SPOTS[spot](loop), count, before=before))
+    if spot != "the tables":
+        assert json.loads((parts / "run.json").read_text())["status"] == "failed: Stop"
+    ended_by, *rest = run(parts, epochs=6)
     assert ended_by == "plan"
     assert describe(parts, *rest) == describe(tmp_path / "whole", *whole[1:])
 
@@ -111,22 +110,13 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path):
     kept = []
 
     class Noting(Stepper):
-        epoch = 0
-
-        def validate(self, split, **options):
-            self.epoch += 1
-            return {
-                "val_loss": 1.0,
-                "pixel_accuracy": 0.5,
-                "mean_iou": (0.2, 0.5, 0.3)[self.epoch - 1],
-            }
-
         def save(self, file):
-            kept.append(self.epoch)
+            kept.append(self.steps)
             super().save(file)
 
-    run(tmp_path, stepper=Noting())
-    assert kept == [1, 2]
+    _, state, _ = run(tmp_path, epochs=3, stepper=Noting())
+    assert [row["mean_iou"] for row in state.history] == [0.2, 0.5, 0.3]
+    assert kept == [5, 10]
 
 
 @pytest.mark.parametrize(("validation", "every"), [(0, 3), (4, 3)])
@@ -139,39 +129,27 @@ def test_validation_comes_every_few_epochs_and_at_both_ends(tmp_path, validation
 
 
 def test_patience_ends_a_run_and_counts_over_sessions(tmp_path):
-    class Falling(Stepper):
-        def validate(self, split, **options):
-            score = 1 / (1 + self.weights[1])
-            return {"val_loss": 1.0, "pixel_accuracy": 0.5, "mean_iou": score}
-
-    options = {"patience": 3, "schedule": "constant", "learning_rate": 1.0}
-    assert run(tmp_path, epochs=2, stepper=Falling(), **options)[0] == "plan"
-    ended_by, state, _ = run(tmp_path, epochs=9, stepper=Falling(), **options)
-    assert (ended_by, len(state.history)) == ("patience", 4)
+    assert run(tmp_path, epochs=3, patience=3)[0] == "plan"
+    ended_by, state, _ = run(tmp_path, epochs=9, patience=3)
+    assert ended_by == "patience"
+    assert [row["mean_iou"] for row in state.history] == [0.2, 0.5, 0.3, 0.4, 0.45]
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
     class Diverging(Stepper):
         def step(self, *batch, rate):
             logs = super().step(*batch, rate=rate)
-            return {"loss": float("nan")} if self.weights[2] > 3 * rate else logs
+            return {"loss": float("nan")} if self.steps == 4 else logs
 
-    options = {"schedule": "constant", "learning_rate": 1.0}
     with pytest.raises(FloatingPointError, match=r"epoch 1, batch 4 of 5.*step_000000002"):
-        run(tmp_path, stepper=Diverging(), **options)
-    assert run(tmp_path, **options)[1].step == 15
+        run(tmp_path, stepper=Diverging())
+    assert run(tmp_path)[1].step == 15
 
 
 @pytest.mark.parametrize(
     ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
 )
 def test_a_signal_writes_a_checkpoint_and_ends_the_session(tmp_path, capsys, number, name):
-    class Interrupted(Numbers):
-        def __getitem__(self, step):
-            if step == 7 and threading.current_thread() is threading.main_thread():
-                os.kill(os.getpid(), number)
-            return super().__getitem__(step)
-
     def interrupt(loop):
         step = loop.learner.step
 
@@ -458,16 +436,16 @@ def test_a_run_takes_smaller_batches_where_few_steps_fit_and_stays_with_them(
 ):
     options = {"epochs": epochs, "smallest_batch": 1, "save_steps": None}
     batches = Numbers(4, pairs=20)
-    ended_by, state, _ = run(tmp_path, budget=12, clock=Ticking(), batches=batches, **options)
+    ended_by, state, _ = run(tmp_path, budget=8, clock=Ticking(), batches=batches, **options)
     assert ended_by == "plan"
-    said = "of 4 pairs fit into the time: with so few, steps are of 1"
+    said = "of 4 pairs fit into the time: with so few, steps are of 1 from"
     assert capsys.readouterr().out.count(said) == 1
     assert (state.batch_size, state.steps_per_epoch) == (1, 20)
     assert state.history[-1]["step"] == state.step
     assert state.history[-1]["learning_rate"] < 0.1 * 4e-3
     plan = json.loads((tmp_path / "run.json").read_text())["plan"]
     assert (plan["steps"], plan["batch_size"]) == (state.step, 1)
-    again = run(tmp_path, budget=12, clock=Ticking(), batches=batches, **options)[1]
+    again = run(tmp_path, budget=8, clock=Ticking(), batches=batches, **options)[1]
     assert again.history == state.history
     more = run(tmp_path, budget=30, clock=Ticking(), batches=batches, **options)[1]
     assert "pairs fit" not in capsys.readouterr().out
@@ -688,7 +666,7 @@ def test_other_data_classes_models_and_settings_are_refused(finished):
             r'batch_size: 4 before, 3 now.*allow_changes=\("seed", "batch_size",\)',
         ),
         ({"loss": seglib.losses.Dice(2)}, r"loss: None before, \{'class': 'Dice'"),
-        ({"augment": seglib.Augmentation(rotation=10)}, r"augment: True before"),
+        ({"augment": seglib.Augmentation(rotation=10)}, r"augment\.rotation: 0\.0 before, 10 now"),
     ):
         with pytest.raises(ValueError, match=words):
             train(finished.run_dir, **options)
@@ -771,4 +749,3 @@ def test_models_are_freed_after_a_run(tmp_path):
     del model
     gc.collect()
     assert reference() is None
-    assert isinstance(gc, types.ModuleType)
