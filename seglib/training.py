@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,6 @@ from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS, Recipe, check_names
 from seglib.runs import (
-    PATTERN,
     Run,
     RunFolder,
     RunState,
@@ -37,6 +37,7 @@ from seglib.system import StopRequest, make_folder, note_interrupts, parse_durat
 
 SCHEDULES = ("trapezoid", "cosine", "constant")
 FREE = ("precision", "patience")  # options that may differ when a run is resumed
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL
 LARGEST_BATCH = 16  # of validation
 RECENT = 100  # steps that the speed is measured over
 STEADY = 3  # steps after which the size of batches is chosen, by the median of their durations
@@ -773,51 +774,35 @@ def rehearse_kill(data, *, seed: int = 0) -> tuple[Run, Run]:
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         undisturbed = _train_few(few, folder / "undisturbed", seed)
-        _kill_in_the_second_epoch(few, folder, seed)
+        task = functools.partial(_train_few, few, folder / "killed", seed, [_Die()])
+        paths = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        process = subprocess.run(
+            [sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)()"],
+            input=pickle.dumps(task),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if process.returncode != -KILL:
+            said = process.stdout.decode(errors="replace")[-2000:]
+            raise RuntimeError(f"the run to be killed has ended by itself:\n{said}")
         return undisturbed, _train_few(few, folder / "killed", seed)
 
 
-def _train_few(few, run_dir, seed):
-    shape = (*few.image_size, 3)
+def _train_few(few, run_dir, seed, callbacks=()):
     model = models.create_unetpp_model(
-        shape, num_classes=few.classes.num_classes, filters=(4, 8), seed=seed
+        (*few.image_size, 3), num_classes=few.classes.num_classes, filters=(4, 8), seed=seed
     )
-    return train(
-        model,
-        few,
-        run_dir=run_dir,
-        epochs=4,
-        batch_size=2,
-        checkpoint_every=1,
-        resume_from=None,
-        seed=seed,
-    )
+    options = {"epochs": 4, "batch_size": 2, "checkpoint_every": 1, "resume_from": None}
+    return train(model, few, run_dir=run_dir, seed=seed, callbacks=callbacks, **options)
 
 
-def _kill_in_the_second_epoch(few, folder, seed):
-    program = "import pickle, sys; pickle.load(sys.stdin.buffer)()"
-    paths = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    task = pickle.dumps(functools.partial(_train_few, few, folder / "killed", seed))
-    with open(folder / "output.txt", "w+") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            env=environment,
-        )
-        with process.stdin as stream:
-            stream.write(task)
-        end = time.monotonic() + 300
-        while process.poll() is None and time.monotonic() < end:
-            steps = [int(file.name[5:14]) for file in (folder / "killed").rglob(PATTERN)]
-            if max(steps, default=0) >= 8:  # of 6 an epoch
-                break
-            time.sleep(0.01)
-        process.kill()
-        if process.wait() >= 0:
-            output.seek(0)
-            raise RuntimeError(
-                f"the run to be killed has ended by itself:\n{output.read()[-2000:]}"
-            )
+class _Die(keras.callbacks.Callback):
+    """Kills its own process in the middle of the second epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (1, 2):
+            os.kill(os.getpid(), KILL)

@@ -86,6 +86,7 @@ def kill_run(run_dir, spot="nowhere", times=0, *, backend="tensorflow", options=
 def start_run(run_dir, spot="nowhere", times=0, *, backend="tensorflow", options=OPTIONS):
     """Start the process; a spot such as "after 3.5 s" is a time."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "TQDM_DISABLE": "1"}
+    environment["PYTHONPATH"] = str(pathlib.Path(__file__).parents[1])
     command = [sys.executable, __file__, str(run_dir), spot, str(times), json.dumps(options)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
