@@ -63,7 +63,6 @@ _NAMES = {
         "resize_labels",
         "sharpen_boundaries",
     ),
-    "metrics": ("boundary_f1", "bootstrap_interval", "confusion_matrix"),
     "models": (
         "create_deeplabv3plus_model",
         "create_fcn_model",
@@ -80,7 +79,6 @@ _NAMES = {
     ),
     "models.pruning": ("prune_channels", "prune_magnitudes"),
     "models.quantizing": ("drop_int8", "simulate_int8"),
-    "panoptic": ("count_matches", "panoptic_quality"),
     "postprocess": (
         "apply_thresholds",
         "fill_holes",
@@ -89,7 +87,13 @@ _NAMES = {
         "remove_small_regions",
     ),
     "proposals": ("propose_class_table",),
-    "reports": ("Report", "create_report", "describe_run"),
+    "reports": (
+        "Report",
+        "boundary_f1",
+        "bootstrap_interval",
+        "confusion_matrix",
+        "create_report",
+    ),
     "scenes": ("STREET_CLASSES", "draw_scene", "write_scenes"),
     "sequences": (
         "find_groups",

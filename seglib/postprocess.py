@@ -5,7 +5,7 @@ Every function returns a new array, and none of them brings in a class that was 
 
 import numpy as np
 
-from seglib import metrics
+from seglib import reports
 
 OPERATIONS = ("dilation", "erosion", "opening", "closing")
 GROWING = ("dilation", "closing")
@@ -101,8 +101,8 @@ def fit_thresholds(probabilities, labels, *, ignore_label=None, candidates=None)
         trial = thresholds.copy()
         trial[label] = threshold
         predicted = apply_thresholds(probabilities, trial)
-        matrix = metrics.confusion_matrix(labels, predicted, num_classes=num_classes)
-        return metrics.mean_iou(matrix, ignore_label=scored_out)
+        matrix = reports.confusion_matrix(labels, predicted, num_classes=num_classes)
+        return reports.mean_iou(matrix, ignore_label=scored_out)
 
     for label in np.argsort(-np.bincount(labels, minlength=num_classes), kind="stable"):
         scores = [score(label, threshold) for threshold in candidates]

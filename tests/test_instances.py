@@ -3,7 +3,6 @@ import pytest
 from scipy import ndimage
 
 import seglib
-from seglib.panoptic import count_matches, panoptic_quality
 from seglib.scenes import THINGS, draw_scene
 
 BELL = np.array(  # two squares that touch over a neck of two pixels

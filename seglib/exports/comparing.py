@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from seglib import metrics
+from seglib import reports
 from seglib.exports import check_export, export
 from seglib.exports.formats import FORMATS, PRECISIONS, check_runtime
 from seglib.exports.predictor import load_predictor
@@ -169,7 +169,7 @@ def _measure(predictor, split):
         latencies.append(1e3 * (time.perf_counter() - start))
         predictions.append(predicted)
         matrices.append(
-            metrics.confusion_matrix(
+            reports.confusion_matrix(
                 labels,
                 predicted,
                 num_classes=split.classes.num_classes,
@@ -220,10 +220,10 @@ def _compare(measured, reference, classes, seed):
 
     def change(matrices):
         now, before = matrices[..., :k, :k], matrices[..., k:, k:]
-        ious = [metrics.mean_iou(matrix, ignore_label=ignore_label) for matrix in (now, before)]
+        ious = [reports.mean_iou(matrix, ignore_label=ignore_label) for matrix in (now, before)]
         return ious[0] - ious[1]
 
-    low, high = metrics.bootstrap_interval(pairs, change, seed=seed)
+    low, high = reports.bootstrap_interval(pairs, change, seed=seed)
     latencies = np.percentile(measured["latencies"], [50, 95, 99])
     same = [
         predicted == expected
@@ -236,7 +236,7 @@ def _compare(measured, reference, classes, seed):
         **dict(zip(("p50_ms", "p95_ms", "p99_ms"), latencies, strict=True)),
         "images_s": 1e3 / np.mean(measured["latencies"]),
         "agreement": sum(part.sum() for part in same) / sum(part.size for part in same),
-        "mean_iou": metrics.mean_iou(measured["matrices"].sum(axis=0), ignore_label=ignore_label),
+        "mean_iou": reports.mean_iou(measured["matrices"].sum(axis=0), ignore_label=ignore_label),
         "change": change(pairs.sum(axis=0)),
         "change_low": low,
         "change_high": high,

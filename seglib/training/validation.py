@@ -6,7 +6,7 @@ import os
 import keras
 import numpy as np
 
-from seglib import metrics
+from seglib import reports
 from seglib.caching import PreparedSplit
 from seglib.compiling import choose_jit
 from seglib.images import resize_image
@@ -83,13 +83,13 @@ def validate(scorer, split, loss, *, batch_size, should_stop=lambda: False):
         logits = predict_batch(scorer, images, batch_size)
         total += float(loss(np.asarray(labels), logits)) * len(images)
         logits[..., not_scored] = -np.inf
-        matrix = matrix + metrics.confusion_matrix(
+        matrix = matrix + reports.confusion_matrix(
             labels, logits.argmax(axis=-1), num_classes=num_classes, ignore_label=ignore_label
         )
     return {
         "loss": total / len(split),
-        "pixel_accuracy": float(metrics.pixel_accuracy(matrix)),
-        "mean_iou": float(metrics.mean_iou(matrix, ignore_label=ignore_label)),
+        "pixel_accuracy": float(reports.pixel_accuracy(matrix)),
+        "mean_iou": float(reports.mean_iou(matrix, ignore_label=ignore_label)),
     }
 
 
