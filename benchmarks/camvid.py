@@ -33,7 +33,7 @@ from timing import describe_machine
 import seglib
 from seglib.datasets import Split
 from seglib.fitting import fit_image
-from seglib.labelling import label_probabilities
+from seglib.predicting import label_probabilities
 from seglib.presets import get_preset
 from seglib.processors import has_bfloat16_units
 from seglib.units import parse_duration

@@ -42,8 +42,6 @@ _NAMES = {
     "exports": ("Predictor", "export", "list_formats", "load_predictor"),
     "exports.comparing": ("DeploymentCard", "compare_exports"),
     "images": ("DatasetError", "read_image", "resize_image"),
-    "inference": ("combine_scales", "evaluate", "predict", "predict_probabilities"),
-    "instances": ("separate_instances",),
     "losses": (
         "BoundaryLoss",
         "CrossEntropy",
@@ -79,12 +77,22 @@ _NAMES = {
     ),
     "models.pruning": ("prune_channels", "prune_magnitudes"),
     "models.quantizing": ("drop_int8", "simulate_int8"),
-    "postprocess": (
+    "predicting": (
         "apply_thresholds",
+        "combine_scales",
+        "decode_rle",
+        "encode_rle",
+        "evaluate",
         "fill_holes",
         "fit_thresholds",
         "morph_labels",
+        "predict",
+        "predict_heads",
+        "predict_probabilities",
+        "read_submission",
         "remove_small_regions",
+        "separate_instances",
+        "write_submission",
     ),
     "proposals": ("propose_class_table",),
     "reports": (
@@ -106,8 +114,6 @@ _NAMES = {
     "splitting": ("deal_out", "read_splits", "write_splits"),
     "statistics": ("count_pixels", "measure_split"),
     "streams": ("Frame", "WrittenVideo", "predict_video"),
-    "submission": ("decode_rle", "encode_rle", "read_submission", "write_submission"),
-    "tasks": ("predict_heads",),
     "training": ("Run", "list_runs", "load_model", "train"),
     "training.rehearsal": ("rehearse_kill",),
 }

@@ -321,18 +321,15 @@ def create_report(
     classes: ClassTable,
     *,
     names: Sequence[str] | None = None,
-    latencies: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Report:
     """Score pairs of true and predicted labels, one image at a time.
 
     Args:
         pairs: iterable of (labels_true, labels_pred), int arrays `(height, width)`; images may
-            differ in size. Consumed once, one pair at a time.
+            differ in size. A third item is the milliseconds that it took. Consumed one at a time.
         classes: ClassTable. Pixels whose true id is its ignore label count nowhere.
         names: sequence of str, a name for each image. None numbers them from 0.
-        latencies: sequence of float, milliseconds an image. Read after the last pair, so what
-            yields the pairs may append to it.
         seed: int, of the bootstrap intervals.
 
     Returns:
@@ -349,9 +346,9 @@ def create_report(
         Report(1 image: pixel accuracy 0.750, mean IoU 0.583)
     """
     ignored = {"ignore_label": classes.ignore_label}
-    matrices, boundaries = [], []
-    for number, (labels_true, labels_pred) in enumerate(pairs):
-        maps = labels_true, labels_pred
+    matrices, boundaries, latencies = [], [], []
+    for number, (*maps, milliseconds) in enumerate((*pair, np.nan)[:3] for pair in pairs):
+        latencies.append(milliseconds)
         try:
             matrices.append(confusion_matrix(*maps, num_classes=classes.num_classes, **ignored))
             boundaries.append(boundary_f1(*maps, num_classes=classes.num_classes, **ignored))
@@ -377,7 +374,7 @@ def create_report(
         "pixel_accuracy": pixel_accuracy(matrices, **ignored),
         "mean_iou": mean_iou(matrices, **ignored),
         "boundary_f1": boundaries.mean(axis=1),
-        "latency_ms": np.nan if latencies is None else np.array(latencies, float),
+        "latency_ms": np.array(latencies, float),
     }
     per_class = {
         "iou": values[count:],

@@ -12,7 +12,7 @@ import pytest
 
 import seglib
 from seglib.classes import ClassTable, make_up_classes
-from seglib.labelling import Scorer
+from seglib.predicting import Scorer
 from seglib.streams import writing
 from seglib.streams.ahead import NAME
 from seglib.streams.painting import blend_classes
