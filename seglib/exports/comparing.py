@@ -71,11 +71,12 @@ class DeploymentCard:
 
     def write(self, folder):
         """Write `exports.csv` and `exports.png` to a folder, and return its path."""
-        from seglib.plots import keep_figure, plot_exports
+        from seglib.plots import keep_figure, plot_tradeoff
 
         folder = make_folder(folder, "the deployment card")
         self.table.round(5).to_csv(folder / "exports.csv")
-        keep_figure(plot_exports(self.table), folder / "exports.png")
+        figure = plot_tradeoff(self.table, ["p50_ms", "megabytes"], "mean_iou")
+        keep_figure(figure, folder / "exports.png")
         return folder
 
     def _name(self, row):
