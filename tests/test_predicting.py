@@ -1,9 +1,7 @@
 import csv
-import gc
 import itertools
 import subprocess
 import sys
-import weakref
 
 import keras
 import numpy as np
@@ -281,16 +279,6 @@ def test_heads_answer_at_the_pictures_own_size(tasks):
             np.testing.assert_allclose(answers["boundary"], answer, atol=1e-5)
 
 
-def test_a_model_that_is_not_used_any_more_is_let_go():
-    image = keras.Input((32, 32, 3))
-    model = keras.Model(image, keras.layers.Conv2D(2, 1)(image))
-    seglib.predicting.get_scorer(model)
-    gone = weakref.ref(model)
-    del model, image
-    gc.collect()
-    assert gone() is None
-
-
 # Cleaning up
 
 THREE = np.array([[[0.5, 0.3, 0.2], [0.4, 0.35, 0.25], [0.1, 0.2, 0.7]]], np.float32)
@@ -344,7 +332,7 @@ def test_fitted_thresholds_are_nearly_the_best_of_all_for_two_classes():
     ("operation", "labels", "expected"),
     [
         ("dilation", [[0, 0, 0, 0, 1, 1, 1, 2]], [[0, 0, 0, 1, 1, 1, 2, 2]]),
-        ("closing", [[1, 1, 0, 1, 1]] * 3, [[1, 1, 1, 1, 1]] * 3),
+        ("closing", [[1, 1, 0, 1, 1, 0, 0, 0, 0, 0]], [[1, 1, 1, 1, 1, 0, 0, 0, 0, 0]]),
         ("opening", [[0, 0, 0], [0, 1, 0], [0, 0, 0]], [[0] * 3] * 3),
         ("erosion", [[0, 0, 0, 0, 1, 1, 1]] * 3, [[0, 0, 0, 0, 1, 1, 1]] * 3),  # in turn
         ("erosion", [[5, 5, 5], [5, 5, 5]], [[5, 5, 5], [5, 5, 5]]),  # spares the image border

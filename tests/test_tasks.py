@@ -6,11 +6,10 @@ import pytest
 from keras_checks import check_layer, check_loss
 from scipy.special import expit
 from skimage.segmentation import find_boundaries
-from small_runs import TABLE, assert_same_run, compute, make_dataset, make_model
+from small_runs import assert_same_run, compute, make_dataset
 
 import seglib
 from seglib.augment.mixing import soften
-from seglib.fitting import fit_image
 from seglib.losses import BoundaryLoss, CrossEntropyDice, PresenceLoss, UncertainLoss
 from seglib.losses.tasks import true_boundaries
 from seglib.models import TaskLogits, copy_weights, prune, set_precision, task_layers
@@ -359,51 +358,3 @@ def test_a_run_that_was_stopped_equals_one_that_was_not(tmp_path, monkeypatch, t
     assert_same_run(whole, parts)
     moved = [value != 0 for value in read_variances(whole.model).values()]
     assert moved == [task_weights is None] * 3
-
-
-# Predicting
-
-
-@pytest.mark.parametrize("size", [(32, 32), (48, 40)])
-def test_heads_answer_at_the_pictures_own_size(run, size):
-    picture = images(*size)
-    answers = seglib.predict_heads(run.model, picture)
-    boundary, presence, *_ = compute(run.model, fit_image(picture, (32, 32))[None])
-    np.testing.assert_allclose(answers["presence"], expit(presence[0]), rtol=1e-5)
-    assert answers["boundary"].shape == size
-    assert answers["boundary"].dtype == np.float32
-    if size == (32, 32):
-        np.testing.assert_allclose(answers["boundary"], expit(boundary[0, ..., 0]), rtol=1e-5)
-
-
-def test_boundaries_are_enlarged_as_probabilities_are():
-    model = create(num_classes=2, heads=("segmentation", "boundary"), seed=3)
-    # The last two layers made alike: the boundary's score is that of a class against another.
-    for letter in ("conv", "norm"):
-        source = model.get_layer(f"head_2_{letter}")
-        model.get_layer(f"boundary_{letter}").set_weights(source.get_weights())
-    kernel, bias = model.get_layer("head_2_classes").get_weights()
-    model.get_layer("boundary_score").set_weights(
-        [kernel[..., 1:] - kernel[..., :1], bias[1:] - bias[:1]]
-    )
-    picture = images(50, 70)
-    expected = seglib.predict_probabilities(model, picture)[..., 1]
-    np.testing.assert_allclose(
-        seglib.predict_heads(model, picture)["boundary"], expected, atol=1e-5
-    )
-
-
-def test_a_letterboxed_picture_gets_its_own_part_of_the_map():
-    table = seglib.ClassTable(["a", "b", "void"], TABLE.colors, ignore_label=2)
-    model = create(heads=("segmentation", "boundary"))
-    seglib.set_model_classes(model, table, fit="letterbox")
-    picture = images(16, 32)
-    whole = expit(compute(model, fit_image(picture, (32, 32), fit="letterbox")[None])[0])
-    np.testing.assert_allclose(
-        seglib.predict_heads(model, picture)["boundary"], whole[0, 8:24, :, 0], rtol=1e-5
-    )
-
-
-def test_a_model_without_other_heads_says_so():
-    with pytest.raises(ValueError, match="no heads beside segmentation: create it with"):
-        seglib.predict_heads(make_model(), images(32, 32))
