@@ -363,12 +363,12 @@ def plot_findings(report: DatasetReport, *, max_examples: int = 8) -> Figure:
         ax.text(0, 0.5, "There is no finding that a picture could show.", va="center")
         return figure
     pictures = [_draw_example(example, report) for _, example in rows]
-    ratios = [max(0.5, *(p.shape[0] / p.shape[1] for p in row.values())) for row in pictures]
+    ratios = [max(0.5, *(p.shape[0] / p.shape[1] for _, p in row)) for row in pictures]
     heights = [min(ratio, 1.2) * WIDTH / 3 + 0.4 for ratio in ratios]
     figure = _create_figure(sum(heights))
     axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
     for row, (finding, _), shown in zip(axes, rows, pictures, strict=True):
-        for ax, (caption, picture) in zip(row, shown.items(), strict=False):
+        for ax, (caption, picture) in zip(row, shown, strict=False):
             step = -(-max(picture.shape) // 1000)  # no more pixels are seen
             smooth = "auto" if max(picture.shape) > 2 * CROP else "nearest"
             ax.imshow(picture[::step, ::step].copy(), interpolation=smooth)
@@ -379,10 +379,10 @@ def plot_findings(report: DatasetReport, *, max_examples: int = 8) -> Figure:
 
 
 def _draw_example(example, report):
-    """Dict `{caption: picture}` of two pictures that show what is wrong."""
+    """Two `(caption, picture)` that show what is wrong."""
     if len(example.pairs) == 2:
         images = [read_image(image) for image, _ in example.pairs]
-        return dict(zip(example.captions, images, strict=True))
+        return list(zip(example.captions, images, strict=True))
     (image, mask), classes = example.pairs[0], report.classes
     labels, pixels, lossy = read_mask(mask, classes, encoding=example.encoding)
     wrong = (labels < 0) | (labels >= classes.num_classes)
@@ -391,31 +391,27 @@ def _draw_example(example, report):
     colors = label_colors(np.where(wrong, 0, labels), classes)
     if example.check in ("unknown colours", "stray colours"):
         unknown, _ = find_strange_pixels(pixels, labels, classes, lossy=lossy)
-        return {mask.name: pixels, "unknown colours marked": _mark(pixels, unknown)}
+        return [(mask.name, pixels), ("unknown colours marked", _mark(pixels, unknown))]
     if example.check in ("blended boundaries", "lossy masks"):
         # The part of the mask with the most blends, as it is and as it is read.
         strange = np.logical_or(*find_strange_pixels(pixels, labels, classes, lossy=lossy))
         dense = ndimage.uniform_filter(strange.astype(np.float32), CROP, mode="constant")
         middle = np.unravel_index(dense.argmax(), dense.shape)
-        starts = [
-            max(0, min(m - CROP // 2, n - CROP)) for m, n in zip(middle, dense.shape, strict=True)
-        ]
-        part = tuple(slice(start, start + CROP) for start in starts)
+        top, left = np.minimum(middle, np.subtract(dense.shape, CROP // 2)) - CROP // 2
+        part = np.s_[max(0, top) : max(0, top) + CROP, max(0, left) : max(0, left) + CROP]
         tolerance = LOSSY_NOISE_DISTANCE if lossy else NOISE_DISTANCE
         read = sharpen_boundaries(pixels, labels, classes, tolerance=tolerance)
-        return {
-            f"part of {mask.name}": pixels[part],
-            "as it is read": label_colors(read[part], classes),
-        }
+        read = label_colors(read[part], classes)
+        return [(f"part of {mask.name}", pixels[part]), ("as it is read", read)]
     if example.check == "unknown ids":
-        return {image.name: read_image(image), "unknown ids marked": _mark(colors, wrong)}
+        return [(image.name, read_image(image)), ("unknown ids marked", _mark(colors, wrong))]
     if example.check == "tiny regions":
         regions, ids, areas = find_regions(labels)
         tiny = areas * np.prod(report.image_size) < labels.size  # under a pixel in training
         tiny &= np.isin(ids, classes.scored_ids)
-        return {mask.name: colors, "tiny regions marked": _mark(colors, tiny[regions])}
-    halves = {"photograph": read_image(image), "mask": colors}
-    return {f"{name}, {p.shape[0]}×{p.shape[1]}": p for name, p in halves.items()}
+        return [(mask.name, colors), ("tiny regions marked", _mark(colors, tiny[regions]))]
+    halves = [("photograph", read_image(image)), ("mask", colors)]
+    return [(f"{name}, {half.shape[0]}×{half.shape[1]}", half) for name, half in halves]
 
 
 def _mark(colors, where):

@@ -289,7 +289,7 @@ def create_report(tmp_path, classes):
                 Image.fromarray(PHOTOGRAPHS[i]).save(pair[0])
                 Image.fromarray(mask).save(pair[1])
                 pairs.append(pair)
-            captions = tuple(f"photograph {i}" for i in range(len(masks)))
+            captions = ("photograph",) * len(masks)
             example = Example(check, "train", tuple(pairs), captions, encoding)
             shown = (example,) * bool(masks)
             findings.append(
@@ -352,7 +352,7 @@ def test_tiny_regions_are_marked_unless_they_are_ignored(report_of, classes):
 def test_other_findings_show_two_photographs_or_a_pair_with_its_sizes(report_of, classes):
     figure = plots.plot_findings(report_of(("near-duplicates", "warning", LABELS, LABELS)))
     np.testing.assert_array_equal(shown(figure), PHOTOGRAPHS)
-    assert titles(figure) == ["photograph 0", "photograph 1"]
+    assert titles(figure) == ["photograph"] * 2
     mask = label_colors(LABELS[:, :50], classes)
     figure = plots.plot_findings(report_of(("sizes differ", "error", mask)))
     np.testing.assert_array_equal(shown(figure)[1], mask)
