@@ -266,10 +266,6 @@ def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[in
 
     Returns:
         uint8 array `(height, width)`, uint16 where an id is above 255.
-
-    Example:
-        >>> label_probabilities(np.array([[[0.9, 0.1], [0.2, 0.8]]]), (1, 4), [3, 5])
-        array([[3, 3, 5, 5]], dtype=uint8)
     """
     ids = np.array(ids, np.uint8 if max(ids) <= 255 else np.uint16)
     best = probabilities.argmax(axis=-1).astype(ids.dtype)
@@ -378,8 +374,7 @@ def _create_heads(model):
     }
     if not heads:
         raise ValueError(
-            "the model has no heads beside segmentation: create it with "
-            'heads=("segmentation", "boundary", "presence") and train it'
+            'the model has no heads beside segmentation: create it with heads=("segmentation", …)'
         )
     return keras.Model(model.inputs, heads)
 
@@ -417,10 +412,6 @@ def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> 
 
     Returns:
         uint8 array `(...)`, uint16 where an id is above 255; of equal classes the lower id.
-
-    Example:
-        >>> apply_thresholds([[[0.5, 0.3, 0.2], [0.2, 0.7, 0.1]]], {0: 0.6})
-        array([[1, 1]], dtype=uint8)
     """
     probabilities = np.asarray(probabilities)
     # In the dtype of the probabilities, as a float32 0.7 is below a float64 one.
@@ -516,7 +507,11 @@ def fill_holes(labels: ArrayLike) -> np.ndarray:
     """
     labels = _copy_labels(labels)
     for class_id in _order_classes(labels):
-        labels[ndimage.binary_fill_holes(labels == class_id)] = class_id
+        others, _ = ndimage.label(labels != class_id)
+        is_hole = np.ones(others.max() + 1, bool)
+        for border in (others[0], others[-1], others[:, 0], others[:, -1]):
+            is_hole[border] = False
+        labels[is_hole[others]] = class_id
     return labels
 
 
