@@ -33,7 +33,7 @@ from timing import describe_machine
 import seglib
 from seglib.datasets import Split
 from seglib.fitting import fit_image
-from seglib.labelling import label_probabilities
+from seglib.predicting import label_probabilities
 from seglib.presets import get_preset
 from seglib.processors import has_bfloat16_units
 from seglib.units import parse_duration
@@ -201,12 +201,9 @@ def score_yardstick(split, place, name):
             start = time.perf_counter()
             fit_image(image, YARDSTICK_SIZE)  # done in preparing, timed here
             predicted = label_probabilities(probabilities[i], labels.shape, ids)
-            latencies[i] += 1e3 * (time.perf_counter() - start)
-            yield labels, predicted
+            yield labels, predicted, latencies[i] + 1e3 * (time.perf_counter() - start)
 
-    return seglib.create_report(
-        predict_pairs(), split.classes, names=split.names, latencies=latencies
-    )
+    return seglib.create_report(predict_pairs(), split.classes, names=split.names)
 
 
 def collect_scores(report, flipped):

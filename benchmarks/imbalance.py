@@ -25,7 +25,7 @@ import seglib
 from seglib.balance import compare_methods
 from seglib.balance.methods import TRAINED_METHODS, apply_method, cut_pairs
 from seglib.balance.recommending import MEASURED
-from seglib.postprocess import apply_thresholds, fit_thresholds
+from seglib.predicting import apply_thresholds, fit_thresholds
 from seglib.presets import get_preset
 from seglib.units import parse_duration
 

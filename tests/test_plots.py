@@ -5,51 +5,43 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
+from PIL import Image
 
 from seglib import plots
+from seglib.checks import DatasetReport, Example, Finding
 from seglib.classes import ClassTable
-from seglib.plots.drawing import WIDTH
+from seglib.images import read_image
+from seglib.masks import label_colors
 
 matplotlib.use("agg")
 
-CLASSES = ClassTable(
-    ["road", "car", "pole", "void"],
-    [(128, 64, 128), (64, 0, 128), (192, 192, 128), (0, 0, 0)],
-    ignore_label=3,
-)
-NAMES = ["road", "car", "pole"]
+NAN, NAMES = np.nan, ["road", "car", "pole"]
+COLORS = [(128, 64, 128), (64, 0, 128), (192, 192, 128), (0, 0, 0)]
+CLASSES = ClassTable([*NAMES, "void"], COLORS, ignore_label=3)
 TRUE = np.array([[0, 1, 2], [3, 0, 0]], np.uint8)
 PRED = np.array([[0, 0, 2], [1, 0, 1]], np.uint8)
-TRUE_COLORS = [
-    [[128, 64, 128], [64, 0, 128], [192, 192, 128]],
-    [[0, 0, 0], [128, 64, 128], [128, 64, 128]],
-]
+TRUE_COLORS = np.array(COLORS, np.uint8)[TRUE]
 GREY, ORANGE, BLACK = [200, 200, 200], [213, 94, 0], [0, 0, 0]
 ERRORS = [[GREY, ORANGE, GREY], [BLACK, GREY, ORANGE]]
 IMAGE = np.full((2, 3, 3), 100, np.uint8)
+SHARES = np.array([[[0.7, 0.3], [0.25, 0.75], [0.5, 0.5]]] * 2)
+MARK, SIZE = [213, 94, 0], (60, 80)
+LABELS = np.zeros(SIZE, np.uint8)
+LABELS[:30] = 1
+PHOTOGRAPHS = [np.random.default_rng(i).integers(0, 256, (*SIZE, 3), np.uint8) for i in (0, 1)]
 FREQUENCY = pd.DataFrame(
     {"pixel_share": [0.25, 0.75, 0.0], "image_share": [1.0, 0.5, 0.0]}, index=NAMES
 )
 REGIONS = pd.DataFrame(
-    {
-        "regions": [1200, 3, 0],
-        "median_area": [5.5, 40, np.nan],
-        "smallest_area": [1, 9, np.nan],
-        "largest_area": [600, 90, np.nan],
-    },
+    [[1200, 5.5, 1, 600], [3, 40, 9, 90], [0, NAN, NAN, NAN]],
     index=NAMES,
+    columns=["regions", "median_area", "smallest_area", "largest_area"],
 )
 IMAGES = pd.DataFrame(
-    {
-        "height": [360, 360, 240],
-        "width": [480, 480, 320],
-        "brightness": [90.0, 100, 110],
-        "contrast": [50.0, 60, 70],
-        "red": [80.0, 90, 100],
-        "green": [90.0, 100, 110],
-        "blue": [100.0, 110, 120],
-        "sharpness": [900.0, 1000, 2000],
-    }
+    np.repeat(
+        [[360, 480, 90, 50, 80, 90, 100, 900], [240, 320, 110, 70, 100, 9, 12, 2]], [2, 1], 0
+    ),
+    columns=["height", "width", "brightness", "contrast", "red", "green", "blue", "sharpness"],
 )
 WEIGHTS = pd.DataFrame({"none": [1, 1, 0], "median_frequency": [0.5, 4, 0]}, index=NAMES)
 HISTORY = pd.DataFrame(
@@ -57,21 +49,37 @@ HISTORY = pd.DataFrame(
         "epoch": [1, 2, 3],
         "loss": [3.0, 2, 1],
         "val_loss": [3.5, 2.5, 2.6],
-        "pixel_accuracy": [0.6, np.nan, 0.8],
+        "pixel_accuracy": [0.6, NAN, 0.8],
         "mean_iou": [0.2, 0.5, 0.4],
         "seconds": [70.0, 60, 60],
     }
 )
 PER_CLASS = pd.DataFrame(
-    {"iou": [0.5, 0.9, np.nan], "iou_low": [0.4, 0.8, np.nan], "iou_high": [0.7, 0.95, np.nan]},
-    index=NAMES,
+    {"iou": [0.5, 0.9, NAN], "iou_low": [0.4, 0.8, NAN], "iou_high": [0.7, 0.95, NAN]}, index=NAMES
 )
 MATRIX = np.array([[90, 10, 0, 7], [5, 15, 0, 7], [0, 0, 0, 7], [9, 9, 9, 9]])
-CO_OCCURRENCE = pd.DataFrame([[1, 0.5, 0], [1, 1, 0], [np.nan] * 3], index=NAMES, columns=NAMES)
-
+CO_OCCURRENCE = pd.DataFrame([[1, 0.5, 0], [1, 1, 0], [NAN] * 3], index=NAMES, columns=NAMES)
+NETWORKS = pd.DataFrame(
+    {"ms": [10.0, 20], "mean_iou": [0.5, 0.6], "parameters": [1_000_000, 134_000_000]}
+    | {"mean_iou_low": [0.4, 0.58], "mean_iou_high": [0.55, 0.65]},
+    index=["small", "large"],
+)
+EXPORTS = pd.DataFrame(
+    {"p50_ms": [8.0, 2, 90], "megabytes": [4.0, 1, 0.5], "mean_iou": [0.5, 0.25, 0.75]},
+    index=pd.MultiIndex.from_tuples(
+        [("whole", "keras", "float32"), ("whole", "onnx", "int8"), ("small", "onnx", "int8")]
+    ),
+)
 FIGURES = {
-    "samples": lambda: plots.plot_samples([(IMAGE, TRUE)], CLASSES),
-    "variants": lambda: plots.plot_variants([(IMAGE, TRUE)] * 2, CLASSES, ["before", "after"]),
+    "grid": lambda: plots.plot_grid(
+        [(IMAGE, TRUE, PRED, SHARES)],
+        CLASSES,
+        columns="abcd",
+        titles="e",
+        overlay=True,
+        errors=True,
+    ),
+    "large grid": lambda: plots.plot_grid([(PHOTOGRAPHS[0], LABELS)], CLASSES, overlay=True),
     "palette": lambda: plots.plot_palette(CLASSES),
     "class_frequency": lambda: plots.plot_class_frequency(FREQUENCY, CLASSES),
     "co_occurrence": lambda: plots.plot_co_occurrence(CO_OCCURRENCE),
@@ -82,20 +90,23 @@ FIGURES = {
     "learning_curves": lambda: plots.plot_learning_curves(HISTORY),
     "confusion_matrix": lambda: plots.plot_confusion_matrix(MATRIX, CLASSES),
     "per_class": lambda: plots.plot_per_class(PER_CLASS, CLASSES),
-    "methods": lambda: plots.plot_methods(METHODS, groups=("rare", "common"), baseline="plain"),
-    "predictions": lambda: plots.plot_predictions(
-        [IMAGE], [TRUE], [PRED], CLASSES, confidence=[np.full((2, 3), 0.5)]
-    ),
-    "overlay": lambda: plots.plot_overlay(IMAGE, TRUE, CLASSES),
-    "error_map": lambda: plots.plot_error_map(TRUE, PRED, ignore_label=3),
-    "confidence": lambda: plots.plot_confidence(IMAGE, np.full((2, 3), 0.5)),
-    "label_comparison": lambda: plots.plot_label_comparison({"a": TRUE, "b": IMAGE}, CLASSES),
+    "networks": lambda: plots.plot_tradeoff(NETWORKS, "ms", "mean_iou", size="parameters"),
+    "exports": lambda: plots.plot_tradeoff(EXPORTS, ["p50_ms", "megabytes"], "mean_iou"),
 }
 
 
-def shown(ax):
-    """Return the array that the axes show."""
-    return np.ma.filled(ax.images[0].get_array(), np.nan)
+def shown(figure):
+    """Return the arrays that the figure shows."""
+    axes = [ax for ax in figure.axes if ax.images]
+    return [np.ma.filled(ax.images[0].get_array(), NAN) for ax in axes]
+
+
+def titles(figure):
+    return [ax.get_title() for ax in figure.axes if ax.images]
+
+
+def texts(ax):
+    return [text.get_text().replace("\n", " ") for text in ax.texts]
 
 
 def tick_names(axis):
@@ -106,240 +117,308 @@ def legend_names(legend):
     return [text.get_text() for text in legend.get_texts()]
 
 
-@pytest.fixture(scope="module", params=FIGURES)
-def figure(request):
-    return FIGURES[request.param]()
-
-
-METHODS = pd.DataFrame(
-    {
-        f"{group}_iou{end}": [value + shift, value - 0.1 + shift]
-        for group, value in (("rare", 0.3), ("common", 0.8))
-        for end, shift in (("", 0), ("_low", -0.02), ("_high", 0.03))
-    },
-    index=["smote", "plain"],
-)
-
-
-def test_every_figure_is_drawn_whole_and_left_to_the_caller(figure):
+def assert_whole(figure):
+    """Nothing is cut off, and the figure is left to the caller."""
     assert pyplot.get_fignums() == []
     assert figure.axes, "notebooks show no figure without axes"
     figure.savefig(io.BytesIO(), format="png")
-    assert figure.get_figwidth() <= WIDTH
+    assert figure.get_figwidth() <= plots.WIDTH
     page = figure.bbox
-    for artist in [*figure.axes, *figure.legends]:
+    drawn = [ax for ax in figure.axes if ax.axison]
+    for artist in [*drawn, *figure.legends, *(text for ax in figure.axes for text in ax.texts)]:
         box = artist.get_tightbbox()
-        if box is not None and getattr(artist, "axison", True):
-            assert box.x0 >= page.x0 - 1, f"{artist} is cropped at the left"
-            assert box.y0 >= page.y0 - 1, f"{artist} is cropped below"
-            assert box.x1 <= page.x1 + 1, f"{artist} is cropped at the right"
-            assert box.y1 <= page.y1 + 1, f"{artist} is cropped above"
+        if box is not None and np.isfinite(box.x0):
+            assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, f"{artist} is cropped"
+            assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, f"{artist} is cropped"
 
 
-def test_every_axis_with_ticks_has_a_label(figure):
-    shared = {"x": figure.get_supxlabel(), "y": figure.get_supylabel()}
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_whole_and_every_axis_with_ticks_has_a_label(name):
+    figure = FIGURES[name]()
+    assert_whole(figure)
+    common = {"x": figure.get_supxlabel(), "y": figure.get_supylabel()}
     for ax in figure.axes:
         if not ax.axison or ax.get_label() == "<colorbar>":
             continue
         for which, axis in (("x", ax.xaxis), ("y", ax.yaxis)):
             drawn = any(tick_names(axis)) and axis.get_tick_params().get("labelleft", True)
-            assert not drawn or axis.get_label_text() or shared[which], f"{which} of {ax}"
+            assert not drawn or axis.get_label_text() or common[which], f"{which} of {ax}"
 
 
-def test_overlay_blends_by_alpha():
-    mixed = plots.overlay(IMAGE, TRUE, CLASSES, alpha=0.25)
-    assert mixed.dtype == np.uint8
-    assert mixed[0].tolist() == [[107, 91, 107], [91, 75, 107], [123, 123, 107]]
-    np.testing.assert_array_equal(plots.overlay(IMAGE, TRUE, CLASSES, alpha=0), IMAGE)
-    np.testing.assert_array_equal(plots.overlay(IMAGE, TRUE, CLASSES, alpha=1), TRUE_COLORS)
+# Pictures
 
 
-def test_overlay_takes_a_float_image():
-    mixed = plots.overlay(np.full((2, 3, 3), 0.4, np.float32), TRUE, CLASSES, alpha=0)
-    assert (mixed == 102).all()
+def test_a_grid_paints_pictures_labels_and_probabilities_and_what_is_asked_for():
+    figure = plots.plot_grid(
+        [(IMAGE, labels, PRED, SHARES, SHARES[..., 0]) for labels in (TRUE, TRUE[::-1])],
+        CLASSES,
+        columns=["photo", "truth", "prediction", "confidence", "share"],
+        titles=["first", "second"],
+        overlay=True,
+        errors=True,
+    )
+    pictures = shown(figure)
+    assert len(pictures) == 14
+    assert titles(figure)[3:7] == ["confidence", "share", "overlay", "errors"]
+    assert [figure.axes[i].get_ylabel() for i in (0, 7)] == ["first", "second"]
+    np.testing.assert_array_equal(pictures[0], IMAGE)
+    np.testing.assert_array_equal(pictures[1], TRUE_COLORS)
+    np.testing.assert_array_equal(pictures[8], TRUE_COLORS[::-1])
+    np.testing.assert_array_equal(pictures[3], [[0.7, 0.75, 0.5]] * 2)
+    np.testing.assert_array_equal(pictures[4], SHARES[..., 0])
+    assert pictures[5][0].tolist() == [[114, 82, 114], [114, 82, 114], [146, 146, 114]]
+    assert pictures[6].tolist() == ERRORS
+    assert figure.axes[3].images[0].get_clim() == (0, 1)
+    assert {ax.images[0].get_interpolation() for ax in figure.axes[:14]} == {"nearest"}
+    assert legend_names(figure.legends[0]) == [*NAMES, "void (ignored)", "correct", "wrong"]
 
 
-def test_overlay_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"same size.*\(4, 4, 3\).*\(2, 3\)"):
-        plots.overlay(np.zeros((4, 4, 3), np.uint8), TRUE, CLASSES)
+def test_a_dict_is_one_row_and_pictures_alone_need_no_classes():
+    figure = plots.plot_grid({"frame 0": IMAGE, "frame 1": PHOTOGRAPHS[0]})
+    assert titles(figure) == ["frame 0", "frame 1"]
+    np.testing.assert_array_equal(shown(figure)[1], PHOTOGRAPHS[0])
+    assert not figure.legends
+    large = plots.plot_grid([[np.zeros((130, 90, 3), np.uint8)]])
+    assert large.axes[0].images[0].get_interpolation() == "auto"
 
 
-def test_error_map_by_hand():
-    assert plots.error_map(TRUE, PRED, 3).tolist() == ERRORS
-    # Nothing is ignored: the pixel of the third class is simply wrong.
-    assert plots.error_map(TRUE, PRED)[1, 0].tolist() == ORANGE
-    with pytest.raises(ValueError, match=r"received \(2, 3\) and \(3, 2\)"):
-        plots.error_map(TRUE, PRED.T)
+def test_large_regions_bear_their_names_and_rare_classes_an_outline():
+    labels = LABELS.copy()
+    labels[40:44, 70:74] = 2
+    (ax,) = plots.plot_grid([[labels]], CLASSES).axes
+    names = {text.get_text(): text.get_position() for text in ax.texts}
+    assert set(names) == {"road", "car"}
+    for name, (column, row) in names.items():
+        assert labels[int(row), int(column)] == NAMES.index(name)
+    (outline,) = ax.collections
+    assert outline.get_paths()[0].get_extents().bounds == pytest.approx((69.5, 39.5, 4, 4))
+    (ax, *_) = plots.plot_grid([[labels] * 4], CLASSES).axes
+    assert not ax.texts, "there is no room for names in narrow pictures"
 
 
-def test_samples_show_photo_mask_and_overlay_in_rows():
-    pairs = [(IMAGE, TRUE), (IMAGE, TRUE[::-1])]
-    figure = plots.plot_samples(pairs, CLASSES, titles=["first", "second"])
-    assert len(figure.axes) == 6
-    assert [ax.get_title() for ax in figure.axes[:3]] == ["photo", "mask", "overlay"]
-    assert [figure.axes[i].get_ylabel() for i in (0, 3)] == ["first", "second"]
-    np.testing.assert_array_equal(shown(figure.axes[0]), IMAGE)
-    np.testing.assert_array_equal(shown(figure.axes[1]), TRUE_COLORS)
-    np.testing.assert_array_equal(shown(figure.axes[2]), plots.overlay(IMAGE, TRUE, CLASSES))
-    np.testing.assert_array_equal(shown(figure.axes[4]), TRUE_COLORS[::-1])
-    assert figure.axes[1].images[0].get_interpolation() == "nearest"
-
-
-def test_legend_holds_the_scored_classes_in_their_colours_then_the_ignored_one():
+def test_the_legend_names_an_ignore_label_outside_the_table():
     (legend,) = plots.plot_palette(CLASSES).legends
-    assert legend_names(legend) == ["road", "car", "pole", "void (ignored)"]
     colors = [patch.get_facecolor()[:3] for patch in legend.get_patches()]
     np.testing.assert_allclose(colors, CLASSES.colors / 255)
+    for ignored, names in ((255, ["road", "255 (ignored)"]), (None, ["road"])):
+        table = ClassTable(["road"], COLORS[:1], ignore_label=ignored)
+        assert legend_names(plots.plot_palette(table).legends[0]) == names
 
 
-def test_legend_names_an_ignore_label_outside_the_table():
-    table = ClassTable(["road"], [(128, 64, 128)], ignore_label=255)
-    (legend,) = plots.plot_palette(table).legends
-    assert legend_names(legend) == ["road", "255 (ignored)"]
-    table = ClassTable(["road"], [(128, 64, 128)])
-    assert legend_names(plots.plot_palette(table).legends[0]) == ["road"]
+# Data
 
 
 def test_class_frequency_bars_are_the_shares_in_percent_commonest_on_top():
-    figure = plots.plot_class_frequency(FREQUENCY, CLASSES)
-    pixels, images = figure.axes
+    pixels, images = plots.plot_class_frequency(FREQUENCY, CLASSES).axes
     assert tick_names(pixels.yaxis) == ["pole", "road", "car"]
     assert [bar.get_width() for bar in pixels.patches] == [0, 25, 75]
     assert [bar.get_width() for bar in images.patches] == [0, 100, 50]
-    assert [text.get_text() for text in pixels.texts] == ["0 %", "25 %", "75 %"]
-    assert (pixels.get_xscale(), images.get_xscale()) == ("log", "linear")
+    assert texts(pixels) == ["0 %", "25 %", "75 %"]
     np.testing.assert_allclose(pixels.patches[2].get_facecolor()[:3], np.divide((64, 0, 128), 255))
 
 
-def test_class_frequency_without_a_pixel_is_still_a_figure():
-    figure = plots.plot_class_frequency(FREQUENCY * 0, CLASSES)
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [0, 0, 0]
-
-
-def test_co_occurrence_shows_percentages_and_leaves_absent_rows_empty():
-    ax = plots.plot_co_occurrence(CO_OCCURRENCE).axes[0]
+@pytest.mark.parametrize(
+    ("plot", "labels", "expected"),
+    [
+        (
+            lambda: plots.plot_co_occurrence(CO_OCCURRENCE),
+            ("also holds", "an image that holds"),
+            ["100", "50.0", "0", "100", "100", "0", "", "", ""],
+        ),
+        (
+            lambda: plots.plot_confusion_matrix(MATRIX, CLASSES),
+            ("predicted class", "true class"),
+            ["90.0", "10.0", "0", "25.0", "75.0", "0", "", "", ""],
+        ),
+    ],
+)
+def test_matrices_show_percentages_and_leave_what_is_absent_empty(plot, labels, expected):
+    ax = plot().axes[0]
     assert tick_names(ax.xaxis) == tick_names(ax.yaxis) == NAMES
-    texts = [text.get_text() for text in ax.texts]
-    assert texts == ["100", "50.0", "0", "100", "100", "0", "", "", ""]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == labels
+    assert texts(ax) == expected
+    assert [text.get_color() for text in ax.texts[::2][:2]] == ["black", "white"]
 
 
 def test_region_sizes_show_median_and_range_of_each_class():
     ax = plots.plot_region_sizes(REGIONS, CLASSES).axes[0]
     assert tick_names(ax.yaxis) == ["pole", "road", "car"]
-    assert ax.get_xscale() == "log"
     assert ax.collections[-1].get_offsets()[1:].tolist() == [[5.5, 1], [40, 2]]
     lines = [segment[:, 0].tolist() for segment in ax.collections[0].get_segments()[1:]]
     assert lines == [[1, 600], [9, 90]]
-    assert [text.get_text() for text in ax.texts] == ["regions: 0", "regions: 1,200", "regions: 3"]
+    assert texts(ax) == ["regions: 0", "regions: 1,200", "regions: 3"]
 
 
 def test_location_maps_share_one_scale():
     location = np.zeros((4, 2, 2))
     location[0, 0] = 0.5
     figure = plots.plot_location(location, CLASSES)
-    maps = figure.axes[:3]
-    assert [ax.get_title() for ax in maps] == NAMES
-    assert {ax.images[0].get_clim() for ax in maps} == {(0.1, 100)}
-    assert shown(maps[0]).tolist() == [[50, 50], [0.1, 0.1]]
-    assert figure.axes[-1].get_ylabel() == "share of pixels, %"
+    assert titles(figure) == NAMES
+    assert {ax.images[0].get_clim() for ax in figure.axes[:3]} == {(0.1, 100)}
+    assert shown(figure)[0].tolist() == [[50, 50], [0.1, 0.1]]
 
 
 def test_image_statistics_count_every_image():
-    figure = plots.plot_image_statistics(IMAGES)
-    by_title = {ax.get_title(): ax for ax in figure.axes}
+    by_title = {ax.get_title(): ax for ax in plots.plot_image_statistics(IMAGES).axes}
     for title in ("brightness", "contrast", "sharpness"):
         assert sum(bar.get_height() for bar in by_title[title].patches) == 3
     sizes = by_title["size, and how many"]
     assert sizes.collections[0].get_offsets().tolist() == [[480, 360], [320, 240]]
-    assert [text.get_text() for text in sizes.texts] == ["2", "1"]
+    assert texts(sizes) == ["2", "1"]
 
 
 def test_class_weights_are_dots_and_zero_is_none():
     figure = plots.plot_class_weights(WEIGHTS)
-    ax = figure.axes[0]
-    assert tick_names(ax.yaxis) == NAMES
     assert legend_names(figure.legends[0]) == ["none", "median frequency"]
-    np.testing.assert_array_equal(ax.lines[1].get_xdata(), [0.5, 4, np.nan])
+    np.testing.assert_array_equal(figure.axes[0].lines[1].get_xdata(), [0.5, 4, NAN])
 
 
-def test_learning_curves_show_losses_and_validation_scores_and_mark_the_best_epoch():
-    figure = plots.plot_learning_curves(HISTORY)
-    losses, scores = figure.axes
-    assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "score, %"]
-    assert legend_names(losses.get_legend()) == ["training loss", "validation loss"]
-    names = ["validation pixel accuracy", "validation mean IoU"]
-    assert legend_names(scores.get_legend()) == names
-    assert losses.lines[1].get_xydata().tolist() == [[1, 3.5], [2, 2.5], [3, 2.6]]
-    # An epoch without a measurement is left out, and the line goes on.
-    assert scores.lines[0].get_xydata().tolist() == [[1, 60], [3, 80]]
-    assert scores.lines[1].get_ydata().tolist() == [20, 50, 40]
-    assert losses.lines[-1].get_xdata() == scores.lines[-1].get_xdata() == [2, 2]
-    assert figure.get_suptitle() == "best epoch: 2 (validation mean IoU 50.0 %)"
+# Findings
 
 
-def test_learning_curves_without_validation_data():
-    unknown = dict.fromkeys(["val_loss", "pixel_accuracy", "mean_iou"], np.nan)
-    figure = plots.plot_learning_curves(HISTORY.assign(**unknown))
-    (losses,) = figure.axes
-    assert legend_names(losses.get_legend()) == ["training loss"]
-    assert figure.get_suptitle() == "best epoch: 3 (training loss 1)"
+@pytest.fixture(name="report_of")
+def create_report(tmp_path, classes):
+    """Function from the finding and the mask of each example to a report."""
+
+    def report_of(*kinds, encoding="colors", words="3 masks are wrong.", **options):
+        findings = []
+        for number, (check, severity, *masks) in enumerate(kinds):
+            pairs = []
+            for i, mask in enumerate(masks):
+                pair = tmp_path / f"{number}_{i}.png", tmp_path / f"{number}_{i}_mask.png"
+                Image.fromarray(PHOTOGRAPHS[i]).save(pair[0])
+                Image.fromarray(mask).save(pair[1])
+                pairs.append(pair)
+            captions = ("photograph",) * len(masks)
+            example = Example(check, "train", tuple(pairs), captions, encoding)
+            shown = (example,) * bool(masks)
+            findings.append(
+                Finding(check, severity, "train", 3, "a, b", words, "Do something.", shown)
+            )
+        size = options.get("image_size", (128, 128))
+        return DatasetReport(tmp_path, classes, {"train": 3}, size, tuple(findings))
+
+    return report_of
 
 
-def test_learning_curves_as_keras_names_them():
-    scores = {"mean_iou": [0.6, 0.7, 0.8], "val_mean_iou": [0.2, 0.3, 0.1]}
-    figure = plots.plot_learning_curves(pd.DataFrame({**scores, "learning_rate": [1, 2, 1]}))
-    assert [ax.get_ylabel() for ax in figure.axes] == ["score, %", "learning rate"]
-    assert [ax.get_ylim()[0] for ax in figure.axes] == [0, 0]
-    names = ["validation mean IoU", "training mean IoU"]
-    assert legend_names(figure.axes[0].get_legend()) == names
-    assert figure.get_suptitle() == "best epoch: 2 (validation mean IoU 30.0 %)"
+def test_a_report_without_pictures_says_so(report_of):
+    for report in (report_of(), report_of(("absent classes", "warning"))):
+        figure = plots.plot_findings(report)
+        assert texts(figure.axes[0]) == ["There is no finding that a picture could show."]
+        assert_whole(figure)
 
 
-def test_learning_curves_of_one_epoch_with_one_column():
-    figure = plots.plot_learning_curves(pd.DataFrame({"val_loss": [0.5]}))
-    (ax,) = figure.axes
-    assert ax.lines[0].get_xydata().tolist() == [[1, 0.5]]
-    assert figure.get_suptitle() == "best epoch: 1 (validation loss 0.5)"
-    figure.draw_without_rendering()
-    low, high = ax.get_xlim()
-    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [1]
+def test_unknown_colours_and_ids_are_marked(report_of, classes):
+    labels, mask = LABELS.copy(), label_colors(LABELS, classes)
+    labels[40:50, 40:60], mask[40:50, 40:60] = 9, (10, 240, 30)
+    figure = plots.plot_findings(report_of(("unknown colours", "error", mask)))
+    raw, marked = shown(figure)
+    np.testing.assert_array_equal(raw, mask)
+    assert marked[45, 50].tolist() == marked[39, 45].tolist() == MARK  # and one pixel around
+    assert marked[10, 10].tolist() != MARK
+    assert titles(figure) == ["0_0_mask.png", "unknown colours marked"]
+    assert texts(figure.axes[2]) == [
+        "error: unknown colours in train",
+        "3 masks are wrong. Do something. [a, b]",
+    ]
+    assert_whole(figure)
+    report = report_of(("unknown ids", "error", labels), encoding="ids")
+    photograph, marked = shown(plots.plot_findings(report))
+    np.testing.assert_array_equal(photograph, PHOTOGRAPHS[0])
+    assert (marked[45, 50].tolist() == MARK, marked[10, 10].tolist() == MARK) == (True, False)
 
 
-def test_learning_curves_of_nothing_are_refused():
-    with pytest.raises(ValueError, match=r"received 1 rows of the columns \['time'\]"):
-        plots.plot_learning_curves(pd.DataFrame({"time": [1]}))
-    with pytest.raises(ValueError, match="received 0 rows"):
-        plots.plot_learning_curves(HISTORY[:0])
+def test_blends_are_magnified_and_shown_as_they_are_read(report_of, classes):
+    mask = label_colors(LABELS, classes)
+    mask[30, 50:] = mask[29:31, 60].mean(axis=0)
+    figure = plots.plot_findings(report_of(("blended boundaries", "warning", mask)))
+    raw, read = shown(figure)
+    assert raw.shape == read.shape == (40, 40, 3)
+    known = {tuple(color) for color in classes.colors[:2].tolist()}
+    assert len(np.unique(raw.reshape(-1, 3), axis=0)) == 3
+    assert {tuple(color) for color in read.reshape(-1, 3).tolist()} == known
+    assert titles(figure) == ["part of 0_0_mask.png", "as it is read"]
+
+
+def test_tiny_regions_are_marked_unless_they_are_ignored(report_of, classes):
+    labels = LABELS.copy()
+    labels[50, 60], labels[10, 20] = 2, 3
+    kind = ("tiny regions", "note", label_colors(labels, classes))
+    mask, marked = shown(plots.plot_findings(report_of(kind, image_size=(32, 32))))
+    assert mask[50, 60].tolist() == classes.colors[2].tolist()
+    assert (marked[50, 60].tolist() == MARK, marked[10, 20].tolist() == MARK) == (True, False)
+
+
+def test_other_findings_show_two_photographs_or_a_pair_with_its_sizes(report_of, classes):
+    figure = plots.plot_findings(report_of(("near-duplicates", "warning", LABELS, LABELS)))
+    np.testing.assert_array_equal(shown(figure), PHOTOGRAPHS)
+    assert titles(figure) == ["photograph"] * 2
+    mask = label_colors(LABELS[:, :50], classes)
+    figure = plots.plot_findings(report_of(("sizes differ", "error", mask)))
+    np.testing.assert_array_equal(shown(figure)[1], mask)
+    assert titles(figure) == ["photograph, 60×80", "mask, 60×50"]
+
+
+def test_each_kind_is_shown_at_most_twice_and_long_texts_and_odd_shapes_fit(report_of):
+    shapes = [(1500, 2100), (60, 400), (90, 60)]
+    kinds = [("sizes differ", "error", np.zeros(shape, np.uint8)) for shape in shapes]
+    words = "An explanation that goes on and on, with a path/that/has/no/space/to/break/at. " * 20
+    report = report_of(*kinds, ("blank masks", "note", LABELS), encoding="ids", words=words)
+    figure = plots.plot_findings(report)
+    assert_whole(figure)
+    titles = [texts(ax)[0] for ax in figure.axes[2::3]]
+    assert titles == ["error: sizes differ in train"] * 2 + ["note: blank masks in train"]
+    assert shown(figure)[1].shape == (500, 700, 3)
+    for row in range(2):
+        bottom = min(text.get_window_extent().y0 for text in figure.axes[3 * row + 2].texts)
+        assert bottom >= figure.axes[3 * row + 3].get_tightbbox().y1, (
+            "a text runs into the next row"
+        )
+    assert len(shown(plots.plot_findings(report, max_examples=1))) == 2
+
+
+# Scores
 
 
 @pytest.mark.parametrize(
-    ("normalize", "expected"),
+    ("history", "panels", "names", "best"),
     [
-        ("true", [["90.0", "10.0", "0"], ["25.0", "75.0", "0"], ["", "", ""]]),
-        ("pred", [["94.7", "40.0", ""], ["5.3", "60.0", ""], ["0", "0", ""]]),
-        (None, [["90", "10", "0"], ["5", "15", "0"], ["0", "0", "0"]]),
+        (
+            HISTORY,
+            ["loss", "score, %"],
+            [
+                "training loss",
+                "validation loss",
+                "validation pixel accuracy",
+                "validation mean IoU",
+            ],
+            "best epoch: 2 (validation mean IoU 50.0 %)",
+        ),
+        (HISTORY[["loss"]], ["loss"], ["training loss"], "best epoch: 3 (training loss 1)"),
+        (
+            pd.DataFrame(
+                {"mean_iou": [0.6, 0.7], "val_mean_iou": [0.2, 0.1], "learning_rate": [1, 2]}
+            ),
+            ["score, %", "learning rate"],
+            ["validation mean IoU", "training mean IoU"],
+            "best epoch: 1 (validation mean IoU 20.0 %)",
+        ),
+        (pd.DataFrame({"learning_rate": [1, 2]}), ["learning rate"], [], ""),
     ],
 )
-def test_confusion_matrix_by_hand_without_the_ignored_class(normalize, expected):
-    ax = plots.plot_confusion_matrix(MATRIX, CLASSES, normalize=normalize).axes[0]
-    assert tick_names(ax.xaxis) == tick_names(ax.yaxis) == NAMES
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
-    assert np.reshape([text.get_text() for text in ax.texts], (3, 3)).tolist() == expected
+def test_learning_curves_have_a_panel_a_unit_and_mark_the_best_epoch(history, panels, names, best):
+    figure = plots.plot_learning_curves(history)
+    assert [ax.get_ylabel() for ax in figure.axes] == panels
+    legends = [ax.get_legend() for ax in figure.axes if ax.get_legend()]
+    assert [name for legend in legends for name in legend_names(legend)] == names
+    assert figure.get_suptitle() == best
 
 
-def test_confusion_matrix_writes_light_on_dark_and_large_counts_short():
-    ax = plots.plot_confusion_matrix(MATRIX, CLASSES).axes[0]
-    assert [text.get_color() for text in ax.texts[:2]] == ["black", "white"]
-    large = np.diag([1_234_567, 15_400, 999, 0])
-    ax = plots.plot_confusion_matrix(large, CLASSES, normalize=None).axes[0]
-    assert [ax.texts[i].get_text() for i in (0, 4, 8)] == ["1.23M", "15.4k", "999"]
-
-
-def test_confusion_matrix_errors():
-    with pytest.raises(ValueError, match=r"shape \(4, 4\), received \(2, 2\)"):
-        plots.plot_confusion_matrix(np.eye(2), CLASSES)
-    with pytest.raises(ValueError, match="'true', 'pred' or None, received 'all'"):
-        plots.plot_confusion_matrix(MATRIX, CLASSES, normalize="all")
+def test_epochs_without_a_measurement_are_left_out_and_the_line_goes_on():
+    losses, scores = plots.plot_learning_curves(HISTORY).axes
+    assert losses.lines[1].get_xydata().tolist() == [[1, 3.5], [2, 2.5], [3, 2.6]]
+    assert scores.lines[0].get_xydata().tolist() == [[1, 60], [3, 80]]
+    assert losses.lines[-1].get_xdata() == scores.lines[-1].get_xdata() == [2, 2]
 
 
 def test_per_class_bars_and_intervals():
@@ -348,52 +427,57 @@ def test_per_class_bars_and_intervals():
     assert [bar.get_width() for bar in ax.patches] == [0, 50, 90]
     intervals = [segment[:, 0] for segment in ax.collections[-1].get_segments()[1:]]
     np.testing.assert_allclose(intervals, [[40, 70], [80, 95]])
-    assert [text.get_text() for text in ax.texts] == ["not scored", "50.0", "90.0"]
+    assert texts(ax) == ["not scored", "50.0", "90.0"]
     assert legend_names(ax.get_legend()) == ["mean 70.0 %"]
+    assert not plots.plot_per_class(PER_CLASS[["iou"]], CLASSES).axes[0].collections
 
 
-def test_per_class_without_intervals():
-    ax = plots.plot_per_class(PER_CLASS[["iou"]], CLASSES).axes[0]
-    assert [bar.get_width() for bar in ax.patches] == [0, 50, 90]
-    assert not ax.collections
+def test_a_tradeoff_has_a_mark_for_each_row_with_its_interval_and_size():
+    figure = plots.plot_tradeoff(NETWORKS, "ms", "mean_iou", size="parameters", baseline="small")
+    (ax,) = figure.axes
+    small, large, lines = ax.collections
+    assert (small.get_offsets().tolist(), large.get_offsets().tolist()) == ([[10, 50]], [[20, 60]])
+    assert large.get_sizes()[0] == pytest.approx(134 * small.get_sizes()[0])
+    ends = [segment[:, 1].tolist() for segment in lines.get_segments()]
+    assert ends == [pytest.approx([40, 55]), pytest.approx([58, 65])]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("an image, ms", "mean IoU, %")
+    assert ax.get_xlim()[0] == 0
+    assert ax.get_ylim()[0] < 40 < 65 < ax.get_ylim()[1]
+    assert legend_names(figure.legends[0]) == ["small, 1 M", "large, 134 M"]
+    assert [line.get_xdata()[0] for line in ax.lines] == [10, 0]
+    across = plots.plot_tradeoff(NETWORKS, "mean_iou", "ms").axes[0].collections[2]
+    assert across.get_segments()[0][:, 0].tolist() == pytest.approx([40, 55])
 
 
-def test_predictions_show_truth_prediction_errors_and_confidence():
-    confidence = np.array([[1, 0.25, 1], [0.5, 1, 0.5]])
-    figure = plots.plot_predictions([IMAGE], [TRUE], [PRED], CLASSES, confidence=[confidence])
-    titles = ["photo", "truth", "prediction", "errors", "confidence"]
-    assert [ax.get_title() for ax in figure.axes[:5]] == titles
-    np.testing.assert_array_equal(shown(figure.axes[1]), TRUE_COLORS)
-    assert shown(figure.axes[2])[1, 0].tolist() == [64, 0, 128]
-    np.testing.assert_array_equal(shown(figure.axes[3]), ERRORS)
-    np.testing.assert_array_equal(shown(figure.axes[4]), confidence)
-    assert figure.axes[4].images[0].get_clim() == (0, 1)
-    assert legend_names(figure.axes[3].get_legend()) == ["correct", "wrong", "ignored"]
-    assert len(plots.plot_predictions([IMAGE], [TRUE], [PRED], CLASSES).axes) == 4
+def test_exports_differ_by_colour_shape_and_filling():
+    figure = plots.plot_tradeoff(EXPORTS, ["p50_ms", "megabytes"], "mean_iou")
+    time, files = figure.axes
+    assert [ax.get_xscale() for ax in figure.axes] == ["log", "linear"]
+    assert [mark.get_offsets()[0].tolist() for mark in files.collections] == [
+        *([4, 50], [1, 25], [0.5, 75])
+    ]
+    keras, onnx, small = (mark.get_facecolor()[0, :3].tolist() for mark in time.collections)
+    assert small == [1, 1, 1]
+    assert keras != onnx == time.collections[2].get_edgecolor()[0, :3].tolist()
+    names = ["keras", "onnx", "float32", "int8", "whole", "small"]
+    assert legend_names(figure.legends[0]) == names
 
 
-def test_error_map_figure_tells_the_share_of_scored_pixels():
-    (ax,) = plots.plot_error_map(TRUE, PRED, ignore_label=3).axes
-    np.testing.assert_array_equal(shown(ax), ERRORS)
-    assert ax.get_title() == "40.0 % of the scored pixels are wrong"
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: plots.plot_grid({"a": TRUE}), "pass classes to colour them"),
+        (lambda: plots.plot_tradeoff(NETWORKS[:0], "ms", "mean_iou"), "received an empty one"),
+        (lambda: plots.plot_learning_curves(HISTORY[["seconds"]]), r"3 rows .* \['seconds'\]"),
+        (lambda: plots.plot_learning_curves(HISTORY[:0]), "received 0 rows"),
+    ],
+)
+def test_what_is_wrong_is_said(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
 
 
-def test_label_comparison_takes_pictures_and_labels_pixel_by_pixel():
-    figure = plots.plot_label_comparison({"labels": TRUE, "photo": IMAGE}, CLASSES)
-    assert [ax.get_title() for ax in figure.axes] == ["labels", "photo"]
-    np.testing.assert_array_equal(shown(figure.axes[0]), TRUE_COLORS)
-    np.testing.assert_array_equal(shown(figure.axes[1]), IMAGE)
-    assert {ax.images[0].get_interpolation() for ax in figure.axes} == {"nearest"}
-    with pytest.raises(ValueError, match="'labels' holds labels: pass classes"):
-        plots.plot_label_comparison({"labels": TRUE})
-
-
-def test_methods_have_a_panel_for_each_group_and_a_line_at_the_baseline():
-    figure = plots.plot_methods(METHODS, groups=("rare", "common"), baseline="plain")
-    rare, common = figure.axes
-    assert [label.get_text() for label in rare.get_yticklabels()] == ["plain", "smote"]
-    assert [text.get_text() for text in rare.texts] == ["20.0", "30.0"]
-    assert [text.get_text() for text in common.texts] == ["70.0", "80.0"]
-    assert rare.get_xlabel() == "mean IoU of rare classes, %"
-    line = next(line for line in common.lines if line.get_linestyle() == "--")
-    np.testing.assert_allclose(line.get_xdata(), 70)
+def test_figures_are_kept_in_folders_that_are_made(tmp_path):
+    figure = plots.plot_palette(CLASSES)
+    assert plots.keep_figure(figure, tmp_path / "new" / "palette.png") is figure
+    assert read_image(tmp_path / "new" / "palette.png").shape[1] == 1000

@@ -1,13 +1,215 @@
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.metrics
 
-from seglib import metrics
+from seglib import reports
 from seglib.classes import ClassTable
-from seglib.reports import create_report
+from seglib.reports import bootstrap_interval, boundary_f1, confusion_matrix, create_report
 
+NAN = np.nan
 COLORS = [(0, 0, 0), (128, 64, 128), (70, 130, 180), (64, 0, 128)]
 CLASSES = ClassTable(["void", "road", "sky", "car"], COLORS, ignore_label=0)
+CLASS_FIGURES = ("class_iou", "class_f1", "class_precision", "class_recall")
+
+
+@pytest.fixture
+def pair():
+    """Truth and a prediction that is right about half the time; 255 is to be ignored."""
+    rng = np.random.default_rng(0)
+    y_true = rng.integers(0, 5, (40, 30))
+    y_pred = np.where(rng.random((40, 30)) < 0.5, y_true, rng.integers(0, 5, (40, 30)))
+    y_true[rng.random((40, 30)) < 0.1] = 255
+    return y_true, y_pred
+
+
+# Confusion matrices and what follows from them
+
+
+def test_confusion_matrix_of_a_hand_typed_image():
+    y_true = [[0, 0, 1], [1, 1, 2], [9, 9, 2]]
+    y_pred = [[0, 1, 1], [1, 0, 2], [0, 99, 0]]
+    matrix = confusion_matrix(y_true, y_pred, num_classes=3, ignore_label=9)
+    assert matrix.tolist() == [[1, 1, 0], [1, 2, 0], [1, 0, 1]]
+    assert matrix.dtype == np.int64
+    assert confusion_matrix([], [], num_classes=2).tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+def test_confusion_matrix_is_scikit_learns_and_adds(pair, dtype):
+    y_true, y_pred = (labels.astype(dtype) for labels in pair)
+    options = {"num_classes": 5, "ignore_label": 255}
+    matrix = confusion_matrix(y_true, y_pred, **options)
+    valid = y_true != 255
+    expected = sklearn.metrics.confusion_matrix(y_true[valid], y_pred[valid], labels=range(5))
+    np.testing.assert_array_equal(matrix, expected)
+    parts = [
+        confusion_matrix(y_true[rows], y_pred[rows], **options)
+        for rows in (slice(0, 7), slice(7, None))
+    ]
+    np.testing.assert_array_equal(sum(parts), matrix)
+
+
+def test_ids_do_not_wrap_around_in_small_dtypes():
+    labels = np.array([200], np.uint8)
+    matrix = confusion_matrix(labels, labels, num_classes=201)
+    assert matrix[200, 200] == matrix.sum() == 1
+
+
+@pytest.mark.parametrize("name", CLASS_FIGURES)
+@pytest.mark.parametrize("ignored", [255, 3])
+@pytest.mark.parametrize("removed", ["true", "predicted", None])
+def test_class_figures_are_scikit_learns(pair, name, ignored, removed):
+    y_true, y_pred = np.where(pair[0] == 255, ignored, pair[0]), pair[1]
+    if removed == "true":  # class 1 is predicted, but never true
+        y_true = np.where(y_true == 1, 0, y_true)
+    if removed == "predicted":
+        y_pred = np.where(y_pred == 1, 0, y_pred)
+    matrix = confusion_matrix(y_true, y_pred, num_classes=5, ignore_label=ignored)
+    scored, valid = [i for i in range(5) if i != ignored], y_true != ignored
+    reference = dict(zip(CLASS_FIGURES, ("jaccard", "f1", "precision", "recall"), strict=True))
+    reference = getattr(sklearn.metrics, f"{reference[name]}_score")
+    expected = reference(y_true[valid], y_pred[valid], labels=scored, average=None, zero_division=0)
+    received = getattr(reports, name)(matrix, ignore_label=ignored)
+    np.testing.assert_allclose(received[scored], expected, rtol=1e-12)
+    assert ignored == 255 or np.isnan(received[ignored])
+
+
+# Class 2 is predicted alone, class 3 is true alone, class 4 is in neither.
+MATRIX = np.array(
+    [[4, 1, 1, 0, 0], [0, 3, 0, 0, 0], [0, 0, 0, 0, 0], [2, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+)
+# Figure: expected, and expected where class 0 is ignored: its row is skipped, though it was
+# counted; its column keeps the two errors of class 3.
+FIGURES = {
+    "class_iou": ([4 / 8, 3 / 4, 0, 0, NAN], [NAN, 1, NAN, 0, NAN]),
+    "class_f1": ([8 / 12, 6 / 7, 0, 0, NAN], [NAN, 1, NAN, 0, NAN]),
+    "class_precision": ([4 / 6, 3 / 4, 0, 0, NAN], [NAN, 1, NAN, 0, NAN]),
+    "class_recall": ([4 / 6, 1, 0, 0, NAN], [NAN, 1, NAN, 0, NAN]),
+    "pixel_accuracy": (7 / 11, 3 / 5),
+    "mean_iou": ((4 / 8 + 3 / 4) / 4, 1 / 2),
+    "mean_accuracy": ((4 / 6 + 1 + 0) / 3, 1 / 2),
+    "frequency_weighted_iou": ((6 * 4 / 8 + 3 * 3 / 4) / 11, 3 / 5),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_of_a_hand_typed_matrix_of_many_and_of_nothing(name):
+    figure, (plain, ignoring) = getattr(reports, name), FIGURES[name]
+    np.testing.assert_allclose(figure(MATRIX), plain, rtol=1e-12)
+    np.testing.assert_allclose(figure(MATRIX, ignore_label=0), ignoring, rtol=1e-12)
+    assert np.isnan(figure(np.zeros((3, 3), int))).all()
+    matrices = np.random.default_rng(0).integers(0, 3, (2, 6, 4, 4))
+    before = matrices.copy()
+    expected = [[figure(matrix, ignore_label=1) for matrix in row] for row in matrices]
+    np.testing.assert_array_equal(figure(matrices, ignore_label=1), expected)
+    np.testing.assert_array_equal(matrices, before)
+
+
+# Boundaries
+
+
+def slow_boundary_f1(y_true, y_pred, num_classes, ignore_label, tolerance):
+    """Follow the definition word by word, one pixel at a time."""
+    height, width = y_true.shape
+    spots = [(r, c) for r in range(height) for c in range(width) if y_true[r, c] != ignore_label]
+
+    def outline(labels, class_id):
+        return [
+            (r, c)
+            for r, c in spots
+            if labels[r, c] == class_id
+            and any(
+                n in spots and labels[n] != class_id
+                for n in [(r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1)]
+            )
+        ]
+
+    def share(some, others):
+        near = [
+            any((r - u) ** 2 + (c - v) ** 2 <= tolerance**2 for u, v in others) for r, c in some
+        ]
+        return np.mean(near) if near else 0.0
+
+    scores = []
+    for class_id in range(num_classes):
+        true, predicted = (
+            {s for s in spots if labels[s] == class_id} for labels in (y_true, y_pred)
+        )
+        a, b = outline(y_true, class_id), outline(y_pred, class_id)
+        total = share(b, a) + share(a, b)
+        if not true:
+            scores.append(np.nan)
+        elif not a and not b:
+            scores.append(float(true == predicted))
+        else:
+            scores.append(2 * share(b, a) * share(a, b) / total if total else 0.0)
+    return scores
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_boundary_f1_is_the_slow_one(seed):
+    rng = np.random.default_rng(seed)
+    size = (11, 7) if seed % 2 else (6, 14)
+    y_true = np.kron(rng.integers(0, 4, (4, 5)), np.ones((4, 4), int))[: size[0], : size[1]]
+    y_pred = np.where(rng.random(size) < 0.8, y_true, rng.integers(0, 5, size))
+    y_true = np.where(rng.random(size) < 0.2, 255, y_true)
+    tolerance = [0, 1, 1.5, 2, 3, 2.9, 40, 1][seed]
+    received = boundary_f1(y_true, y_pred, num_classes=5, ignore_label=255, tolerance=tolerance)
+    expected = slow_boundary_f1(y_true, y_pred, 5, 255, tolerance)
+    np.testing.assert_allclose(received, expected, rtol=1e-12)
+
+
+def test_the_default_tolerance_is_three_quarters_of_a_percent_of_the_diagonal():
+    # 300 x 400: the diagonal is 500, of which 0.75 % is 3.75, so 4 pixels.
+    y_true, within, beyond = (np.zeros((300, 400), int) for _ in range(3))
+    y_true[:, 200:], within[:, 204:], beyond[:, 205:] = 1, 1, 1
+    assert boundary_f1(y_true, within, num_classes=2).tolist() == [1, 1]
+    assert boundary_f1(y_true, beyond, num_classes=2).tolist() == [0, 0]
+
+
+FULL, HALF = np.zeros((4, 4), int), np.array([[0, 0, 1, 1]] * 4)
+BESIDE, FILLED = np.array([[0, 0, 255, 1, 1]]), np.array([[0, 0, 1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "ignore_label", "expected"),
+    [
+        (FULL, FULL, None, [1, NAN]),  # no boundary anywhere
+        (FULL, HALF, None, [0, NAN]),
+        (HALF, FULL, None, [0, 0]),
+        (FULL, FULL + 1, None, [0, NAN]),
+        (BESIDE, FILLED, 255, [1, 1]),  # no boundary beside ignored pixels
+        (BESIDE * 0, FILLED, 0, [NAN, NAN]),
+    ],
+)
+def test_boundary_f1_of_hand_typed_images(y_true, y_pred, ignore_label, expected):
+    received = boundary_f1(y_true, y_pred, num_classes=2, ignore_label=ignore_label, tolerance=0)
+    np.testing.assert_equal(received, expected)
+
+
+# Intervals
+
+
+@pytest.mark.parametrize("statistic", [reports.mean_iou, reports.class_iou])
+def test_bootstrap_is_a_plain_loop_over_the_same_draws(statistic):
+    matrices = np.random.default_rng(3).integers(0, 50, (30, 4, 4)) + 60 * np.eye(4, dtype=int)
+    rng, values = np.random.default_rng(5), []
+    for _ in range(1000):
+        counts = rng.multinomial(30, [1 / 30] * 30)
+        values.append(statistic(np.repeat(matrices, counts, axis=0).sum(axis=0)))
+    received = bootstrap_interval(matrices, statistic, seed=5)
+    np.testing.assert_allclose(received, np.percentile(values, [2.5, 97.5], axis=0), rtol=1e-12)
+
+
+def test_bootstrap_leaves_out_resamples_without_the_class():
+    images = np.array([[[1, 0], [0, 0]]] * 3 + [[[1, 0], [0, 1]]])
+    for matrices, expected in ((images, [1, 1]), (images[:3], [1, NAN])):
+        for bound in bootstrap_interval(matrices, reports.class_iou):
+            np.testing.assert_equal(bound, expected)
+
+
+# Reports
 
 
 def draw_pairs(count=6, seed=0):
@@ -21,7 +223,8 @@ def draw_pairs(count=6, seed=0):
 
 @pytest.fixture
 def report():
-    return create_report(draw_pairs(), CLASSES, names=list("abcdef"), latencies=range(6))
+    timed = ((*pair, i) for i, pair in enumerate(draw_pairs()))
+    return create_report(timed, CLASSES, names=list("abcdef"))
 
 
 def test_report_of_a_hand_typed_image():
@@ -29,22 +232,25 @@ def test_report_of_a_hand_typed_image():
     y_pred = [[1, 1, 2], [1, 2, 2], [1, 2, 2]]
     report = create_report([(y_true, y_pred)], CLASSES)
     assert report.confusion.tolist() == [[0] * 4, [0, 3, 1, 0], [0, 0, 3, 0], [0] * 4]
-    assert report.confusion.dtype == np.int64
-    assert report.pixel_accuracy == pytest.approx(6 / 7)
-    assert report.mean_iou == pytest.approx(3 / 4)
-    assert report.mean_accuracy == pytest.approx((3 / 4 + 1) / 2)
-    assert report.frequency_weighted_iou == pytest.approx(3 / 4)
-    assert report.boundary_f1 == 1.0  # everything within one pixel
     assert report.intervals["mean_iou"] == pytest.approx((3 / 4, 3 / 4))
+    assert report.summary()["value"].to_dict() == pytest.approx(
+        {
+            "pixel_accuracy": 6 / 7,
+            "mean_iou": 3 / 4,
+            "mean_accuracy": (3 / 4 + 1) / 2,
+            "frequency_weighted_iou": 3 / 4,
+            "boundary_f1": 1,  # everything within one pixel
+        }
+    )
     expected = pd.DataFrame(
         {
-            "iou": [3 / 4, 3 / 4, np.nan],
-            "iou_low": [3 / 4, 3 / 4, np.nan],
-            "iou_high": [3 / 4, 3 / 4, np.nan],
-            "f1": [6 / 7, 6 / 7, np.nan],
-            "precision": [1, 3 / 4, np.nan],
-            "recall": [3 / 4, 1, np.nan],
-            "boundary_f1": [1, 1, np.nan],
+            "iou": [3 / 4, 3 / 4, NAN],
+            "iou_low": [3 / 4, 3 / 4, NAN],
+            "iou_high": [3 / 4, 3 / 4, NAN],
+            "f1": [6 / 7, 6 / 7, NAN],
+            "precision": [1, 3 / 4, NAN],
+            "recall": [3 / 4, 1, NAN],
+            "boundary_f1": [1, 1, NAN],
             "pixels": [4, 3, 0],
             "images": [1, 1, 0],
         },
@@ -53,41 +259,22 @@ def test_report_of_a_hand_typed_image():
     pd.testing.assert_frame_equal(report.per_class, expected)
 
 
-def test_report_follows_from_the_matrix_of_all_pixels(report):
-    pairs = list(draw_pairs())
-    y_true, y_pred = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
-    matrix = metrics.confusion_matrix(y_true, y_pred, num_classes=4, ignore_label=0)
-    np.testing.assert_array_equal(report.confusion, matrix)
+def test_report_follows_from_the_matrices_of_its_images(report):
+    options = {"num_classes": 4, "ignore_label": 0}
+    matrices = [confusion_matrix(*pair, **options) for pair in draw_pairs()]
+    np.testing.assert_array_equal(report.confusion, sum(matrices))
     for name in ("pixel_accuracy", "mean_iou", "mean_accuracy", "frequency_weighted_iou"):
-        value = getattr(metrics, name)(matrix, ignore_label=0)
-        assert getattr(report, name) == value
-        assert isinstance(getattr(report, name), float)
+        value = getattr(reports, name)(sum(matrices), ignore_label=0)
         low, high = report.intervals[name]
-        assert low <= value <= high
-    assert report.per_class["pixels"].tolist() == matrix.sum(axis=1)[1:].tolist()
-
-
-def test_boundary_f1_averages_over_the_images_that_hold_a_class(report):
-    scores = np.array(
-        [metrics.boundary_f1(*pair, num_classes=4, ignore_label=0) for pair in draw_pairs()]
-    )
-    held = [(scores[:, i][~np.isnan(scores[:, i])]) for i in (1, 2, 3)]
-    expected = [column.mean() for column in held]
-    assert report.per_class["images"].tolist() == [len(column) for column in held]
-    np.testing.assert_allclose(report.per_class["boundary_f1"], expected)
-    assert report.boundary_f1 == pytest.approx(np.mean(expected))
-
-
-def test_per_image_scores_each_image_alone(report):
-    assert list(report.per_image) == [
-        *("image", "pixel_accuracy", "mean_iou", "boundary_f1", "latency_ms")
-    ]
-    for (_, row), pair in zip(report.per_image.iterrows(), draw_pairs(), strict=True):
-        matrix = metrics.confusion_matrix(*pair, num_classes=4, ignore_label=0)
-        boundary = metrics.boundary_f1(*pair, num_classes=4, ignore_label=0)
-        assert row["pixel_accuracy"] == metrics.pixel_accuracy(matrix, ignore_label=0)
-        assert row["mean_iou"] == metrics.mean_iou(matrix, ignore_label=0)
-        assert row["boundary_f1"] == pytest.approx(np.nanmean(boundary))
+        assert low <= getattr(report, name) == value <= high
+        if name in report.per_image:
+            each = [getattr(reports, name)(matrix, ignore_label=0) for matrix in matrices]
+            assert report.per_image[name].tolist() == each
+    scores = pd.DataFrame([boundary_f1(*pair, **options) for pair in draw_pairs()])[[1, 2, 3]]
+    np.testing.assert_allclose(report.per_image["boundary_f1"], scores.mean(axis=1))
+    np.testing.assert_allclose(report.per_class["boundary_f1"], scores.mean(axis=0))
+    assert report.boundary_f1 == pytest.approx(scores.mean(axis=0).mean())
+    assert report.per_class["images"].tolist() == scores.count().tolist()
     assert report.per_image["image"].tolist() == list("abcdef")
     assert report.per_image["latency_ms"].tolist() == [0, 1, 2, 3, 4, 5]
 
@@ -101,68 +288,63 @@ def test_worst_and_best_are_by_mean_iou_and_unscored_images_come_last():
     assert report.worst()[-1] == "void"
 
 
-def test_summary_has_a_row_for_each_figure(report):
-    summary = report.summary()
-    assert summary.index.tolist() == [
-        *("pixel_accuracy", "mean_iou", "mean_accuracy", "frequency_weighted_iou", "boundary_f1")
-    ]
-    assert summary.columns.tolist() == ["value", "low", "high"]
-    assert summary.loc["mean_iou"].tolist() == [report.mean_iou, *report.intervals["mean_iou"]]
-    assert summary.loc["boundary_f1"].isna().tolist() == [False, True, True]
-
-
 def test_write_makes_three_tables(report, tmp_path):
     paths = report.write(tmp_path / "new" / "run")
     assert [path.name for path in paths] == ["results.csv", "per_class.csv", "summary.csv"]
-    read = pd.read_csv(paths[0])
+    images, per_class, summary = map(pd.read_csv, paths)
     pd.testing.assert_frame_equal(
-        read, report.per_image, check_dtype=False, check_column_type=False
+        images, report.per_image, check_dtype=False, check_column_type=False
     )
-    assert pd.read_csv(paths[1])["class"].tolist() == ["road", "sky", "car"]
-    assert pd.read_csv(paths[2], index_col="figure").loc["mean_iou", "low"] > 0
+    assert per_class["class"].tolist() == ["road", "sky", "car"]
+    pd.testing.assert_frame_equal(
+        summary.set_index("figure"),
+        report.summary(),
+        check_column_type=False,
+        check_index_type=False,
+    )
+    assert report.summary().loc["boundary_f1"].isna().tolist() == [False, True, True]
+    assert repr(report).startswith(
+        f"Report(6 images: pixel accuracy {report.pixel_accuracy:.3f}, mean IoU "
+    )
 
 
-def test_repr_is_short(report):
-    expected = f"Report(6 images: pixel accuracy {report.pixel_accuracy:.3f}, mean IoU "
-    assert repr(report).startswith(expected)
-
-
-def test_pairs_are_consumed_one_at_a_time_and_may_time_themselves():
-    latencies = []
-
-    def predict():
-        for pair in draw_pairs():
-            latencies.append(2.5)
-            yield pair
-
-    report = create_report(predict(), CLASSES, latencies=latencies)
-    assert report.per_image["latency_ms"].tolist() == [2.5] * 6
+def test_images_without_names_and_latencies():
+    report = create_report(draw_pairs(), CLASSES)
     assert report.per_image["image"].tolist() == ["0", "1", "2", "3", "4", "5"]
-    assert create_report(draw_pairs(), CLASSES).per_image["latency_ms"].isna().all()
+    assert report.per_image["latency_ms"].isna().all()
 
 
-def test_the_seed_decides_the_intervals(report):
-    again, other = (create_report(draw_pairs(), CLASSES, seed=seed) for seed in (0, 1))
-    assert again.intervals == report.intervals != other.intervals
+# Regions
 
 
-def test_an_ignored_label_outside_the_table():
-    classes = ClassTable(["road", "sky"], COLORS[:2], ignore_label=255)
-    report = create_report([([[0, 1, 255]], [[0, 1, 1]])], classes)
-    assert report.pixel_accuracy == 1.0
-    assert report.per_class.index.tolist() == ["road", "sky"]
+def test_regions_touch_at_corners_and_are_counted():
+    regions, ids, areas = reports.find_regions(np.array([[0, 1, 1], [1, 0, 9], [9, 0, 1]]))
+    assert regions.tolist() == [[1, 2, 2], [2, 1, 3], [4, 1, 5]]
+    assert ids.tolist() == [-1, 0, 1, 9, 9, 1]
+    assert areas.tolist() == [0, 3, 3, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
-    ("pairs", "options", "message"),
+    ("call", "words"),
     [
-        ([], {}, "the split is empty"),
-        ([([[1]], [[1]])], {"names": ["a", "b"]}, "expected 1 names, one an image, received 2"),
-        ([([[1]], [[1]])], {"latencies": []}, "expected 1 latencies, one an image, received 0"),
-        ([([[1]], [[1]]), ([[1]], [[7]])], {}, r"image number 1, .*: y_pred: expected ids in"),
-        ([([[1]], [[1, 1]])], {}, "image number 0, .* but y_pred has shape"),
+        (
+            lambda: confusion_matrix([0, 1], [0], num_classes=2),
+            r"y_true has shape \(2,\), but y_pr",
+        ),
+        (lambda: confusion_matrix([0, 255], [0, 1], num_classes=2), "received 0 to 255.*ignore_la"),
+        (
+            lambda: confusion_matrix([0, 1], [0, 2], num_classes=2),
+            r"y_pred: expected ids in \[0, 2",
+        ),
+        (lambda: confusion_matrix([0, -1], [0, 1], num_classes=2), "received -1 to 0"),
+        (lambda: confusion_matrix([0.0], [0], num_classes=2), "integer ids, received float64"),
+        (lambda: boundary_f1([0, 1], [0, 1], num_classes=2), r"\(height, width\), received \(2,\)"),
+        (lambda: reports.mean_iou(np.zeros((2, 3))), r"square confusion matrix .* \(2, 3\)"),
+        (lambda: create_report([], CLASSES), "the split is empty"),
+        (lambda: create_report([([[1]], [[1]])], CLASSES, names="ab"), "expected 1 names, one an"),
+        (lambda: create_report([([[1]], [[7]])], CLASSES), "image number 0, .*: y_pred: expected"),
     ],
 )
-def test_create_report_says_what_is_wrong(pairs, options, message):
-    with pytest.raises(ValueError, match=message):
-        create_report(iter(pairs), CLASSES, **options)
+def test_what_is_wrong_is_said(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -12,7 +12,7 @@ from seglib.exports.formats import FORMATS, PRECISIONS, check_precision, check_r
 from seglib.exports.predictor import Predictor, load_predictor
 from seglib.fitting import fit_image
 from seglib.folders import make_folder
-from seglib.labelling import check_picture
+from seglib.predicting import check_picture
 
 __all__ = ["Predictor", "export", "list_formats", "load_predictor"]
 
@@ -53,8 +53,8 @@ def export(model, path, *, format, precision="float32", calibration=None):
     Source: int8 as Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", section 2.
     """
-    from seglib.inference import create_probabilities
     from seglib.models import model_classes, model_fit
+    from seglib.predicting import create_probabilities
 
     check_export(model, format, precision, calibration)
     card = Card(

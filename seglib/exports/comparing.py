@@ -8,12 +8,12 @@ import zipfile
 
 import numpy as np
 
-from seglib import metrics
+from seglib import reports
 from seglib.exports import check_export, export
 from seglib.exports.formats import FORMATS, PRECISIONS, check_runtime
 from seglib.exports.predictor import load_predictor
 from seglib.folders import make_folder
-from seglib.labelling import check_classes
+from seglib.predicting import check_classes
 from seglib.processors import has_bfloat16_units
 from seglib.progress import show_progress
 from seglib.units import parse_duration, parse_size
@@ -71,11 +71,12 @@ class DeploymentCard:
 
     def write(self, folder):
         """Write `exports.csv` and `exports.png` to a folder, and return its path."""
-        from seglib.plots import keep_figure, plot_exports
+        from seglib.plots import keep_figure, plot_tradeoff
 
         folder = make_folder(folder, "the deployment card")
         self.table.round(5).to_csv(folder / "exports.csv")
-        keep_figure(plot_exports(self.table), folder / "exports.png")
+        figure = plot_tradeoff(self.table, ["p50_ms", "megabytes"], "mean_iou")
+        keep_figure(figure, folder / "exports.png")
         return folder
 
     def _name(self, row):
@@ -169,7 +170,7 @@ def _measure(predictor, split):
         latencies.append(1e3 * (time.perf_counter() - start))
         predictions.append(predicted)
         matrices.append(
-            metrics.confusion_matrix(
+            reports.confusion_matrix(
                 labels,
                 predicted,
                 num_classes=split.classes.num_classes,
@@ -220,10 +221,10 @@ def _compare(measured, reference, classes, seed):
 
     def change(matrices):
         now, before = matrices[..., :k, :k], matrices[..., k:, k:]
-        ious = [metrics.mean_iou(matrix, ignore_label=ignore_label) for matrix in (now, before)]
+        ious = [reports.mean_iou(matrix, ignore_label=ignore_label) for matrix in (now, before)]
         return ious[0] - ious[1]
 
-    low, high = metrics.bootstrap_interval(pairs, change, seed=seed)
+    low, high = reports.bootstrap_interval(pairs, change, seed=seed)
     latencies = np.percentile(measured["latencies"], [50, 95, 99])
     same = [
         predicted == expected
@@ -236,7 +237,7 @@ def _compare(measured, reference, classes, seed):
         **dict(zip(("p50_ms", "p95_ms", "p99_ms"), latencies, strict=True)),
         "images_s": 1e3 / np.mean(measured["latencies"]),
         "agreement": sum(part.sum() for part in same) / sum(part.size for part in same),
-        "mean_iou": metrics.mean_iou(measured["matrices"].sum(axis=0), ignore_label=ignore_label),
+        "mean_iou": reports.mean_iou(measured["matrices"].sum(axis=0), ignore_label=ignore_label),
         "change": change(pairs.sum(axis=0)),
         "change_low": low,
         "change_high": high,

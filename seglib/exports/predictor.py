@@ -7,7 +7,7 @@ import numpy as np
 from seglib.classes import make_up_classes
 from seglib.exports.card import read_card
 from seglib.exports.formats import FORMATS, check_runtime, open_format, refuse_threads
-from seglib.labelling import Scorer, label_pictures, measure_probabilities
+from seglib.predicting import Scorer, predict, predict_probabilities
 
 
 class Predictor:
@@ -46,11 +46,11 @@ class Predictor:
         Raises:
             ValueError: a picture is no uint8 RGB array.
         """
-        return label_pictures(self.scorer, images, flip=flip, tile=tile)
+        return predict(self.scorer, images, flip=flip, tile=tile)
 
     def predict_probabilities(self, image, *, flip=False, tile=False):
         """Return the probability of each class at each pixel, as `seglib.predict_probabilities`."""
-        return measure_probabilities(self.scorer, image, flip=flip, tile=tile)
+        return predict_probabilities(self.scorer, image, flip=flip, tile=tile)
 
     def __repr__(self):
         height, width = self.card.image_size

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 
 from seglib.classes import make_up_classes
-from seglib.labelling import label_pictures
+from seglib.predicting import predict
 from seglib.streams.ahead import run_ahead
 from seglib.streams.painting import Frame, paint_frames
 from seglib.streams.reading import open_source
@@ -89,7 +89,7 @@ def _check_options(opacity, every, limit, frame_rate):
 def _get_scorer(model):
     if hasattr(model, "scorer"):  # an export, which needs no Keras
         return model.scorer
-    from seglib.inference import get_scorer
+    from seglib.predicting import get_scorer
 
     return get_scorer(model)
 
@@ -100,7 +100,7 @@ def _label_frames(scorer, images, name, every, limit, **options):
     with contextlib.closing(images):
         for i, image in enumerate(itertools.islice(images, limit)):
             if i % every == 0 or labels.shape != image.shape[:2]:
-                labels = label_pictures(scorer, image, **options)
+                labels = predict(scorer, image, **options)
             yield image, labels
     if labels is None:
         raise ValueError(f"{name} holds no frame that can be read")

@@ -1,0 +1,745 @@
+"""From a model and pictures to label maps: predicted, evaluated, cleaned up, cut up, submitted.
+
+Keras is imported for Keras models alone: an export of another format does without it.
+"""
+
+import dataclasses
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import ndimage
+from skimage import measure, morphology, segmentation
+
+from seglib.classes import ClassTable
+from seglib.datasets import Split
+from seglib.fitting import cut_padding, fit_classes, fit_image
+from seglib.images import resize_image
+from seglib.progress import show_progress
+from seglib.reports import Report, confusion_matrix, create_report, find_regions, mean_iou
+
+MORPHOLOGY = {"dilation": "+", "erosion": "-", "opening": "-+", "closing": "+-"}  # + grows
+BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most
+
+_networks = weakref.WeakKeyDictionary()  # model -> {what it answers: (settings, network)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """What gives each class its probability at each pixel, and what it must be given.
+
+    Args:
+        score: function of uint8 pictures `(n, height, width, 3)`; returns float32 probabilities
+            `(n, height, width, k)` of the k classes that are not ignored.
+        size: `(height, width)` of the pictures that it takes; None for any.
+        fit: "stretch" or "letterbox", how pictures are brought to that size.
+        num_classes: int, ignored ones included.
+        classes: ClassTable, or None where it is not known.
+    """
+
+    score: Callable
+    size: tuple
+    fit: str
+    num_classes: int
+    classes: ClassTable | None = None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The class of each plane, ascending: all but the ignored ones."""
+        return tuple(range(self.num_classes)) if self.classes is None else self.classes.scored_ids
+
+
+def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool = False) -> ArrayLike:
+    """Label pictures of any size.
+
+    A picture is reduced to the model's size (antialiased, bilinear), stretched or letterboxed like
+    those that the model learned from; the class probabilities are enlarged bilinearly, and each
+    pixel takes the most probable class. The ignored class is never answered.
+
+    Args:
+        model: keras.Model whose last output is logits, or Predictor, or of `combine_scales`.
+        images: uint8 RGB array `(height, width, 3)`, a batch `(n, height, width, 3)`, or
+            a list of pictures of any sizes.
+        flip: bool. True averages with the mirrored picture's probabilities.
+        tile: bool. True works at the picture's own scale, in overlapping tiles of the
+            model's size that are blended smoothly.
+
+    Returns:
+        uint8 array `(height, width)` of ids (uint16 from 257 classes on); for a batch
+        `(n, height, width)`, for a list a list.
+
+    Raises:
+        ValueError: a picture is no uint8 RGB array.
+    """
+    scorer, is_list = get_scorer(model), isinstance(images, list | tuple)
+    if not is_list and np.ndim(images) != 4:
+        return label_probabilities(*_score_pictures(scorer, [images], flip, tile)[0], scorer.ids)
+    # Tiles are batches by themselves, and pictures of any size may differ.
+    count = 1 if tile or None in scorer.size else _count_together(scorer.size)
+    labels = [
+        label_probabilities(*scores, scorer.ids)
+        for start in show_progress(range(0, len(images), count), desc="predicting", unit="batch")
+        for scores in _score_pictures(scorer, images[start:][:count], flip, tile)
+    ]
+    return labels if is_list else np.array(labels, np.uint8).reshape(images.shape[:3])
+
+
+def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=False) -> np.ndarray:
+    """Return what `predict` chooses from: the probability of each class at each pixel.
+
+    For one uint8 RGB picture `(height, width, 3)`, a float32 array `(height, width, num_classes)`;
+    0 for the ignored class.
+    """
+    scorer = get_scorer(model)
+    probabilities, size = _score_pictures(scorer, [image], flip, tile)[0]
+    planes = np.zeros((*size, scorer.num_classes), np.float32)
+    planes[..., list(scorer.ids)] = _enlarge(probabilities, size)
+    return planes
+
+
+def predict_heads(model, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Return where boundaries between classes are in a picture, and which classes it shows.
+
+    Args:
+        model: keras.Model from `create_unetpp_model(heads=…)`.
+        image: uint8 RGB array `(height, width, 3)`.
+
+    Returns:
+        dict of the heads that the model has, float32 probabilities: "boundary" `(height, width)`,
+        for `separate_instances`; "presence" `(num_classes,)`, void for the ignored class.
+
+    Raises:
+        ValueError: the model has no such heads, or the picture is no uint8 RGB array.
+    """
+    from seglib.models import model_fit
+
+    check_picture(image)
+    network, fit, size = _compile(model, "heads", _create_heads), model_fit(model), image.shape[:2]
+    target = [side or own for side, own in zip(model.input_shape[1:3], size, strict=True)]
+    scores = network.predict_on_batch(fit_image(image, target, fit=fit)[None])
+    answers = {task: values[0] for task, values in scores.items()}
+    if "boundary" in answers:
+        shown = cut_padding(answers["boundary"], size, fit=fit)
+        answers["boundary"] = _enlarge(shown, size)[..., 0]
+    return answers
+
+
+def combine_scales(model, scales: Sequence[float] = (1, 1.5)) -> Scorer:
+    """Let a model see each picture at several sizes, and average the probabilities.
+
+    Small things are found at the larger sizes, large ones at the smaller; it takes as long as all
+    of them. Sizes beyond those of training (`scale` of its `Augmentation`) gain nothing.
+
+    Args:
+        model: keras.Model with one input size.
+        scales: numbers > 0, the sizes as multiples of the model's own.
+
+    Returns:
+        Scorer with weights of its own, a model for `predict`, `evaluate` and `predict_video`.
+
+    Raises:
+        ValueError: the model takes pictures of any size.
+
+    Source: Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic
+    Image Segmentation", section 4 ("MS").
+    """
+    from seglib.models import resize_model
+
+    own = get_scorer(model).size
+    if None in own:
+        raise ValueError(
+            "scales are multiples of a model's size, but this one takes pictures of any: "
+            "give combine_scales what resize_model(model, (height, width)) returns"
+        )
+    sizes = sorted(tuple(max(1, round(scale * side)) for side in own) for scale in scales)
+    parts = [get_scorer(resize_model(model, size)) for size in sizes]
+
+    def score(batch):
+        answers = []
+        for part in parts:
+            pictures = np.stack([resize_image(picture, part.size) for picture in batch])
+            answers.append([_enlarge(answer, sizes[-1]) for answer in part.score(pictures)])
+        return np.mean(answers, axis=0)
+
+    return dataclasses.replace(parts[-1], score=score)
+
+
+def evaluate(model, split: Split, *, flip=False, tile=False, seed: int = 0) -> Report:
+    """Score a model on the pairs of a split, at the pictures' own sizes.
+
+    Args:
+        model, flip, tile: as in `predict`.
+        split: Split with at least one pair.
+        seed: int, of the bootstrap intervals.
+
+    Returns:
+        Report; its latency is that of `predict` on one picture, without reading it.
+
+    Raises:
+        ValueError: the split is empty, or of other classes than the model.
+    """
+    labelled = label_split(model, split, flip=flip, tile=tile)
+    return create_report(labelled, split.classes, names=split.names, seed=seed)
+
+
+def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
+    """Yield true labels, predicted labels and the milliseconds of `predict` for each pair.
+
+    The options are those of `predict`. Raises ValueError for a split of other classes.
+    """
+    scorer = get_scorer(model)
+    check_classes(scorer, split.classes)
+    for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
+        image, labels = split[i]
+        if i == 0:
+            predict(scorer, image, **options)  # compiles, which is no latency
+        start = time.perf_counter()
+        predicted = predict(scorer, image, **options)
+        yield labels, predicted, 1e3 * (time.perf_counter() - start)
+
+
+def get_scorer(model) -> Scorer:
+    """Return the Scorer of a model's last head, compiled once; of a Predictor its own."""
+    if isinstance(model, Scorer):
+        return model
+    if hasattr(model, "scorer"):
+        return model.scorer
+    from seglib.models import model_classes, model_fit
+
+    classes = model_classes(model)
+    return Scorer(
+        score=_compile(model, "classes", create_probabilities, classes).predict_on_batch,
+        size=model.input_shape[1:3],
+        fit=model_fit(model),
+        num_classes=model.outputs[-1].shape[-1],
+        classes=classes,
+    )
+
+
+def create_probabilities(model):
+    """Return the network from pictures to probabilities of the classes that are not ignored."""
+    import keras
+
+    from seglib.models import model_classes
+
+    logits, classes = model.outputs[-1], model_classes(model)
+    if classes is not None and len(classes.scored_ids) < logits.shape[-1]:
+        logits = keras.ops.take(logits, np.array(classes.scored_ids), axis=-1)
+    return keras.Model(model.inputs[0], keras.ops.softmax(logits), name=model.name)
+
+
+def check_classes(scorer: Scorer, classes: ClassTable) -> None:
+    """Raise ValueError where a scorer knows other classes than the data that it is scored on."""
+    known = scorer.classes
+    if known not in (None, classes, fit_classes(classes, fit=scorer.fit)):
+        raise ValueError(
+            f"the model was trained for {known.names} but the data have {classes.names}: "
+            "evaluate it on data of its own classes"
+        )
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Raise ValueError unless a picture is a uint8 RGB array."""
+    picture = np.asarray(picture)
+    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
+        raise ValueError(
+            f"expected a uint8 RGB picture (height, width, 3), received {picture.dtype} "
+            f"{picture.shape}: read it with seglib.read_image"
+        )
+
+
+def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[int]) -> np.ndarray:
+    """Label each pixel of a picture by what is most probable at a smaller or larger scale.
+
+    The probabilities are interpolated bilinearly (half-pixel centres, the edges kept). What is most
+    probable at all four neighbours of a pixel is so at the pixel, which lies between them: only
+    where they differ, at a few percent of the pixels, anything is computed.
+
+    Args:
+        probabilities: float32 array `(rows, columns, k)`, of the classes `ids`.
+        size: `(height, width)` of the picture.
+
+    Returns:
+        uint8 array `(height, width)`, uint16 where an id is above 255.
+    """
+    ids = np.array(ids, np.uint8 if max(ids) <= 255 else np.uint16)
+    best = probabilities.argmax(axis=-1).astype(ids.dtype)
+    if probabilities.shape[:2] == tuple(size):
+        return ids[best]
+    above, below, down = _find_neighbors(best.shape[0], size[0])
+    left, right, across = _find_neighbors(best.shape[1], size[1])
+    padded = np.pad(best, ((0, 1), (0, 1)), mode="edge")
+    differ = (padded[1:, :-1] != best) | (padded[:-1, 1:] != best) | (padded[1:, 1:] != best)
+    labels = best[above][:, left]
+    rows, columns = np.nonzero(differ[above][:, left])
+    down, across = down[rows, None], across[columns, None]
+    sides = []
+    for y in (above[rows], below[rows]):
+        start = probabilities[y, left[columns]]
+        sides.append(start + across * (probabilities[y, right[columns]] - start))
+    labels[rows, columns] = (sides[0] + down * (sides[1] - sides[0])).argmax(axis=-1)
+    return ids[labels]
+
+
+def _score_pictures(scorer, pictures, flip, tile):
+    """Return `(probabilities, (height, width))` for each picture, at the scorer's scale."""
+    for picture in pictures:
+        check_picture(picture)
+    sizes = [np.shape(picture)[:2] for picture in pictures]
+    if tile:
+        return [
+            (_score_tiles(scorer, picture, flip), np.shape(picture)[:2]) for picture in pictures
+        ]
+    target = tuple(own or side for own, side in zip(scorer.size, sizes[0], strict=True))
+    batch = [fit_image(np.asarray(picture), target, fit=scorer.fit) for picture in pictures]
+    scores = _score_batch(scorer, np.stack(batch), flip)
+    return [
+        (cut_padding(values, size, fit=scorer.fit), size)
+        for values, size in zip(scores, sizes, strict=True)
+    ]
+
+
+def _score_batch(scorer, batch, flip):
+    """Probabilities `(n, height, width, planes)` of a batch of the scorer's size."""
+    scores = scorer.score(batch)
+    if flip:
+        mirrored = scorer.score(np.ascontiguousarray(batch[:, :, ::-1]))
+        scores = (scores + mirrored[:, :, ::-1]) / 2
+    return scores
+
+
+def _score_tiles(scorer, picture, flip):
+    """Probabilities at the picture's own scale: tiles that overlap by half, blended."""
+    rows, columns = (side or 128 for side in scorer.size)
+    height, width = np.shape(picture)[:2]
+    missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)
+    padded = np.pad(picture, missing, mode="symmetric")
+    places = [
+        np.s_[top : top + rows, left : left + columns]
+        for top in _start_tiles(padded.shape[0], rows)
+        for left in _start_tiles(padded.shape[1], columns)
+    ]
+    ramps = (np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in (rows, columns))
+    window = (np.outer(*ramps) ** 2)[..., None].astype(np.float32)
+    total = np.zeros((*padded.shape[:2], len(scorer.ids)), np.float32)
+    weight = np.zeros((*padded.shape[:2], 1), np.float32)
+    count = _count_together((rows, columns))
+    for start in range(0, len(places), count):
+        some = places[start:][:count]
+        scores = _score_batch(scorer, np.stack([padded[place] for place in some]), flip)
+        for place, score in zip(some, scores, strict=True):
+            total[place] += score * window
+            weight[place] += window
+    return (total / weight)[:height, :width]
+
+
+def _start_tiles(length, side):
+    """Evenly spaced starts of tiles that cover a length and overlap by at least half."""
+    count = 1 + -(-2 * (length - side) // side)
+    return np.linspace(0, length - side, count).round().astype(int)
+
+
+def _count_together(size):
+    """How many pictures of a size are scored in one batch, so that it fits into memory."""
+    return max(1, min(BATCH_SIZE, BATCH_PIXELS // int(np.prod(size))))
+
+
+def _compile(model, what, create, settings=None):
+    """Return the network that `create` makes of a model, compiled once for these settings."""
+    from seglib.compiling import choose_jit
+
+    known = _networks.setdefault(model, {})
+    if what not in known or known[what][0] != settings:
+        network = create(model)
+        network.compile(jit_compile=choose_jit())
+        known[what] = settings, network
+    return known[what][1]
+
+
+def _create_heads(model):
+    """Return the network from pictures to the answers of all heads but segmentation, by name."""
+    import keras
+
+    from seglib.models import task_layers
+
+    heads = {
+        layer.task: keras.ops.sigmoid(output)
+        for layer, output in zip(task_layers(model), model.outputs, strict=True)
+        if layer is not None and layer.task != "segmentation"
+    }
+    if not heads:
+        raise ValueError(
+            'the model has no heads beside segmentation: create it with heads=("segmentation", …)'
+        )
+    return keras.Model(model.inputs, heads)
+
+
+def _enlarge(values, size):
+    """Resize the first two axes of `(rows, columns, k)` linearly, the edges kept."""
+    for axis, length in enumerate(size):
+        if values.shape[axis] != length:
+            below, above, share = _find_neighbors(values.shape[axis], length)
+            first, second = values.take(below, axis), values.take(above, axis)
+            share = share[:, None, None] if axis == 0 else share[:, None]
+            values = first + share * (second - first)
+    return values
+
+
+def _find_neighbors(source, length):
+    """Between which of `source` places each of `length` lies, and how far from the first."""
+    position = ((np.arange(length) + 0.5) * source / length - 0.5).clip(0, source - 1)
+    before = np.minimum(position.astype(int), max(source - 2, 0))
+    return before, np.minimum(before + 1, source - 1), (position - before).astype(np.float32)
+
+
+# Cleaning up: new arrays of the same shape and dtype, without any class that was not there
+
+
+def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> np.ndarray:
+    """Turn probabilities into labels, with a threshold that each class has to reach.
+
+    A pixel takes the most probable of the classes that reach their threshold, and the most probable
+    of all where none does. A high threshold is for a class that is predicted too eagerly.
+
+    Args:
+        probabilities: float array `(..., k)`, such as `(height, width, k)`.
+        thresholds: float for all classes, array `(k,)`, or dict `{id: float}`, 0 for the others.
+
+    Returns:
+        uint8 array `(...)`, uint16 where an id is above 255; of equal classes the lower id.
+    """
+    probabilities = np.asarray(probabilities)
+    # In the dtype of the probabilities, as a float32 0.7 is below a float64 one.
+    limits = np.zeros(probabilities.shape[-1], probabilities.dtype)
+    if isinstance(thresholds, dict):
+        limits[list(thresholds)] = list(thresholds.values())
+    else:
+        limits[:] = thresholds
+    # A class of probability 0, such as the ignored one, reaches no threshold.
+    reached = (probabilities >= limits) & (probabilities > 0)
+    allowed = np.where(reached, probabilities, -np.inf).argmax(axis=-1)
+    labels = np.where(reached.any(axis=-1), allowed, probabilities.argmax(axis=-1))
+    return labels.astype(np.uint8 if len(limits) <= 256 else np.uint16)
+
+
+def fit_thresholds(probabilities: ArrayLike, labels: ArrayLike, *, ignore_label=None) -> np.ndarray:
+    """Choose the thresholds, `(k,)` float32 for `apply_thresholds`, of the highest mean IoU.
+
+    One class after the other, that with the most pixels first, is given the best of 0, 0.1 … 0.9,
+    the others' left as they are. Choose them on pictures that no figure is taken of.
+
+    Args:
+        probabilities: float array `(..., k)`.
+        labels: int array `(...)`; pixels of the id `ignore_label` do not count.
+    """
+    probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
+    valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+    probabilities, labels = probabilities[valid], labels[valid]
+    num_classes, candidates = probabilities.shape[-1], np.arange(10) / 10
+    thresholds = np.zeros(num_classes, np.float32)
+    for label in np.argsort(-np.bincount(labels, minlength=num_classes), kind="stable"):
+        scores = []
+        for thresholds[label] in candidates:
+            predicted = apply_thresholds(probabilities, thresholds)
+            matrix = confusion_matrix(labels, predicted, num_classes=num_classes)
+            scores.append(mean_iou(matrix, ignore_label=ignore_label))
+        thresholds[label] = candidates[np.argmax(scores)]
+    return thresholds
+
+
+def morph_labels(labels: ArrayLike, operation: str, *, radius: float = 1) -> np.ndarray:
+    """Grow, shrink or smooth the regions of all classes, the most frequent class first.
+
+    "dilation" grows a class by a disk of `radius` pixels, and "erosion" shrinks it; "opening"
+    erodes, then dilates, which drops thin parts; "closing" dilates, then erodes, which bridges
+    gaps. Beyond the image border lies neither this class nor another.
+
+    Dilation and closing grow each class from where it is in `labels`, int `(height, width)`; where
+    two grow into each other, the rarer one wins. Erosion and opening shrink one class after the
+    other; a pixel that a class loses takes the nearest other class.
+
+    Raises:
+        ValueError: labels are not 2D, or the operation is unknown.
+    """
+    if operation not in MORPHOLOGY:
+        raise ValueError(f"expected one of {', '.join(MORPHOLOGY)}, received {operation!r}")
+    before = _copy_labels(labels)
+    labels = before.copy()
+    for class_id in _order_classes(before):
+        # Were it grown from its present extent, a rare class could be gone before its turn.
+        mask = (before if operation in ("dilation", "closing") else labels) == class_id
+        morphed = mask
+        for step in MORPHOLOGY[operation]:
+            morphed = _dilate(morphed, radius) if step == "+" else ~_dilate(~morphed, radius)
+        labels = _take_nearest(labels, mask & ~morphed, source=~mask)
+        labels[morphed] = class_id
+    return labels
+
+
+def remove_small_regions(labels: ArrayLike, *, min_size: int | dict[int, int]) -> np.ndarray:
+    """Give regions that are too small the class of the nearest pixel that is in no such region.
+
+    A region is a set of pixels of one class that touch at a side or a corner. Where all are too
+    small, nothing changes.
+
+    Args:
+        labels: int array `(height, width)`.
+        min_size: int, pixels; or dict `{id: int}`, 0 for the others. Smaller regions go.
+    """
+    labels = _copy_labels(labels)
+    regions, ids, areas = find_regions(labels)
+    if isinstance(min_size, dict):
+        min_size = np.array([min_size.get(i, 0) for i in ids.tolist()])
+    small = (areas < min_size)[regions]
+    return labels if small.all() else _take_nearest(labels, small, source=~small)
+
+
+def fill_holes(labels: ArrayLike) -> np.ndarray:
+    """Give pixels that one class encloses to that class, the most frequent class first.
+
+    A hole is a set of pixels of other classes, whichever they are, that are connected side by
+    side (a corner does not connect them) and do not reach the border of `(height, width)` labels.
+    """
+    labels = _copy_labels(labels)
+    for class_id in _order_classes(labels):
+        others, _ = ndimage.label(labels != class_id)
+        is_hole = np.ones(others.max() + 1, bool)
+        for border in (others[0], others[-1], others[:, 0], others[:, -1]):
+            is_hole[border] = False
+        labels[is_hole[others]] = class_id
+    return labels
+
+
+def _copy_labels(labels):
+    labels = np.array(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"expected integer labels (height, width), received {labels.dtype} {labels.shape}; "
+            "call it once for each image"
+        )
+    return labels
+
+
+def _order_classes(labels):
+    ids, counts = np.unique(labels, return_counts=True)
+    return ids[np.argsort(-counts, kind="stable")]
+
+
+def _dilate(mask, radius):
+    return (
+        morphology.isotropic_dilation(mask, radius) if mask.any() else mask
+    )  # it would grow nothing, too
+
+
+def _take_nearest(labels, lost, *, source):
+    """Return labels where pixels in `lost` have the label of the nearest pixel in `source`."""
+    if not lost.any():
+        return labels.copy()
+    known = np.where(source, labels.astype(np.int64) + 1, 0)
+    return np.where(lost, segmentation.expand_labels(known, sum(labels.shape)) - 1, labels).astype(
+        labels.dtype
+    )
+
+
+# Objects
+
+
+class Instances(NamedTuple):
+    """What `separate_instances` finds.
+
+    Args:
+        instances: int32 array `(height, width)`, 1.. for the pixels of each object, 0 elsewhere.
+        counts: dict `class id -> number of objects`, of each class that was looked at.
+        boxes: DataFrame by the objects' numbers: class, pixels, and top, left, bottom and right
+            (the last two are one past the object, as in slices).
+    """
+
+    instances: np.ndarray
+    counts: dict[int, int]
+    boxes: pd.DataFrame
+
+
+def separate_instances(
+    labels: ArrayLike, boundary=None, *, class_ids=None, min_size: int = 8, threshold: float = 0.5
+) -> Instances:
+    """Tell the objects of a label map apart.
+
+    Without a boundary map an object is a set of pixels of one class that touch at a side or a
+    corner. With one, such a set falls apart where boundaries cut through it: its parts between
+    them grow, those over the weakest boundaries first, until they meet (a watershed; Meyer 1994,
+    "Topographic distance and watershed lines"). A set that boundaries fill stays one object.
+
+    Args:
+        labels: int array `(height, width)`, as of `seglib.predict`.
+        boundary: float array `(height, width)` in [0, 1], as of `seglib.predict_heads`, or None.
+        class_ids: ints, the classes whose objects are told apart. None: all of them.
+        min_size: int, pixels. Smaller parts do not grow, and smaller objects are left out.
+        threshold: float. Where the boundary map is at least this, it cuts.
+
+    Example:
+        >>> labels = [[1, 1, 0, 2], [0, 0, 0, 2], [1, 0, 0, 2]]
+        >>> found = separate_instances(labels, class_ids=[1, 2], min_size=2)
+        >>> found.instances
+        array([[1, 1, 0, 2],
+               [0, 0, 0, 2],
+               [0, 0, 0, 2]], dtype=int32)
+    """
+    labels = _copy_labels(labels)
+    class_ids = [int(i) for i in (np.unique(labels) if class_ids is None else class_ids)]
+    instances, owners = np.zeros(labels.shape, np.int32), []
+    for class_id in class_ids:
+        objects = _separate(labels == class_id, boundary, min_size, threshold)
+        instances[objects > 0] = objects[objects > 0] + len(owners)
+        owners += [class_id] * int(objects.max())
+    table = measure.regionprops_table(instances, properties=("bbox", "num_pixels"))
+    boxes = pd.DataFrame({"class": np.array(owners, int), **table})
+    boxes.columns = ["class", "top", "left", "bottom", "right", "pixels"]
+    boxes.index = pd.RangeIndex(1, len(owners) + 1, name="instance")
+    return Instances(instances, {i: owners.count(i) for i in class_ids}, boxes)
+
+
+def _separate(mask, boundary, min_size, threshold):
+    """Number the objects of a mask from 1 on."""
+    objects = measure.label(mask, connectivity=2)
+    if boundary is not None:
+        boundary = np.asarray(boundary, np.float32)
+        parts = _drop_small(measure.label(mask & (boundary < threshold), connectivity=1), min_size)
+        whole = ~np.isin(objects, objects[parts > 0])  # none of its parts is left
+        parts = np.where(mask & whole, objects + parts.max(), parts)
+        objects = segmentation.watershed(boundary, parts, mask=mask, connectivity=2)
+    return segmentation.relabel_sequential(_drop_small(objects, min_size))[0]
+
+
+def _drop_small(objects, min_size):
+    return np.where(np.bincount(objects.ravel())[objects] < min_size, 0, objects)
+
+
+# Submissions
+
+
+def encode_rle(mask: ArrayLike) -> str:
+    """Encode a mask as `start length start length ...`, as Kaggle's segmentation contests do.
+
+    Pixels are counted from 1, down the first column, then down the second.
+
+    Args:
+        mask: bool or 0/1 array `(height, width)`. An empty one gives an empty str.
+
+    Raises:
+        ValueError: the mask is not 2D, or holds anything but 0 and 1.
+
+    Example:
+        >>> encode_rle([[0, 1], [1, 1], [0, 0]])
+        '2 1 4 2'
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or not np.isin(mask, (0, 1)).all():
+        raise ValueError(
+            f"expected a mask (height, width) of 0 and 1, received {mask.dtype} {mask.shape}; "
+            "a label map is encoded one class at a time, as labels == class_id"
+        )
+    flat = np.pad(mask.T.ravel().astype(np.int8), 1)
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    starts, ends = edges[::2], edges[1::2]
+    return " ".join(map(str, np.column_stack([starts, ends - starts]).ravel().tolist()))
+
+
+def decode_rle(text: str, shape: tuple[int, int]) -> np.ndarray:
+    """Decode what `encode_rle` wrote, its runs in any order, to a bool array of a shape.
+
+    Raises:
+        ValueError: these are no pairs of numbers, a run is empty or leaves the image, or two runs
+            overlap.
+
+    Example:
+        >>> decode_rle("2 1 4 2", (3, 2)).astype(int)
+        array([[0, 1],
+               [1, 1],
+               [0, 0]])
+    """
+    pixels = shape[0] * shape[1]
+    try:
+        runs = np.array(text.split(), np.int64).reshape(-1, 2)
+        starts, lengths = runs[np.argsort(runs[:, 0])].T
+        ends = starts + lengths
+        fits = (starts >= 1) & (lengths >= 1) & (lengths <= pixels + 1 - starts)
+        if not fits.all() or (starts[1:] < ends[:-1]).any():
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "expected 'start length start length ...', runs that do not overlap in an image of "
+            f"{pixels} pixels counted from 1, received {text[:60]!r}"
+        ) from None
+    change = np.zeros(pixels + 2, np.int8)
+    change[starts] += 1
+    change[ends] -= 1
+    return (np.cumsum(change)[1:-1] > 0).reshape(shape[::-1]).T
+
+
+def write_submission(path, predictions: Iterable, classes: ClassTable, *, empty_mask="") -> None:
+    """Write a CSV file with a run-length encoded mask for each image and each scored class.
+
+    Args:
+        path: str or path of the CSV file, columns `image_id, class, rle`.
+        predictions: iterable of (image id, labels), labels int `(height, width)`; consumed one
+            at a time. Pixels of the ignored class, or 255 where there is none, get no row.
+        empty_mask: str, what a contest wants for a class that has no pixel, such as "-1".
+
+    Raises:
+        ValueError: an image id occurs twice, or an id in labels is no class.
+    """
+    rows, known = {}, [*classes.scored_ids, _no_class_id(classes)]
+    for image_id, labels in predictions:
+        strange = np.setdiff1d(labels, known)[:5].tolist()
+        if strange or (image_id, classes.scored_ids[0]) in rows:
+            problem = f"ids {strange} are no class of {known}" if strange else "it occurs twice"
+            raise ValueError(f"image {image_id!r}: {problem}")
+        for i in classes.scored_ids:
+            rows[image_id, i] = encode_rle(np.asarray(labels) == i) or empty_mask
+    lines = [(image_id, classes.names[i], text) for (image_id, i), text in rows.items()]
+    table = pd.DataFrame(lines, columns=["image_id", "class", "rle"])
+    partial = f"{path}.partial"
+    table.to_csv(partial, index=False, lineterminator="\n")
+    os.replace(partial, path)
+
+
+def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_mask="") -> dict:
+    """Read a file that `write_submission` wrote back into label maps.
+
+    Args:
+        path, classes, empty_mask: as it was written.
+        shapes: dict `{image id: (height, width)}`, or one `(height, width)` for all images.
+
+    Returns:
+        dict `{image id: labels (height, width)}`; pixels of no class have the table's
+        ignore label, 255 where it has none.
+
+    Raises:
+        ValueError: a row names an unknown class or image, a run is wrong, or two classes hold the
+            same pixel; the image and the class are named.
+    """
+    ids, nothing = {classes.names[i]: i for i in classes.scored_ids}, _no_class_id(classes)
+    dtype, images = np.min_scalar_type(max(nothing, classes.num_classes - 1)), {}
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for image_id, name, text in table[["image_id", "class", "rle"]].itertuples(index=False):
+        try:
+            shape = shapes[image_id] if isinstance(shapes, dict) else shapes
+            labels = images.setdefault(image_id, np.full(shape, nothing, dtype))
+            mask = decode_rle("" if text == empty_mask else text, shape)
+            if (labels[mask] != nothing).any():
+                raise ValueError("some of its pixels are already of another class")
+            labels[mask] = ids[name]
+        except (KeyError, ValueError) as error:
+            problem = f"{error} is not known" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path}: image {image_id!r}, class {name!r}: {problem}") from None
+    return images
+
+
+def _no_class_id(classes):
+    """Return the id of pixels without a class, as letterboxing chooses it."""
+    return fit_classes(classes, fit="letterbox").ignore_label
