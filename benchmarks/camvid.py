@@ -35,8 +35,7 @@ from seglib.datasets import Split
 from seglib.fitting import fit_image
 from seglib.labelling import label_probabilities
 from seglib.presets import get_preset
-from seglib.processors import has_bfloat16_units
-from seglib.units import parse_duration
+from seglib.system import has_bfloat16_units, parse_duration
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results/camvid.csv"

@@ -8,8 +8,7 @@ import os
 import sys
 import warnings
 
-from seglib.processors import has_only_avx2
-from seglib.startup import hide_startup
+from seglib.system import has_only_avx2, hide_startup
 
 # TensorFlow reports its start-up on standard error; who wants that sets another level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

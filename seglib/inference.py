@@ -19,8 +19,8 @@ from seglib.labelling import (
 )
 from seglib.models import model_classes, model_fit, resize_model
 from seglib.models.editing import check_model
-from seglib.progress import show_progress
 from seglib.reports import create_report
+from seglib.system import show_progress
 
 _scorers = weakref.WeakKeyDictionary()
 

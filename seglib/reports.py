@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 
 from seglib import metrics
-from seglib.folders import make_folder
+from seglib.system import make_folder
 
 MATRIX_FIGURES = ("pixel_accuracy", "mean_iou", "mean_accuracy", "frequency_weighted_iou")
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from seglib.encodings import ORIENTATION
 from seglib.images import convert_to_rgb, open_picture
-from seglib.progress import show_progress
+from seglib.system import show_progress
 
 SIDE = 32  # of a thumbnail, whatever the shape of the picture
 # Neighbours against random pairs, of the data set times of the prefix: CamVid's drives give 0.09,

@@ -5,7 +5,7 @@ import pytest
 import seglib
 from seglib.datasets import Dataset
 from seglib.presets import PRESETS, get_preset
-from seglib.units import parse_duration
+from seglib.system import parse_duration
 
 CALLS = {"prepare": Dataset.prepare, "model": seglib.create_unetpp_model, "train": seglib.train}
 

@@ -10,8 +10,8 @@ from seglib.caching.digests import digest_dataset
 from seglib.caching.threads import count_processors
 from seglib.classes import ClassTable
 from seglib.fitting import check_fit, fit_classes
-from seglib.folders import make_folder
 from seglib.images import check_image_size
+from seglib.system import make_folder
 
 __all__ = ["PreparedDataset", "PreparedSplit", "prepare_dataset"]
 

@@ -10,8 +10,7 @@ import numpy as np
 from seglib.caching.threads import map_in_order
 from seglib.fitting import fit_image, fit_labels
 from seglib.images import DatasetError
-from seglib.locking import lock_file
-from seglib.progress import show_progress
+from seglib.system import lock_file, show_progress
 
 
 def make_arrays(folder, dataset, *, image_size, fit, classes, workers):

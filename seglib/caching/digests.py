@@ -6,7 +6,7 @@ import json
 import os
 
 from seglib.caching.threads import map_in_order
-from seglib.progress import show_progress
+from seglib.system import show_progress
 
 VERSION = 2  # raise it when the same files and settings give other arrays
 READERS, FILES_AT_ONCE = 8, 32  # threads: disks at the end of a network are slow to answer

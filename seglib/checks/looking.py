@@ -18,8 +18,8 @@ from seglib.encodings import (
     read_mask,
 )
 from seglib.images import DatasetError
-from seglib.progress import show_progress
 from seglib.sequences import look_at_photograph
+from seglib.system import show_progress
 
 KEPT_COLORS = 16  # unknown ones of a mask
 SQUARE = np.ones((3, 3), bool)

@@ -5,8 +5,8 @@ import pathlib
 import textwrap
 
 from seglib.classes import ClassTable
-from seglib.folders import make_folder
 from seglib.images import DatasetError
+from seglib.system import make_folder
 
 SEVERITIES = ("error", "warning", "note")
 COLUMNS = ["check", "severity", "split", "count", "where", "meaning", "advice"]

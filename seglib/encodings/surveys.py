@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from seglib.images import ONE_CHANNEL, DatasetError, convert_to_rgb, open_picture
-from seglib.progress import show_progress
+from seglib.system import show_progress
 
 NOISE_DISTANCE = 16  # grey levels that a lossy format adds
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})

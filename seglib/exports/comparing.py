@@ -12,11 +12,8 @@ from seglib import metrics
 from seglib.exports import check_export, export
 from seglib.exports.formats import FORMATS, PRECISIONS, check_runtime
 from seglib.exports.predictor import load_predictor
-from seglib.folders import make_folder
 from seglib.labelling import check_classes
-from seglib.processors import has_bfloat16_units
-from seglib.progress import show_progress
-from seglib.units import parse_duration, parse_size
+from seglib.system import has_bfloat16_units, make_folder, parse_duration, parse_size, show_progress
 
 REFERENCE = ("keras", "float32")
 KEYS = ("model", "format", "precision")

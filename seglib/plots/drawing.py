@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from matplotlib import pyplot
 
-from seglib.folders import make_folder
+from seglib.system import make_folder
 
 WIDTH = 10  # inches: what a notebook's column shows without shrinking
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")

@@ -9,11 +9,11 @@ import numpy as np
 
 from seglib.augment import choose_augmentation
 from seglib.compiling import choose_jit
-from seglib.folders import make_folder
 from seglib.losses import CrossEntropyDice, adapt_loss
 from seglib.models import copy_weights, set_model_classes
 from seglib.models.editing import check_model
 from seglib.optimizers import create_optimizer
+from seglib.system import make_folder, parse_duration, parse_size
 from seglib.training.batches import ENDLESS, Batches
 from seglib.training.chaining import copy_run, find_earlier_run
 from seglib.training.checkpoints import Checkpoints
@@ -29,7 +29,6 @@ from seglib.training.story import Story
 from seglib.training.tasks import create_losses, describe_tasks
 from seglib.training.validation import Snapshot, resize_split, validate
 from seglib.training.variables import inner_optimizer, restore_variables, seed_dropout
-from seglib.units import parse_duration, parse_size
 
 __all__ = [
     "TIMINGS",

@@ -6,7 +6,7 @@ import time
 import keras
 import numpy as np
 
-from seglib.progress import show_progress
+from seglib.system import show_progress
 from seglib.training.batches import ENDLESS
 from seglib.training.devices import explain_full_memory, peak_memory
 from seglib.training.planning import SMALL_BATCH, STEADY, choose_batch_size

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 
-from seglib import locking
+from seglib import system
 
 LENGTH = 200  # bytes of the note, so that it is written at once
 SECONDS_BETWEEN_NOTES = 1.0
@@ -47,7 +47,7 @@ def lock_run(run_dir):
     path = run_dir / ".lock"
     with contextlib.ExitStack() as stack:
         try:
-            stream = stack.enter_context(locking.lock_file(path))
+            stream = stack.enter_context(system.lock_file(path))
         except BlockingIOError:
             holder = _read_note(path)
             raise BlockingIOError(
@@ -60,7 +60,7 @@ def lock_run(run_dir):
 
 def is_locked(run_dir):
     """Return whether a process trains this run at the moment."""
-    return locking.is_locked(run_dir / ".lock")
+    return system.is_locked(run_dir / ".lock")
 
 
 def noted_seconds(run_dir):

@@ -5,7 +5,7 @@ import contextlib
 import keras
 
 from seglib.models import set_precision
-from seglib.processors import has_bfloat16_units
+from seglib.system import has_bfloat16_units
 
 
 def choose_precision():

@@ -7,10 +7,10 @@ import time
 import pandas as pd
 
 from seglib import plots
+from seglib.system import format_duration
 from seglib.training.checkpoints import replacing, write_json
 from seglib.training.devices import describe_versions
 from seglib.training.runs import read_run_file
-from seglib.units import format_duration
 
 SECONDS_BETWEEN_CURVES = 300
 
