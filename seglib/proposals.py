@@ -4,8 +4,7 @@ import collections
 
 import numpy as np
 
-from seglib.classes import ClassTable
-from seglib.classes.files import CUSTOMARY_IGNORE_LABEL
+from seglib.classes import CUSTOMARY_IGNORE_LABEL, ClassTable
 from seglib.encodings.surveys import is_color, looks_binary, survey_masks
 from seglib.images import DatasetError, convert_to_rgb, open_picture
 from seglib.masks import near_segments

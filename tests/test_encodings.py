@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from seglib.classes import ClassTable
-from seglib.classes.files import voc_colors
+from seglib.classes import ClassTable, voc_colors
 from seglib.datasets import open_dataset
 from seglib.encodings import choose_encoding, read_labels, survey_masks
 from seglib.images import DatasetError

@@ -8,7 +8,7 @@ from PIL import Image
 
 from seglib import plots
 from seglib.checks import DatasetReport, Example, Finding
-from seglib.classes.files import voc_colors
+from seglib.classes import voc_colors
 from seglib.masks import label_colors
 from seglib.plots.drawing import WIDTH
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import seglib
-from seglib.classes import ClassTable, make_up_classes
+from seglib.classes import ClassTable, create_class_table
 from seglib.labelling import Scorer
 from seglib.streams import writing
 from seglib.streams.ahead import NAME
@@ -106,7 +106,7 @@ def test_a_keras_model_labels_alike():
     model = keras.Model(image, keras.layers.Rescaling(0.1)(image))
     frames = list(seglib.predict_video(model, COLORS[make_labels()], show_rate=False, opacity=1))
     np.testing.assert_array_equal([frame.labels for frame in frames], make_labels())
-    colors = make_up_classes(3).colors
+    colors = create_class_table([str(i) for i in range(3)]).colors
     np.testing.assert_array_equal([frame.overlay for frame in frames], colors[make_labels()])
 
 
@@ -175,7 +175,10 @@ def test_colours_are_blended_as_in_figures(opacity):
     from seglib.plots.pictures import overlay
 
     random = np.random.default_rng(0)
-    image, classes = random.integers(0, 256, (60, 80, 3), np.uint8), make_up_classes(300)
+    image, classes = (
+        random.integers(0, 256, (60, 80, 3), np.uint8),
+        create_class_table([str(i) for i in range(300)]),
+    )
     labels = random.integers(0, 300, (60, 80)).astype(np.uint16)
     answer = blend_classes(image, labels, classes.colors, opacity)
     expected = overlay(image, labels, classes, alpha=opacity)

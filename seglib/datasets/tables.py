@@ -4,8 +4,7 @@ import pathlib
 import re
 import warnings
 
-from seglib.classes import create_class_table, read_class_table
-from seglib.classes.files import voc_colors
+from seglib.classes import create_class_table, read_class_table, voc_colors
 from seglib.encodings import choose_encoding, ignore_customary, survey_masks
 from seglib.images import SUFFIXES, DatasetError
 from seglib.proposals import BINARY, propose_from_survey, propose_lines

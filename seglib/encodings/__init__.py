@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from seglib import masks
-from seglib.classes.files import CUSTOMARY_IGNORE_LABEL
+from seglib.classes import CUSTOMARY_IGNORE_LABEL
 from seglib.encodings.surveys import (
     LOSSY_FORMATS,
     NOISE_DISTANCE,

@@ -7,7 +7,7 @@ stream takes about as long as the slowest of reading, labelling and writing.
 import contextlib
 import itertools
 
-from seglib.classes import make_up_classes
+from seglib.classes import create_class_table
 from seglib.labelling import label_pictures
 from seglib.streams.ahead import run_ahead
 from seglib.streams.painting import Frame, paint_frames
@@ -66,7 +66,9 @@ def predict_video(
         output = check_output(output, source)
     scorer = _get_scorer(model)
     opened = open_source(source)  # last, so that nothing refused keeps a camera
-    classes = scorer.classes or make_up_classes(scorer.num_classes)
+    classes = scorer.classes or create_class_table(
+        [f"class_{i}" for i in range(scorer.num_classes)]
+    )
     images = run_ahead(opened.frames, newest=opened.live)
     labelled = _label_frames(scorer, images, opened.name, every, limit, flip=flip, tile=tile)
     labelled = run_ahead(labelled, newest=opened.live and output is None)
