@@ -13,7 +13,7 @@ import time
 
 from camvid import ROOT, append_rows, create_job, format_spread, read_rows, run_job
 
-from seglib.units import parse_duration
+from seglib.system import parse_duration
 
 RESULTS = ROOT / "benchmarks/results/ablation.csv"
 NOTHING = "nothing"

@@ -39,7 +39,7 @@ from timing import describe_machine
 
 import seglib
 from seglib.presets import get_preset
-from seglib.units import parse_duration
+from seglib.system import parse_duration
 
 RESULTS = ROOT / "benchmarks/results/architectures.csv"
 BUDGET = "3m"

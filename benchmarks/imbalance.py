@@ -27,7 +27,7 @@ from seglib.balance.methods import TRAINED_METHODS, apply_method, cut_pairs
 from seglib.balance.recommending import MEASURED
 from seglib.predicting import apply_thresholds, fit_thresholds
 from seglib.presets import get_preset
-from seglib.units import parse_duration
+from seglib.system import parse_duration
 
 RESULTS = ROOT / "benchmarks/results/imbalance.csv"
 PLAIN = "cross-entropy"

@@ -7,7 +7,7 @@ import re
 import statistics
 import time
 
-from seglib.processors import list_units
+from seglib.system import list_units
 
 UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # in rising order of what they are worth
 

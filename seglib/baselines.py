@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seglib.progress import show_progress
+from seglib.system import show_progress
 
 
 def score_colors(train, val, *, max_pixels=20_000, seed=0):

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from seglib.compiling import has_accelerator
-from seglib.processors import has_only_avx2
+from seglib.system import has_only_avx2
 
 
 @keras.saving.register_keras_serializable(package="seglib")

@@ -5,7 +5,7 @@ import typing
 
 import numpy as np
 
-from seglib.progress import show_progress
+from seglib.system import show_progress
 
 if typing.TYPE_CHECKING:
     import pandas as pd

@@ -3,8 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from seglib.classes import ClassTable, write_class_table
-from seglib.classes.files import voc_colors
+from seglib.classes import ClassTable, voc_colors, write_class_table
 
 CLASSES = ClassTable(["back", "road", "car", "tree"], voc_colors(4))
 BINARY = ClassTable(["background", "foreground"], [(0, 0, 0), (255, 255, 255)])

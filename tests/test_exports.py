@@ -167,11 +167,6 @@ def test_a_model_that_knows_no_classes_gets_numbered_ones(tmp_path):
     assert predictor.scorer.ids == (0, 1, 2, 3)
 
 
-@pytest.mark.parametrize("count", [2, 21, 300])
-def test_made_up_colours_differ(count):
-    assert len(np.unique(seglib.classes.make_up_classes(count).colors, axis=0)) == count
-
-
 def test_an_evaluation_takes_a_predictor(model, written):
     pairs = make_split()
     predictor = seglib.load_predictor(written("litert"))

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from seglib.classes import make_up_classes
+from seglib.classes import create_class_table
 from seglib.exports.card import read_card
 from seglib.exports.formats import FORMATS, check_runtime, open_format, refuse_threads
 from seglib.predicting import Scorer, predict, predict_probabilities
@@ -27,7 +27,9 @@ class Predictor:
 
     def __init__(self, scorer, card, path):
         self.scorer, self.card, self.path = scorer, card, pathlib.Path(path)
-        self.classes = card.classes or make_up_classes(card.num_classes)
+        self.classes = card.classes or create_class_table(
+            [f"class_{i}" for i in range(card.num_classes)]
+        )
         files = [file for file in self.path.rglob("*") if file.is_file()]
         self.megabytes = sum(file.stat().st_size for file in files) / 1e6
 

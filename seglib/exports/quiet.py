@@ -8,7 +8,7 @@ import tempfile
 import threading
 import warnings
 
-from seglib.startup import redirect
+from seglib.system import redirect
 
 _lock = threading.RLock()  # what is hidden is the whole process's
 

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 
 from seglib.classes import write_class_table
-from seglib.progress import show_progress
 from seglib.scenes.canvas import Canvas
 from seglib.scenes.develop import add_texture, develop
 from seglib.scenes.layout import create_street, place_things
 from seglib.scenes.palette import STREET_CLASSES, THINGS
 from seglib.scenes.surroundings import create_sky, draw_ground, draw_skyline, shade_ground
 from seglib.scenes.things import draw_bonnet
+from seglib.system import show_progress
 
 __all__ = ["STREET_CLASSES", "THINGS", "draw_scene", "write_scenes"]
 

@@ -7,8 +7,8 @@ import pathlib
 import time
 from typing import NamedTuple
 
-from seglib.folders import make_folder
 from seglib.streams.reading import import_cv2
+from seglib.system import make_folder
 
 CODECS = {".mp4": "mp4v", ".webm": "VP80", ".avi": "MJPG", ".mkv": "FFV1"}
 

@@ -1,0 +1,295 @@
+"""Class names, their colours, and the label that is ignored."""
+
+import collections
+import csv
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+IGNORED_NAMES = frozenset(
+    {"void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore"}
+)
+CUSTOMARY_IGNORE_LABEL = 255
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassTable:
+    """Which id is which class, and in which colour a mask shows it.
+
+    Ids follow the order of the rows. A class that is ignored keeps its row and
+    its id; an `ignore_label` outside the table, such as 255, has no row and is
+    not counted in `num_classes`.
+
+    Args:
+        names: sequence of n str, unique.
+        colors: int array `(n, 3)`, RGB in [0, 255], unique.
+        ignore_label: int or None. Pixels with this id count nowhere.
+        also_ignored: ints, further rows whose pixels become `ignore_label`, which is a row then,
+            when masks are read.
+
+    Raises:
+        ValueError: the table is empty, a name or colour occurs twice, a colour
+            is no RGB triple in [0, 255], or the ignored label is negative.
+
+    Example:
+        >>> table = ClassTable(["road", "void"], [(128, 64, 128), (0, 0, 0)],
+        ...                    ignore_label=1)
+        >>> table.num_classes, table.mapping[(128, 64, 128)], table.scored_ids
+        (2, 0, (0,))
+    """
+
+    names: tuple
+    colors: np.ndarray
+    ignore_label: int | None = None
+    also_ignored: tuple = ()
+
+    def __post_init__(self):
+        names, colors = tuple(map(str, self.names)), np.asarray(self.colors)
+        if (
+            not names
+            or colors.shape != (len(names), 3)
+            or not 0 <= colors.min() <= colors.max() < 256
+        ):
+            raise ValueError(
+                "a class table needs an RGB colour in [0, 255] for each name, received "
+                f"{len(names)} names and colours of shape {colors.shape}: {colors.tolist()}"
+            )
+        if self.ignore_label is not None and self.ignore_label < 0:
+            raise ValueError(f"expected an ignore label of 0 or more, received {self.ignore_label}")
+        for what, values in (("name", names), ("colour", map(tuple, colors.tolist()))):
+            value, count = collections.Counter(values).most_common(1)[0]
+            if count > 1:
+                raise ValueError(f"the {what} {value!r} occurs twice in the class table")
+        colors = colors.astype(np.uint8)
+        colors.setflags(write=False)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "colors", colors)
+        object.__setattr__(self, "also_ignored", tuple(map(int, self.also_ignored)))
+
+    @property
+    def num_classes(self) -> int:
+        """int, the number of rows, an ignored row included."""
+        return len(self.names)
+
+    @functools.cached_property
+    def mapping(self) -> dict:
+        """dict `{(r, g, b): id}` in the order of the rows."""
+        ids = [self.ignore_label if i in self.also_ignored else i for i in range(self.num_classes)]
+        return dict(zip(map(tuple, self.colors.tolist()), ids, strict=True))
+
+    @property
+    def scored_ids(self) -> tuple:
+        """tuple of int, the ids that are learned and scored: all but the ignored one."""
+        ignored = {self.ignore_label, *self.also_ignored}
+        return tuple(i for i in range(self.num_classes) if i not in ignored)
+
+    def __eq__(self, other):
+        return isinstance(other, ClassTable) and self.to_dict() == other.to_dict()
+
+    def __hash__(self):
+        return hash((self.names, self.ignore_label, self.colors.tobytes()))
+
+    def to_dict(self) -> dict:
+        """Return the table as lists and ints, for JSON; `ClassTable(**...)` reads it."""
+        return {
+            "names": list(self.names),
+            "colors": self.colors.tolist(),
+            "ignore_label": self.ignore_label,
+            "also_ignored": list(self.also_ignored),
+        }
+
+
+def read_class_table(path: str | os.PathLike, *, colors: ArrayLike | None = None) -> ClassTable:
+    """Read a class table from a file.
+
+    - `.csv` with the columns `name, r, g, b`; or `id` (or `pixel value`) and `name` (or `class`).
+      A row is ignored when it is named void, unlabelled or ignore, in any case and spelling, or
+      as the optional column `ignore` says: 1 or true against anything else.
+    - `.json`: what `create_class_table` takes, such as `{name: [r, g, b]}` or a list of names.
+    - `.txt`: a name a line, ids from 0, a leading `__ignore__` skipped; or `id name`, `r g b name`
+      or `name r g b` a line.
+
+    Should several rows be ignored, the first one's id stands for all of them.
+
+    Args:
+        path: str or path of the file.
+        colors: int array `(n, 3)` or None, the colours of the ids where a file has names
+            alone; None for those that Pascal VOC gives them.
+
+    Returns:
+        ClassTable; ids follow the order of the rows.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a column is missing, or a row is no class.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no class table at {path}: expected a CSV file with the columns name, r, g, b"
+        )
+    parse = {".json": json.loads, ".txt": _parse_lines}.get(path.suffix.lower(), _parse_csv)
+    try:
+        return create_class_table(parse(path.read_text(encoding="utf-8-sig")), colors=colors)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def create_class_table(content, *, colors: ArrayLike | None = None) -> ClassTable:
+    """Make a class table of a mapping or a list.
+
+    Args:
+        content: ClassTable, `{name: (r, g, b)}`, `{(r, g, b): name}`, `{id: name}`, a list of
+            names, a list of dicts with `name` (or `title`), `color` (or `r`, `g`, `b`, or
+            "#rrggbb") and perhaps `ignore`, any of these as `{"classes": …}`, or what
+            `ClassTable.to_dict` gives.
+        colors: int array `(n, 3)` or None, the colours of the ids where there are names
+            alone; None for those that Pascal VOC gives them.
+
+    Returns:
+        ClassTable.
+
+    Raises:
+        ValueError: it is none of these, or an id is left out.
+
+    Example:
+        >>> create_class_table({"road": (128, 64, 128), "void": (0, 0, 0)}).ignore_label
+        1
+        >>> create_class_table(["back", "front"]).colors
+        array([[  0,   0,   0],
+               [128,   0,   0]], dtype=uint8)
+    """
+    if isinstance(content, ClassTable):
+        return content
+    if isinstance(content, dict) and {"names", "colors"} <= set(content):
+        return ClassTable(**content)
+    if isinstance(content, dict) and isinstance(content.get("classes"), list | dict):
+        content = content["classes"]
+    if isinstance(content, dict):
+        content = _list_items(content)
+    if not isinstance(content, list | tuple) or not content:
+        raise ValueError(
+            "expected a class table as {name: [r, g, b]}, {id: name}, a list of names or a list "
+            f"of objects with name and color, received {content!r}"
+        )
+    rows, outside = [_read_item(item) for item in content], None
+    if rows[0][0] == "__ignore__":  # labelme's name of the pixels of no class
+        rows, outside = rows[1:], CUSTOMARY_IGNORE_LABEL
+    names, own_colors, ignored = zip(*rows, strict=True) if rows else ((), (), ())
+    if any(own_colors):
+        if None in own_colors:
+            raise ValueError(f"the class {names[own_colors.index(None)]!r} has no colour")
+        colors = own_colors
+    elif colors is None:
+        colors = voc_colors(len(rows))
+    ignored = [i for i in range(len(rows)) if ignored[i]]
+    return ClassTable(
+        names,
+        np.array(colors[: len(rows)], int).reshape(-1, 3),
+        ignore_label=ignored[0] if ignored else outside,
+        also_ignored=tuple(ignored[1:]),
+    )
+
+
+def write_class_table(path: str | os.PathLike, classes: ClassTable) -> None:
+    """Write a class table as CSV, so that `read_class_table` gives it back.
+
+    An ignored label outside the table, such as 255, has no row and is not kept.
+    """
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "r", "g", "b", "ignore"])
+        for i, (name, color) in enumerate(zip(classes.names, classes.colors.tolist(), strict=True)):
+            writer.writerow([name, *color, int(i not in classes.scored_ids)])
+
+
+def voc_colors(count: int) -> np.ndarray:
+    """Return the colours that Pascal VOC gives to ids: the id's bits, spread over R, G and B.
+
+    Args:
+        count: int.
+
+    Returns:
+        uint8 array `(count, 3)`; all differ.
+
+    Source: Everingham et al. 2012, PASCAL VOC development kit, `VOClabelcolormap`.
+
+    Example:
+        >>> voc_colors(3).tolist()
+        [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
+    """
+    ids = np.arange(count)[:, None] >> 3 * np.arange(8)
+    channels = ids[..., None] >> np.arange(3) & 1
+    return (channels << 7 - np.arange(8)[:, None]).sum(axis=1).astype(np.uint8)
+
+
+def _list_items(content):
+    """Items of `{id: name}`, `{(r, g, b): name}` or `{name: color}`, in the order of the ids."""
+    if all(re.fullmatch(r"\d+", str(key)) for key in content):
+        names = {int(key): name for key, name in content.items()}
+        missing = set(range(max(names, default=0))) - set(names)
+        if missing:
+            raise ValueError(
+                f"expected a name for each id from 0 to {max(names)}, received none for "
+                f"{sorted(missing)[:8]}"
+            )
+        return [names[i] for i in range(len(names))]
+    if all(isinstance(key, tuple) for key in content):
+        content = {name: color for color, name in content.items()}
+    return [{"name": name, "color": color} for name, color in content.items()]
+
+
+def _read_item(item):
+    """`(name, color or None, whether it is ignored)` of a name or a dict."""
+    if isinstance(item, str):
+        item = {"name": item}
+    name = item.get("name", item.get("title")) if isinstance(item, dict) else None
+    if name is None:
+        raise ValueError(f"expected a name, or an object with name and color, received {item!r}")
+    color = item.get("color", [item.get(c) for c in "rgb"] if "r" in item else None)
+    if color is not None:
+        try:
+            if isinstance(color, str):
+                color = bytes.fromhex(re.fullmatch("#([0-9a-fA-F]{6})", color)[1])
+            r, g, b = map(int, color)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"expected a colour r, g, b for {name!r}, received {color!r}"
+            ) from None
+        color = r, g, b
+    marked = str(item.get("ignore", "")).lower()
+    by_name = re.sub(r"[^a-z]", "", str(name).lower()) in IGNORED_NAMES
+    return str(name), color, marked in ("1", "true") if marked else by_name
+
+
+def _parse_csv(text):
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines())]
+    header, *rows = [row for row in rows if any(row)] or [[]]
+    header = [cell.lower() for cell in header]
+    rows = [dict(zip(header, row, strict=False)) for row in rows]
+    if {"name", "r", "g", "b"} <= set(header):
+        return rows
+    ids = next((column for column in ("id", "pixel value", "value") if column in header), None)
+    names = next((column for column in ("name", "class", "label") if column in header), None)
+    if ids is None or names is None:
+        raise ValueError(f"expected the columns name, r, g, b in the first line, received {header}")
+    return {row[ids]: row[names] for row in rows}
+
+
+def _parse_lines(text):
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    numbered = [re.fullmatch(r"(\d+)\s*[:,;\s]\s*(\D.*)", line) for line in lines]
+    if all(numbered):
+        return dict(match.groups() for match in numbered)
+    number, items = r"(\d+)[\s,]+", []
+    for line in lines:
+        color = re.search(rf"^{3 * number}|[\s,:]+{2 * number}(\d+)$", line)
+        name = line.replace(color[0], "") if color else line
+        items.append({"name": name, "color": [n for n in color.groups() if n] if color else None})
+    return items
