@@ -22,9 +22,7 @@ import numpy as np
 from camvid import CAMVID, ROOT, append_rows
 
 import seglib
-from seglib.balance import compare_methods
-from seglib.balance.methods import TRAINED_METHODS, apply_method, cut_pairs
-from seglib.balance.recommending import MEASURED
+from seglib.balance import MEASURED, TRAINED_METHODS, apply_method, compare_methods, cut_pairs
 from seglib.postprocess import apply_thresholds, fit_thresholds
 from seglib.presets import get_preset
 from seglib.units import parse_duration

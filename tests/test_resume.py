@@ -58,7 +58,7 @@ def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path):
 
 def test_the_rehearsal_kills_a_process_and_resumes():
     """With few pairs, too; of pairs that are blended of others, what they are made of."""
-    few = oversample_patches(make_dataset(train=2), size=8, count=60, neighbors=2)
+    few = oversample_patches(make_dataset(train=2), size=8, count=60)
     undisturbed, resumed = seglib.rehearse_kill(dataclasses.replace(few, fit="letterbox"))
     assert without_timings(undisturbed.history).equals(without_timings(resumed.history))
     assert_same_weights(undisturbed.model, resumed.model)

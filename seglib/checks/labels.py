@@ -6,7 +6,6 @@ import numpy as np
 
 from seglib.checks.looking import measure_distance
 from seglib.checks.reporting import Finding, count, find_in_pairs, list_names, percent
-from seglib.statistics import imbalance_ratio
 
 MIN_RATIO = 10  # of the commonest class's pixels to the rarest's: less needs no class weights
 MIN_LOST, MANY_LOST = 0.01, 0.5  # of a class's pixels, in regions that are too small
@@ -211,9 +210,9 @@ def _check_absent(counts, classes):
 
 
 def _check_balance(pixels, classes):
-    ratio = imbalance_ratio(pixels[None], classes)
+    present = sorted((i for i in classes.scored_ids if pixels[i]), key=lambda i: pixels[i])
+    ratio = pixels[present[-1]] / pixels[present[0]] if present else 0
     if ratio >= MIN_RATIO:
-        present = sorted((i for i in classes.scored_ids if pixels[i]), key=lambda i: pixels[i])
         rarest, commonest = classes.names[present[0]], classes.names[present[-1]]
         yield Finding(
             check="class imbalance",

@@ -7,13 +7,13 @@ import pathlib
 import numpy as np
 
 from seglib import scenes, sequences, splitting
+from seglib.balance import count_pixels
 from seglib.classes import ClassTable
 from seglib.datasets.files import SPLIT_NAMES
 from seglib.datasets.layouts import find_layout
 from seglib.datasets.tables import find_classes
 from seglib.encodings import ENCODINGS, read_pair
 from seglib.images import DatasetError
-from seglib.statistics import count_pixels
 
 EMBEDDED = "streets"
 

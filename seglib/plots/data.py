@@ -25,7 +25,7 @@ def plot_class_frequency(frequency, classes):
 
     Args:
         frequency: DataFrame by class name with the columns `pixel_share` and
-            `image_share` in [0, 1], as `statistics.class_frequency` makes it.
+            `image_share` in [0, 1], as `measure_split` makes it.
         classes: ClassTable.
 
     Returns:
@@ -50,7 +50,7 @@ def plot_co_occurrence(co_occurrence):
 
     Args:
         co_occurrence: DataFrame of shares in [0, 1] by class name, as
-            `statistics.co_occurrence` makes it; NaN is left grey.
+            `measure_split` makes it; NaN is left grey.
 
     Returns:
         Figure.
