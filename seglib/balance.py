@@ -490,7 +490,7 @@ def blend_samples(features: np.ndarray, ids: np.ndarray, *, method: str, seed: i
             made.append(resampled[len(ids) :])
     if not made:
         raise ValueError(f"no class is rarer than another in the patches, or {method} refuses it")
-    shares = scipy.sparse.vstack(made, format="csr")
+    shares = scipy.sparse.csr_array(scipy.sparse.vstack(made))
     first, share = shares.argmax(axis=1), shares.max(axis=1).toarray().ravel()
     shares[np.arange(len(first)), first] = 0
     return first, np.where(share < 1, shares.argmax(axis=1), first), share
