@@ -23,7 +23,7 @@ if "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
             stacklevel=2,
         )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _NAMES = {
     "augment": ("Augmentation", "augment_pair"),
