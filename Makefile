@@ -1,55 +1,109 @@
-# make demo      run the notebooks on the embedded data set, results in outputs/demo
-# make test      unit tests, then every notebook against its stored outputs
-# make test-long what takes longer, and the tests on the JAX backend
-# make bench     what can be measured in minutes and without data, against other ways to do it
-# make notebooks execute the notebooks in place, as they are kept in git
-# make lint      style
+# make demo          notebooks 1 to 4 on the embedded data set, results in outputs/demo
+# make all           all seven
+# make test          unit tests, then every notebook against its stored outputs
+# make test-long     what takes minutes, and the tests on the JAX backend
+# make test-lowest   unit tests with the lowest versions of requirements.txt, on Python 3.11
+# make test-kaggle   unit tests with the versions of Kaggle's image, on Python 3.12
+# make bench         what can be measured in minutes and without data, against other ways to do it
+# make notebooks     execute the notebooks in place, as they are kept in git
+# make lint          style
+#
+# Each makes its own environment when there is none: .venv, or .venv-3.12 with PYTHON=python3.12.
 
 PYTHON ?= python3
-BIN := .venv/bin
+LOWEST_PYTHON ?= python3.11
+KAGGLE_PYTHON ?= python3.12
+
+VERSION := $(patsubst python3.%,3.%,$(filter python3.%,$(notdir $(PYTHON))))
+VENV := .venv$(addprefix -,$(VERSION))
+BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+ONE_RUN := $(foreach number,03 04 07,$(wildcard notebooks/$(number)*.ipynb))
 # Campaigns of hours, and what needs CamVid, are started by hand.
 BENCHMARKS := $(patsubst %,benchmarks/%.py,masks augment checkpoint training step inference)
-BACKEND_TESTS := tests/test_models.py tests/test_losses.py tests/test_inference.py tests/test_training.py \
-  tests/test_optimizers.py tests/test_muon.py tests/test_normalization.py tests/test_compiling.py tests/test_quantizing.py
+BACKEND_TESTS := $(wildcard $(patsubst %,tests/test_%.py, \
+  compressing encoders losses models optimizers predicting training))
+UNIT_TESTS := -m pytest -n 2 --dist loadfile tests seglib
 
-.PHONY: demo test test-long bench notebooks lint
+.PHONY: demo all test test-long test-lowest test-kaggle bench notebooks lint
 
-demo: $(BIN)/installed
+demo: $(VENV)/installed
+	$(call run_notebooks,$(wordlist 1,4,$(NOTEBOOKS)))
+
+all: $(VENV)/installed
+	$(call run_notebooks,$(NOTEBOOKS))
+
+# Two processes for the notebooks: those that share a run one after the other, and all others.
+test: $(VENV)/installed-test
+	$(BIN)/python $(UNIT_TESTS)
+	@printf '%s\n' "$(ONE_RUN)" "$(filter-out $(ONE_RUN),$(NOTEBOOKS))" | \
+	  xargs -t -P 2 -L 1 $(BIN)/python -m pytest --nbval -q -p no:cacheprovider
+
+test-long: $(VENV)/installed-jax
+	$(BIN)/python -m pytest -m long tests
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(BACKEND_TESTS)
+
+test-lowest: .venv-lowest/installed
+	.venv-lowest/bin/python $(UNIT_TESTS)
+
+test-kaggle: .venv-kaggle/installed
+	.venv-kaggle/bin/python $(UNIT_TESTS)
+
+bench: $(VENV)/installed-test
+	for script in $(BENCHMARKS); do $(BIN)/python $$script || exit 1; done
+
+# As under nbval: the same start-up messages, and no progress bars.
+notebooks: $(VENV)/installed-test
+	PYTEST_CURRENT_TEST=1 TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check seglib tests benchmarks
+	$(BIN)/ruff format --check seglib tests benchmarks
+
+define run_notebooks
 	@mkdir -p outputs/demo
-	@for notebook in $(NOTEBOOKS); do \
+	@for notebook in $(1); do \
 	  echo "$$notebook"; \
 	  $(BIN)/papermill $$notebook outputs/demo/$$(basename $$notebook) --cwd . \
 	    -p OUTPUT_DIR outputs/demo || exit 1; \
 	done
-	@$(BIN)/python -c "import seglib; seglib.describe_run('outputs/demo')"
+	@echo
+	@echo "Executed notebooks, models, tables and figures are in outputs/demo. What was reached:"
+	@$(BIN)/python -c "import seglib; \
+	  columns = ['run', 'status', 'epochs', 'mean_iou', 'pixel_accuracy', 'seconds']; \
+	  print(seglib.list_runs('outputs/demo')[columns].round(3).to_string(index=False))"
+endef
 
-test: $(BIN)/installed
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
-	$(BIN)/python -m pytest --nbval notebooks
+# Environments: a file says what was installed into one.
 
-test-long: $(BIN)/installed-jax
-	$(BIN)/python -m pytest -m long
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not long" $(BACKEND_TESTS)
-
-bench: $(BIN)/installed
-	for script in $(BENCHMARKS); do $(BIN)/python $$script || exit 1; done
-
-# As under nbval: the same start-up messages, and no progress bars.
-notebooks: $(BIN)/installed
-	PYTEST_CURRENT_TEST=1 TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
-
-lint: $(BIN)/installed
-	$(BIN)/ruff check seglib tests benchmarks
-	$(BIN)/ruff format --check seglib tests benchmarks
-
-$(BIN)/installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+define make_venv
+	@$(1) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "seglib needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -r requirements.txt -e ".[test,deploy]"
+	$(1) -m venv $(2)
+endef
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(call make_venv,$(PYTHON),$(VENV))
+	@echo "Downloading and installing TensorFlow, Jupyter and the rest, 2 GB: once, some minutes"
+	$(BIN)/python -m pip install -q -r requirements.txt -e .
 	@touch $@
 
-$(BIN)/installed-jax: $(BIN)/installed
+$(VENV)/installed-test: $(VENV)/installed
+	@echo "Installing what tests need, and the runtimes that models are exported to, 1 GB"
+	$(BIN)/python -m pip install -q -e ".[test,deploy]"
+	@touch $@
+
+$(VENV)/installed-jax: $(VENV)/installed-test
 	$(BIN)/python -m pip install -q -e ".[jax]"
+	@touch $@
+
+.venv-lowest/installed: requirements.txt pyproject.toml
+	$(call make_venv,$(LOWEST_PYTHON),.venv-lowest)
+	sed 's/>=/==/' requirements.txt > .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pip install -q -r .venv-lowest/requirements.txt -e ".[test]"
+	@touch $@
+
+.venv-kaggle/installed: requirements.txt pyproject.toml tests/kaggle.txt
+	$(call make_venv,$(KAGGLE_PYTHON),.venv-kaggle)
+	.venv-kaggle/bin/python -m pip install -q -r requirements.txt -c tests/kaggle.txt -e ".[test]"
 	@touch $@

@@ -1,4 +1,4 @@
-"""Settings under which `pytest --nbval notebooks` compares what the notebooks print."""
+"""Settings under which `pytest --nbval` compares what the notebooks print."""
 
 import os
 

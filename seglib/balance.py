@@ -1,0 +1,639 @@
+"""How much of each class there is, and what makes up for the rare ones."""
+
+import contextlib
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.ndimage import laplace
+from skimage.measure import label
+
+from seglib.augment import Augmentation, choose_augmentation
+from seglib.caching import PreparedDataset, PreparedSplit
+from seglib.classes import ClassTable
+from seglib.images import resize_image
+from seglib.progress import show_progress
+
+GRID = 32  # cells along each side of the frame
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
+WEIGHTINGS = ("none", "inverse_frequency", "median_frequency", "effective_number")
+NEIGHBORS = 5  # as in the papers on SMOTE and ADASYN
+MEASURED = pathlib.Path(__file__).with_name("measured.csv")  # benchmarks/imbalance.py writes it
+
+LOSSES = {
+    "cross-entropy": "CrossEntropy",
+    "focal": "Focal",
+    "Dice": "Dice",
+    "Tversky": "Tversky",
+    "focal Tversky": "Tversky",
+    "Lovász-softmax": "LovaszSoftmax",
+    "cross-entropy + Dice": "CrossEntropyDice",
+}
+TRAINED_METHODS = (
+    *LOSSES,
+    *(f"weights: {name.replace('_', ' ')}" for name in WEIGHTINGS[1:]),
+    *(f"sampling: {name}" for name in ("images", "windows", "copy-paste")),
+    *(f"patches: {name}" for name in ("random", "smote", "adasyn")),
+)
+
+
+class SplitStatistics(NamedTuple):
+    """What `measure_split` found. Tables have a row for each scored class.
+
+    Args:
+        counts: int64 array `(num_images, num_classes)`, pixels.
+        frequency: DataFrame. `pixels`; `pixel_share`: of the scored pixels; `images`: that hold
+            the class; `image_share`: of all images; `share_where_present`: of the scored pixels
+            of the images that hold the class.
+        imbalance_ratio: float, pixels of the commonest class over those of the rarest present.
+        co_occurrence: DataFrame, share of the images with the row's class that hold the column's.
+        regions: DataFrame of 8-connected regions: `regions`, how many; `regions_per_image` that
+            holds the class; `median_area`, `smallest_area` and `largest_area` in pixels.
+        location: float array `(num_classes, 32, 32)` in [0, 1], share of a class in the pixels
+            of each cell of the frame, rows then columns, mean over the images.
+        images: DataFrame, a row an image: `height`, `width` in pixels; `brightness`, `contrast`,
+            mean and standard deviation of the grey value in [0, 255]; `red`, `green`, `blue`,
+            means in [0, 255]; `sharpness`, variance of the Laplacian of the grey value.
+    """
+
+    counts: np.ndarray
+    frequency: pd.DataFrame
+    imbalance_ratio: float
+    co_occurrence: pd.DataFrame
+    regions: pd.DataFrame
+    location: np.ndarray
+    images: pd.DataFrame
+
+
+def count_pixels(split: Sequence, *, num_classes: int) -> np.ndarray:
+    """Count the pixels of each class in each image.
+
+    Args:
+        split: sequence of `(image, labels)`, labels int `(height, width)` of any size.
+        num_classes: int. Ids outside `[0, num_classes)`, such as 255, are not counted.
+
+    Returns:
+        int64 array `(num_images, num_classes)`.
+
+    Raises:
+        ValueError: the split is empty, or labels are no 2-D int array.
+
+    Example:
+        >>> labels = np.array([[0, 1, 1], [255, 1, 0]], np.uint8)
+        >>> count_pixels([(None, labels)], num_classes=3)
+        array([[2, 3, 0]])
+    """
+    return np.stack([_count(labels, num_classes) for _, labels in _read_pairs(split)])
+
+
+def measure_split(split: Sequence, classes: ClassTable) -> SplitStatistics:
+    """Measure images and labels of a split, reading each pair once.
+
+    Args:
+        split: sequence of `(image, labels)`; image uint8 `(height, width, 3)`, labels int
+            `(height, width)`. Sizes may differ.
+        classes: ClassTable.
+
+    Returns:
+        SplitStatistics; what cannot be known, such as the share of an absent class, is NaN.
+
+    Raises:
+        ValueError: the split is empty, or labels are no 2-D int array.
+    """
+    counts, areas, locations, images = [], [], [], []
+    for image, labels in _read_pairs(split):
+        counts.append(_count(labels, classes.num_classes))
+        regions = label(labels, background=-1, connectivity=2)  # of equal ids
+        _, first, area = np.unique(regions, return_index=True, return_counts=True)
+        areas.append(pd.DataFrame({"id": labels.ravel()[first], "area": area}))
+        locations.append(_locate(labels, classes.num_classes))
+        images.append(_measure_image(np.asarray(image)))
+    counts, scored = np.stack(counts), list(classes.scored_ids)
+    seen = pd.DataFrame(counts, columns=pd.Index(classes.names, name="class")).iloc[:, scored]
+    pixels, holds = seen.sum(), (seen > 0).astype(int)
+    frequency = {
+        "pixels": pixels,
+        "pixel_share": pixels / pixels.sum(),
+        "images": holds.sum(),
+        "image_share": holds.mean(),
+        "share_where_present": pixels / (seen.sum(axis=1) @ holds),
+    }
+    areas = pd.concat(areas).groupby("id")["area"].agg(["size", "median", "min", "max"])
+    areas = areas.reindex(scored).set_axis(seen.columns)
+    regions = areas["size"].fillna(0).astype(int)
+    areas["size"] = regions / holds.sum()
+    areas.columns = ["regions_per_image", "median_area", "smallest_area", "largest_area"]
+    return SplitStatistics(
+        counts=counts,
+        frequency=pd.DataFrame(frequency),
+        imbalance_ratio=float(pixels.max() / pixels[pixels > 0].min()),
+        co_occurrence=(holds.T @ holds).div(holds.sum(), axis=0),
+        regions=areas.assign(regions=regions)[["regions", *areas.columns]],
+        location=np.mean(locations, axis=0),
+        images=pd.DataFrame(images),
+    )
+
+
+def score_colors(train: Sequence, val: Sequence, *, seed: int = 0) -> float:
+    """Score a linear classifier that sees one pixel's colour and nothing else.
+
+    It is a multinomial logistic regression on RGB: what colour alone gives away. The rest has to
+    be learned from shape, texture and place.
+
+    Args:
+        train, val: splits of one class table.
+        seed: int, of the 20,000 scored pixels that are drawn from each.
+
+    Returns:
+        float, share of the validation pixels that it labels rightly.
+
+    Raises:
+        ValueError: a split is empty.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    drawn = []
+    for split, stream in ((train, 0), (val, 1)):
+        random, colors, labels = np.random.default_rng([seed, stream]), [], []
+        for image, ids in _read_pairs(split):
+            places = np.flatnonzero(np.isin(ids, split.classes.scored_ids))
+            places = random.permutation(places)[: -(-20_000 // len(split))]
+            colors.append(image.reshape(-1, 3)[places] / 127.5 - 1)
+            labels.append(ids.ravel()[places])
+        drawn += [np.concatenate(colors), np.concatenate(labels)]
+    if len(np.unique(drawn[1])) == 1:
+        return float((drawn[3] == drawn[1][0]).mean())
+    return float(LogisticRegression(max_iter=500).fit(*drawn[:2]).score(*drawn[2:]))
+
+
+def _read_pairs(split):
+    if not len(split):
+        raise ValueError("the split is empty: expected at least one pair of image and labels")
+    for i in show_progress(range(len(split)), desc="measuring", unit="image"):
+        image, labels = split[i]
+        if np.ndim(labels) != 2:
+            raise ValueError(f"expected labels (height, width) of pair {i}, got {np.shape(labels)}")
+        yield image, np.asarray(labels)
+
+
+def _count(labels, num_classes):
+    return np.bincount(labels[(labels >= 0) & (labels < num_classes)], minlength=num_classes)
+
+
+def _locate(labels, num_classes):
+    # Repeating pixels leaves no cell of the grid empty in an image smaller than it.
+    for axis, side in enumerate(labels.shape):
+        labels = labels.repeat(-(-GRID // side), axis=axis)
+    rows, columns = (np.arange(side) * GRID // side for side in labels.shape)
+    cells = rows[:, None] * GRID + columns
+    valid = (labels >= 0) & (labels < num_classes)
+    found = _count(labels[valid].astype(int) * GRID**2 + cells[valid], num_classes * GRID**2)
+    found = found.reshape(num_classes, -1) / np.bincount(cells.ravel())
+    return found.reshape(num_classes, GRID, GRID)
+
+
+def _measure_image(image):
+    grey = image.astype(np.float32) @ GREY
+    colors = image.mean(axis=0).mean(axis=0)  # a tenth of the time of one mean
+    return {
+        **dict(zip(("height", "width"), grey.shape, strict=True)),
+        **{"brightness": float(grey.mean()), "contrast": float(grey.std())},
+        **dict(zip(("red", "green", "blue"), colors, strict=True)),
+        "sharpness": float(laplace(grey, mode="nearest").var()),
+    }
+
+
+def class_weights(
+    counts: ArrayLike, *, method: str, ignore_label: int | None = None, power: float = 1.0
+) -> np.ndarray:
+    """Weigh each class by how rare it is.
+
+    - `"none"`: 1 for every class.
+    - `"inverse_frequency"`: all scored pixels over the class's pixels times the number of
+      classes present; scikit-learn's `"balanced"`.
+    - `"median_frequency"`: the frequency of a class is its pixels over all pixels, ignored ones
+      included, of the images that hold it; the weight is the median of these frequencies over
+      the class's own (Eigen & Fergus 2015, https://arxiv.org/abs/1411.4734).
+    - `"effective_number"`: `(1 - beta) / (1 - beta ** pixels)`, scaled to a mean of 1 (Cui et
+      al. 2019, https://arxiv.org/abs/1901.05555). `1 / (1 - beta)` is the median of the classes'
+      pixels: rarer classes are weighed nearly by inverse frequency, commoner ones nearly alike.
+
+    Args:
+        counts: int array `(num_images, num_classes)`, pixels, as `count_pixels` returns it.
+        method: str, one of the four.
+        ignore_label: int or None, a class that gets 0, as does one without a pixel.
+        power: float. The weights are raised to it at the end: 0.5 softens them.
+
+    Returns:
+        float32 array `(num_classes,)`.
+
+    Raises:
+        ValueError: the method is unknown, `counts` has a wrong shape or holds no scored pixel.
+
+    Example:
+        >>> class_weights([[6, 2, 2], [8, 0, 2]], method="median_frequency", ignore_label=2)
+        array([0.64285713, 2.25      , 0.        ], dtype=float32)
+    """
+    if method not in WEIGHTINGS:
+        raise ValueError(f"unknown method {method!r}: expected one of {', '.join(WEIGHTINGS)}")
+    counts, present = _find_present(counts, ignore_label)
+    weights, pixels = np.zeros(len(present), np.float32), counts.sum(axis=0)[present].astype(float)
+    chosen = np.ones_like(pixels)
+    if method == "inverse_frequency":
+        chosen = pixels.sum() / (len(pixels) * pixels)
+    elif method == "median_frequency":
+        frequency = pixels / (counts.sum(axis=1) @ (counts[:, present] > 0))
+        chosen = np.median(frequency) / frequency
+    elif method == "effective_number":
+        beta = 1 - 1 / np.median(pixels)
+        chosen = (1 - beta) / (1 - beta**pixels)
+        chosen = chosen / chosen.mean()
+    weights[present] = chosen**power
+    return weights
+
+
+def weight_table(counts: ArrayLike, classes: ClassTable) -> pd.DataFrame:
+    """Tabulate the weights of each scored class (row) by each method (column).
+
+    Args:
+        counts: int array `(num_images, num_classes)`, pixels, as `count_pixels` returns it.
+        classes: ClassTable.
+    """
+    ignored = classes.ignore_label
+    weights = {
+        name: class_weights(counts, method=name, ignore_label=ignored) for name in WEIGHTINGS
+    }
+    table = pd.DataFrame(weights, index=pd.Index(classes.names, name="class"))
+    return table.iloc[list(classes.scored_ids)]
+
+
+def image_weights(counts: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
+    """Weigh each image by how much it holds of each class, a rare class counting as a common one.
+
+    It is the chance of an image when first a class is drawn, each as likely, and then one of the
+    class's pixels. The mean is 1.
+
+    Args:
+        counts: int array `(num_images, num_classes)`, pixels, as `count_pixels` returns it.
+        ignore_label: int or None. The class that is not drawn.
+
+    Returns:
+        float64 array `(num_images,)`; 0 for an image without a scored pixel.
+
+    Example:
+        >>> image_weights([[4, 0], [4, 0], [4, 4]]).round(3)
+        array([0.5, 0.5, 2. ])
+    """
+    counts, present = _find_present(counts, ignore_label)
+    scored = counts[:, present]
+    return (scored / scored.sum(axis=0)).mean(axis=1) * len(counts)
+
+
+def find_rare(counts: ArrayLike, classes: ClassTable) -> dict[str, float]:
+    """Return the share of classes that have less than a quarter of an equal share of the pixels.
+
+    Args:
+        counts: int array `(num_images, num_classes)`, pixels, as `count_pixels` returns it.
+        classes: ClassTable of `num_classes` classes.
+
+    Returns:
+        dict `{name: share in (0, 1)}` in the table's order; a class without a pixel is not in it.
+
+    Example:
+        >>> table = ClassTable(["road", "car"], [(128, 64, 128), (64, 0, 128)])
+        >>> find_rare([[95, 5]], table)
+        {'car': 0.05}
+    """
+    counts, present = _find_present(counts, classes.ignore_label)
+    shares = counts.sum(axis=0) / counts[:, list(classes.scored_ids)].sum()
+    rare = present & (shares < 0.25 / len(classes.scored_ids))
+    return {classes.names[i]: float(shares[i]) for i in rare.nonzero()[0]}
+
+
+def _find_present(counts, ignore_label):
+    """Counts as an array, and which of the scored classes have a pixel."""
+    counts = np.asarray(counts)
+    if counts.ndim != 2:
+        raise ValueError(f"expected counts (num_images, num_classes), received {counts.shape}")
+    present = (counts.sum(axis=0) > 0) & (np.arange(counts.shape[1]) != ignore_label)
+    if not present.any():
+        raise ValueError("the counts hold no pixel of a scored class: are the labels decoded?")
+    return counts, present
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class BlendedSplit(PreparedSplit):
+    """Pairs as they are, and pairs in which a patch is blended with one of another pair.
+
+    Args:
+        images, labels, classes: as of PreparedSplit.
+        names: list of m str, of the pairs.
+        size: `(height, width)` of a patch.
+        patches: int array `(m, 2, 3)`: pair, row and column of the pair's own patch and of the
+            other one.
+        share: float array `(m,)`, how much of the pair's own patch is kept; 1 for all of it.
+    """
+
+    size: tuple
+    patches: np.ndarray
+    share: np.ndarray
+
+    def __len__(self):
+        return len(self.patches)
+
+    def __getitem__(self, index):
+        pair = self.patches[index, 0, 0]
+        return np.asarray(self.images[pair]), np.asarray(self.labels[pair])
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether labels are shares of classes."""
+        return bool((self.share < 1).any())
+
+    def partner(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pair with the other patch in place of its own: what it is blended with."""
+        image, labels = (np.array(part) for part in self[index])
+        own, (pair, *corner) = self.patches[index]
+        own, other = _cut(own[1:], self.size), _cut(corner, self.size)
+        image[own], labels[own] = self.images[pair][other], self.labels[pair][other]
+        return image, labels
+
+
+def oversample_patches(
+    dataset: PreparedDataset,
+    *,
+    method: str = "smote",
+    size: int | tuple[int, int] | None = None,
+    count: int | None = None,
+    seed: int = 0,
+) -> PreparedDataset:
+    """Add training pairs for rare classes: patches around their pixels, repeated or blended.
+
+    Patches are drawn around random pixels, and are of the class of that pixel: rare classes have
+    few. imbalanced-learn makes as many for each class as the commonest one has, comparing patches
+    by thumbnails. Each new patch is a pair of its own, in its own surroundings; where it is
+    blended with a neighbour, picture and one-hot labels are blended by the same share.
+
+    Args:
+        dataset: PreparedDataset.
+        method: "random" repeats pairs, each patch standing for its own; "smote" blends one with
+            one of its nearest neighbours of the same class (Chawla et al. 2002); "adasyn" does so
+            most where other classes are near (He et al. 2008), and makes none for a class that
+            needs few or meets no other.
+        size: int or `(height, width)` of a patch in stored pixels; None for a quarter of the
+            picture's sides.
+        count: int, patches drawn before over-sampling; None for about 20 of the rarest class,
+            but at least 1000 and at most 10,000 in all.
+        seed: int.
+
+    Returns:
+        PreparedDataset whose `train` is a BlendedSplit: all pairs as they are, then the new ones.
+
+    Raises:
+        ValueError: a class has too few patches, none is rarer than another, `method` or `size` is
+            out of range, or the pairs are over-sampled already.
+    """
+    split, random = dataset.train, np.random.default_rng(seed)
+    if isinstance(split, BlendedSplit):
+        raise ValueError("the pairs are over-sampled already: use those that dataset.prepare made")
+    sides, scored = split.images.shape[1:3], split.classes.scored_ids
+    size = np.floor_divide(sides, 4) if size is None else np.broadcast_to(size, 2)
+    size = tuple(size.tolist())
+    if min(size) < 1 or np.greater(size, sides).any():
+        raise ValueError(f"expected patches of at least 1 pixel and at most {sides}, got {size}")
+    if count is None:
+        pixels = count_pixels(split, num_classes=split.classes.num_classes).sum(axis=0)
+        pixels = pixels[list(scored)]
+        count = int(np.clip(20 * pixels.sum() / pixels[pixels > 0].min(), 1000, 10_000))
+    # Twice as many as are wanted, as some pixels are ignored.
+    places = [random.integers(side, size=2 * count) for side in (len(split), *sides)]
+    ids = np.array(
+        [split.labels[pair][row, column] for pair, row, column in zip(*places, strict=True)]
+    )
+    kept = np.isin(ids, scored).nonzero()[0][:count]
+    places, ids = np.column_stack(places)[kept], ids[kept]
+    places[:, 1:] -= np.floor_divide(size, 2)
+    places[:, 1:] = places[:, 1:].clip(0, np.subtract(sides, size))
+    thumbnails = [
+        resize_image(np.asarray(split.images[pair][_cut(corner, size)]), (16, 16))
+        for pair, *corner in places
+    ]
+    features = np.reshape(thumbnails, (len(ids), -1)).astype(np.float32) / 255
+    first, second, share = blend_samples(features, ids, method=method, seed=seed)
+    own = np.zeros((len(split), 2, 3), int)
+    own[..., 0] = np.arange(len(split))[:, None]
+    blended = BlendedSplit(
+        split.images,
+        split.labels,
+        [*split.names, *(split.names[i] for i in places[first, 0])],
+        split.classes,
+        size=size,
+        patches=np.concatenate([own, np.stack([places[first], places[second]], axis=1)]),
+        share=np.concatenate([np.ones(len(split)), share]),
+    )
+    what = f"{dataset.fingerprint} {method} {size} {count} {NEIGHBORS} {seed}"
+    fingerprint = hashlib.blake2b(what.encode(), digest_size=16).hexdigest()
+    return dataclasses.replace(dataset, train=blended, fingerprint=fingerprint)
+
+
+def blend_samples(features: np.ndarray, ids: np.ndarray, *, method: str, seed: int) -> tuple:
+    """Tell which samples imbalanced-learn blends so that all classes have as many.
+
+    It gets the samples as rows of the identity matrix and finds their neighbours by `features`:
+    so each row that it makes holds the shares of the two samples that it is made of.
+
+    Args:
+        features: float array `(num_samples, num_features)`.
+        ids: int array `(num_samples,)`, classes.
+        method, seed: as of `oversample_patches`.
+
+    Returns:
+        `(first, second, share)`: int arrays `(num_new,)` of samples, and the first one's share,
+        float array in [0.5, 1].
+    """
+    import scipy.sparse
+    from imblearn.over_sampling import ADASYN, SMOTE, RandomOverSampler
+    from sklearn.neighbors import NearestNeighbors
+
+    class Neighbors(NearestNeighbors):
+        def fit(self, rows, y=None):
+            return super().fit(rows @ features)
+
+        def kneighbors(self, rows, **options):
+            return super().kneighbors(rows @ features, **options)
+
+    search = Neighbors(n_neighbors=NEIGHBORS + 1)  # a sample is its own nearest
+    samplers = {
+        "random": RandomOverSampler(),
+        "smote": SMOTE(k_neighbors=search),
+        "adasyn": ADASYN(n_neighbors=search),
+    }
+    if method not in samplers:
+        raise ValueError(f"expected method of {', '.join(samplers)}, received {method!r}")
+    found, counts = np.unique(ids, return_counts=True)
+    if method != "random" and counts.min() <= NEIGHBORS:
+        raise ValueError(
+            f"{method} needs at least {NEIGHBORS + 1} patches of a class, found {counts.min()}: "
+            "draw more with count="
+        )
+    samples, made = scipy.sparse.eye_array(len(ids), dtype=np.float32, format="csr"), []
+    for rare in found[counts < counts.max()]:
+        wanted = {"sampling_strategy": {rare: counts.max()}, "random_state": seed}
+        # ADASYN refuses a class that needs few new samples or is only among its own.
+        with contextlib.suppress(ValueError, RuntimeError):
+            resampled, _ = samplers[method].set_params(**wanted).fit_resample(samples, ids)
+            made.append(resampled[len(ids) :])
+    if not made:
+        raise ValueError(f"no class is rarer than another in the patches, or {method} refuses it")
+    shares = scipy.sparse.csr_array(scipy.sparse.vstack(made))
+    first, share = shares.argmax(axis=1), shares.max(axis=1).toarray().ravel()
+    shares[np.arange(len(first)), first] = 0
+    return first, np.where(share < 1, shares.argmax(axis=1), first), share
+
+
+def _cut(corner, size):
+    return tuple(slice(start, start + side) for start, side in zip(corner, size, strict=True))
+
+
+def apply_method(
+    method: str,
+    dataset: PreparedDataset,
+    *,
+    augment: bool | Augmentation = True,
+    patch_size: int | tuple[int, int] | None = None,
+    count: int | None = None,
+    seed: int = 0,
+) -> tuple[PreparedDataset, dict]:
+    """Return the data and the arguments of `seglib.train` that a method stands for.
+
+    Weights and over-sampling go with plain cross-entropy, so that nothing else helps.
+
+    Args:
+        method: str, one of `TRAINED_METHODS`.
+        dataset: PreparedDataset.
+        augment: bool or Augmentation, of all methods alike; windows and copy-paste add to it.
+        patch_size, count: size and number of patches, as of `oversample_patches`.
+        seed: int, of the patches.
+
+    Returns:
+        `(PreparedDataset, dict)`, the dict with `loss`, `augment` and what the method adds.
+
+    Raises:
+        ValueError: there is no such method, or it cannot be applied to these data.
+    """
+    from seglib import losses
+
+    if method not in TRAINED_METHODS:
+        raise ValueError(f"expected a method of {', '.join(TRAINED_METHODS)}, received {method!r}")
+    classes, ignored = dataset.classes, dataset.classes.ignore_label
+    settings = {"gamma": 4 / 3} if method == "focal Tversky" else {}
+    loss = getattr(losses, LOSSES.get(method, "CrossEntropy"))(ignore_label=ignored, **settings)
+    options = {"loss": loss, "augment": augment}
+    kind, _, name = method.partition(": ")
+    if kind == "patches":
+        patches = {"size": patch_size, "count": count, "seed": seed}
+        return oversample_patches(dataset, method=name, **patches), options
+    counts = count_pixels(dataset.train, num_classes=classes.num_classes)
+    if kind == "weights":
+        weights = class_weights(counts, method=name.replace(" ", "_"), ignore_label=ignored)
+        options["loss"] = losses.CrossEntropy(weights, ignored)
+    elif name == "images":
+        options["sampling"] = image_weights(counts, ignore_label=ignored)
+    elif kind == "sampling":
+        weights = class_weights(counts, method="inverse_frequency", ignore_label=ignored)
+        if name == "windows":
+            added = {"focus": 0.5, "focus_weights": weights}
+        else:
+            rarer = weights * (weights > np.median(weights[weights > 0]))
+            added = {"paste": 0.5, "paste_weights": rarer}
+        augmentation = choose_augmentation(augment)
+        if augmentation is None:
+            raise ValueError(f"{method} is a kind of augmentation: augment=False leaves none")
+        options["augment"] = dataclasses.replace(augmentation, **added)
+    return dataset, options
+
+
+def cut_pairs(dataset: PreparedDataset, count: int, *, seed: int = 0) -> tuple:
+    """Return the data and epochs that show about `count` pairs, in whole epochs of equal length.
+
+    So methods are compared after as many steps, whether or not they add pairs. Only added pairs
+    are left out, drawn by `seed`.
+    """
+    train, own = dataset.train, len(dataset.train.images)
+    if not isinstance(train, BlendedSplit):
+        return dataset, max(1, round(count / len(train)))
+    epochs = max(1, min(-(-count // len(train)), count // own))
+    added = own + np.random.default_rng(seed).permutation(len(train) - own)
+    rows = np.concatenate([np.arange(own), added[: max(0, count // epochs - own)]])
+    arrays = {"patches": train.patches[rows], "share": train.share[rows]}
+    train = dataclasses.replace(train, names=[train.names[i] for i in rows], **arrays)
+    return dataclasses.replace(dataset, train=train), epochs
+
+
+def compare_methods(rows, *, rare: list[str]):
+    """Summarize runs of several methods, seed by seed against plain cross-entropy.
+
+    Args:
+        rows: DataFrame, a row a class of a run: method (one is "cross-entropy"), seed, class, iou.
+        rare: list of str, the names of the rare classes.
+
+    Returns:
+        DataFrame, a row a method, the largest rare_gain first: seeds (how many); mean_iou,
+        rare_iou and common_iou, means over the seeds, each with _low and _high, the lowest and
+        highest seed; gain and rare_gain, mean differences to the runs of cross-entropy of the
+        same seeds (NaN where there is none).
+    """
+    is_rare = rows["class"].isin(rare)
+    groups = {"mean_iou": rows, "rare_iou": rows[is_rare], "common_iou": rows[~is_rare]}
+    runs = {name: group.groupby(["method", "seed"])["iou"].mean() for name, group in groups.items()}
+    runs = pd.DataFrame(runs)
+    gains = (runs - runs.loc["cross-entropy"]).groupby("method").mean()
+    methods = runs.groupby("method")
+    lowest, highest = methods.min().add_suffix("_low"), methods.max().add_suffix("_high")
+    table = methods.size().to_frame("seeds").join([methods.mean(), lowest, highest])
+    table = table.assign(gain=gains["mean_iou"], rare_gain=gains["rare_iou"])
+    return table.sort_values("rare_gain", ascending=False)
+
+
+class BalanceAdvice(NamedTuple):
+    """What to do about rare classes: a method of `TRAINED_METHODS`, and a list of reasons."""
+
+    method: str
+    reasons: list[str]
+
+
+def recommend_balance(dataset: PreparedDataset, *, table=None) -> BalanceAdvice:
+    """Recommend a loss, weights or a way to sample for the classes of a data set.
+
+    One of them: methods were measured one at a time, and what two gain together is not their sum.
+
+    Args:
+        dataset: PreparedDataset.
+        table: DataFrame of `compare_methods`; None for what was measured on CamVid.
+
+    Returns:
+        BalanceAdvice; `seglib.apply_method(advice.method, dataset)` follows it.
+
+    Raises:
+        ValueError: the training data hold no pixel of a scored class.
+    """
+    table = pd.read_csv(MEASURED, index_col="method") if table is None else table
+    counts = count_pixels(dataset.train, num_classes=dataset.classes.num_classes)
+    rare = find_rare(counts, dataset.classes)
+    reasons = [f"{name} has {share:.2%} of the pixels" for name, share in rare.items()]
+    if not rare:
+        return BalanceAdvice("cross-entropy", ["no class is rare: nothing has to be made up for"])
+    # One lucky seed is no evidence, and no method may cost all classes a point.
+    allowed = table[(table["seeds"] >= min(2, table["seeds"].max())) & (table["gain"] >= -0.01)]
+    best = allowed.loc[allowed.index.isin(TRAINED_METHODS), "rare_gain"].idxmax()
+    row = allowed.loc[best]
+    reasons.append(
+        f"{best} gained {100 * row['rare_gain']:.1f} points of mean IoU for rare classes and "
+        f"{100 * row['gain']:.1f} for all, against cross-entropy, in {row['seeds']:.0f} runs"
+    )
+    return BalanceAdvice(best, reasons)

@@ -1,0 +1,97 @@
+"""The size of seglib, and which module may import which."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from size import count_code, measure_modules  # noqa: E402
+
+LINES, CODE = 9_000, 5_750
+MODULES = range(20, 26)
+LONGEST = 750
+# From the ground up. A module imports from floors below, or from what is before it on its own.
+FLOORS = """
+    system
+    classes
+    images
+    masks
+    augment
+    datasets splitting preparing
+    reports
+    checks
+    scenes
+    plots
+    losses
+    balance
+    optimizers
+    encoders
+    models
+    compressing
+    predicting
+    runs training
+    deploying
+"""
+ORDER = FLOORS.split()
+WITHOUT_KERAS = ORDER[: ORDER.index("losses")]
+
+
+@pytest.fixture(scope="module")
+def modules():
+    return measure_modules()
+
+
+def read_imports(module):
+    """All that a module imports, within functions as well: `{"numpy", "seglib.masks", …}`."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / f"seglib/{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "seglib":
+            names.update(f"seglib.{name.name}" for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+    return names
+
+
+def test_code_is_what_is_neither_blank_nor_comment_nor_docstring():
+    text = ['"""Title."""', "", "# Two.", "x = [  # here", "    2,", "]", "def f():"]
+    text += ['    """Do."""', '    """Two', '    lines."""', ""]
+    assert count_code("\n".join(text)) == 6
+
+
+def test_seglib_stays_small(modules):
+    assert len(modules) in MODULES
+    assert modules["lines"].max() <= LONGEST
+    assert modules["lines"].sum() <= LINES
+    assert modules["code"].sum() <= CODE
+
+
+def test_modules_are_flat_and_formatted(modules):
+    assert set(modules.index) == {f"seglib/{name}.py" for name in ["__init__", *ORDER]}
+    squeezed = [path for path in modules.index if "# fmt: " in (ROOT / path).read_text("utf-8")]
+    assert not squeezed
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_from_floors_below(module):
+    names = read_imports(module)
+    own = {name.split(".")[1] for name in names if name.startswith("seglib.")} - {"__version__"}
+    assert "seglib" not in names  # all floors can be reached through it
+    assert own <= set(ORDER[: ORDER.index(module)])
+    if module in WITHOUT_KERAS:
+        assert not {name.split(".")[0] for name in names} & {"keras", "tensorflow"}
+    if module != "plots":
+        assert not {name for name in names if name.startswith("matplotlib")}
+
+
+def test_reading_and_looking_at_data_loads_no_keras():
+    modules = ", ".join(f"seglib.{name}" for name in [*WITHOUT_KERAS, "balance", "predicting"])
+    code = f"import sys, {modules}; print({{'keras', 'tensorflow'}} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.stdout.strip() == "set()", printed.stderr
