@@ -38,7 +38,7 @@ from camvid import CAMVID, ROOT, append_rows, describe_code, format_spread
 from timing import describe_machine
 
 import seglib
-from seglib.presets import get_preset
+from seglib.training import get_preset
 from seglib.system import parse_duration
 
 RESULTS = ROOT / "benchmarks/results/architectures.csv"

@@ -32,11 +32,11 @@ from timing import describe_machine
 
 import seglib
 from seglib.datasets import Split
-from seglib.fitting import fit_image
+from seglib.images import fit_image
 from seglib.predicting import label_probabilities
-from seglib.presets import get_preset
-from seglib.processors import has_bfloat16_units
-from seglib.units import parse_duration
+from seglib.training import get_preset
+from seglib.system import has_bfloat16_units
+from seglib.system import parse_duration
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results/camvid.csv"

@@ -23,10 +23,10 @@ from camvid import CAMVID, ROOT, append_rows
 
 import seglib
 from seglib.balance import compare_methods
-from seglib.balance.methods import TRAINED_METHODS, apply_method, cut_pairs
-from seglib.balance.recommending import MEASURED
+from seglib.balance import TRAINED_METHODS, apply_method, cut_pairs
+from seglib.balance import MEASURED
 from seglib.predicting import apply_thresholds, fit_thresholds
-from seglib.presets import get_preset
+from seglib.training import get_preset
 from seglib.system import parse_duration
 
 RESULTS = ROOT / "benchmarks/results/imbalance.csv"

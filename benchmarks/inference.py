@@ -26,7 +26,7 @@ from timing import print_ratios, time_alternatives
 import seglib
 from seglib.exports.formats import PRECISIONS
 from seglib.images import read_image
-from seglib.presets import get_preset
+from seglib.training import get_preset
 
 OTHERS = ("onnx", "onnxruntime")
 RESULTS = ROOT / "benchmarks/results"

@@ -27,7 +27,7 @@ from timing import describe_machine
 
 import seglib
 from seglib import reports
-from seglib.presets import get_preset
+from seglib.training import get_preset
 from seglib.scenes import STREET_CLASSES, THINGS, draw_scene
 
 RESULTS = ROOT / "benchmarks/results/instances.csv"

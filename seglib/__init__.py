@@ -3,15 +3,17 @@
 Names load on first use, so that `import seglib` stays instant.
 """
 
-import importlib
 import os
 import sys
 import warnings
 
-from seglib.processors import has_only_avx2
-from seglib.startup import hide_startup
+import lazy_loader
 
-# TensorFlow reports its start-up on standard error; who wants that sets another level.
+from seglib.system import has_only_avx2, hide_startup
+
+__version__ = "0.2.0"
+
+# TensorFlow reports its start-up on standard error. Set TF_CPP_MIN_LOG_LEVEL=0 to see it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Off by default on processors without AVX-512, where it halves the time of a step all the same.
 if "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
@@ -23,108 +25,9 @@ if "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
             stacklevel=2,
         )
 
-__version__ = "0.1.0"
-
-_NAMES = {
-    "augment": ("Augmentation", "augment_pair"),
-    "balance": ("class_weights", "image_weights", "oversample_patches", "weight_table"),
-    "balance.methods": ("apply_method",),
-    "balance.recommending": ("recommend_balance",),
-    "baselines": ("score_colors",),
-    "preparing": ("PreparedDataset", "PreparedSplit", "prepare_dataset"),
-    "checks": ("DatasetReport", "check_dataset"),
-    "classes": ("ClassTable", "create_class_table", "read_class_table", "write_class_table"),
-    "datasets": ("Dataset", "Split", "open_dataset"),
-    "encoders": ("freeze_encoder",),
-    "optimizers": ("AdamW", "Muon"),
-    "presets": ("get_preset",),
-    "encodings": ("read_labels",),
-    "exports": ("Predictor", "export", "list_formats", "load_predictor"),
-    "exports.comparing": ("DeploymentCard", "compare_exports"),
-    "images": ("DatasetError", "read_image", "resize_image"),
-    "losses": (
-        "BoundaryLoss",
-        "CrossEntropy",
-        "CrossEntropyDice",
-        "Dice",
-        "Focal",
-        "LovaszSoftmax",
-        "OneHotLoss",
-        "PresenceLoss",
-        "Tversky",
-    ),
-    "masks": (
-        "closest_labels",
-        "find_invented",
-        "find_unknown_colors",
-        "label_colors",
-        "resize_labels",
-        "sharpen_boundaries",
-    ),
-    "models": (
-        "create_deeplabv3plus_model",
-        "create_fcn_model",
-        "create_segnet_model",
-        "create_unet_model",
-        "create_unetpp_model",
-        "list_models",
-        "model_classes",
-        "model_fit",
-        "prune",
-        "resize_model",
-        "reweight_classes",
-        "set_model_classes",
-    ),
-    "models.pruning": ("prune_channels", "prune_magnitudes"),
-    "models.quantizing": ("drop_int8", "simulate_int8"),
-    "predicting": (
-        "apply_thresholds",
-        "combine_scales",
-        "decode_rle",
-        "encode_rle",
-        "evaluate",
-        "fill_holes",
-        "fit_thresholds",
-        "morph_labels",
-        "predict",
-        "predict_heads",
-        "predict_probabilities",
-        "read_submission",
-        "remove_small_regions",
-        "separate_instances",
-        "write_submission",
-    ),
-    "proposals": ("propose_class_table",),
-    "reports": (
-        "Report",
-        "boundary_f1",
-        "bootstrap_interval",
-        "confusion_matrix",
-        "create_report",
-    ),
-    "scenes": ("STREET_CLASSES", "draw_scene", "write_scenes"),
-    "splitting": ("find_near_duplicates", "find_sequences", "read_splits", "write_splits"),
-    "statistics": ("count_pixels", "measure_split"),
-    "streams": ("Frame", "WrittenVideo", "predict_video"),
-    "training": ("Run", "list_runs", "load_model", "train"),
-    "training.rehearsal": ("rehearse_kill",),
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
-__all__ = sorted(_MODULES)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name):
-    if name in _MODULES:
-        return getattr(_import(_MODULES[name]), name)
-    if name in (*_NAMES, "plots"):
-        return _import(name)
-    raise AttributeError(f"module 'seglib' has no attribute {name!r}")
-
-
-def _import(name):
     with hide_startup():
-        return importlib.import_module(f"seglib.{name}")
-
-
-def __dir__():
-    return [*globals(), *_MODULES, *_NAMES, "plots"]
+        return _load(name)

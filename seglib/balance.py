@@ -14,10 +14,10 @@ from scipy.ndimage import laplace
 from skimage.measure import label
 
 from seglib.augment import Augmentation, choose_augmentation
-from seglib.caching import PreparedDataset, PreparedSplit
+from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable
 from seglib.images import resize_image
-from seglib.progress import show_progress
+from seglib.system import show_progress
 
 GRID = 32  # cells along each side of the frame
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601

@@ -21,10 +21,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from scipy import ndimage
 
 from seglib.checks import DatasetReport
-from seglib.checks.looking import find_strange_pixels
+from seglib.checks import find_strange_pixels
 from seglib.classes import ClassTable
-from seglib.encodings import LOSSY_NOISE_DISTANCE, NOISE_DISTANCE, read_mask
-from seglib.folders import make_folder
+from seglib.masks import LOSSY_NOISE_DISTANCE, NOISE_DISTANCE, read_mask
+from seglib.system import make_folder
 from seglib.images import read_image
 from seglib.masks import label_colors, sharpen_boundaries
 from seglib.reports import find_regions

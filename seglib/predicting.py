@@ -18,9 +18,9 @@ from skimage import measure, morphology, segmentation
 
 from seglib.classes import ClassTable
 from seglib.datasets import Split
-from seglib.fitting import cut_padding, fit_classes, fit_image
+from seglib.images import cut_padding, fit_classes, fit_image
 from seglib.images import resize_image
-from seglib.progress import show_progress
+from seglib.system import show_progress
 from seglib.reports import Report, confusion_matrix, create_report, find_regions, mean_iou
 
 MORPHOLOGY = {"dilation": "+", "erosion": "-", "opening": "-+", "closing": "+-"}  # + grows

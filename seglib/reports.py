@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from seglib.classes import ClassTable
-from seglib.folders import make_folder
+from seglib.system import make_folder
 
 
 def confusion_matrix(

@@ -8,10 +8,12 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import struct
 import sys
 import tempfile
+import threading
 import time
 
 try:
@@ -321,3 +323,36 @@ def redirect(numbers: tuple, file):
         for number, copy in saved.items():
             os.dup2(copy, number)
             os.close(copy)
+
+
+class StopRequest:
+    """Says whether somebody asked for the end, and how (`name`, None if nobody did)."""
+
+    name = None
+
+
+@contextlib.contextmanager
+def note_interrupts():
+    """Take the first Ctrl-C or SIGTERM as a request to stop; a second one acts at once.
+
+    Yields:
+        StopRequest. In a thread other than the main one, where Python does not let
+        signals be handled, it stays empty.
+    """
+    request, names = StopRequest(), {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def note(number, frame):
+        if request.name:
+            raise KeyboardInterrupt(f"{names[number]}, the second one")
+        request.name = names[number]
+        print(f"{request.name}: stopping after this step; once more stops at once", file=sys.stderr)
+
+    previous = {number: signal.signal(number, note) for number in names}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

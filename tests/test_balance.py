@@ -11,7 +11,7 @@ from small_runs import make_dataset, make_model
 import seglib
 from seglib import balance
 from seglib.augment import Augmentation
-from seglib.caching import PreparedDataset, PreparedSplit
+from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable, read_class_table
 
 # Columns: road, car, pole (in no image), void (ignored).

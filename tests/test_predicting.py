@@ -16,7 +16,7 @@ from skimage import morphology
 
 import seglib
 from seglib.classes import ClassTable
-from seglib.fitting import fit_image
+from seglib.images import fit_image
 from seglib.models import ClassLogits, set_model_classes
 from seglib.predicting import (
     Scorer,

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from keras_checks import check_layer, check_loss
 from scipy.special import expit
-from seglib.training.tasks import create_losses, describe_tasks
+from seglib.training import create_losses, describe_tasks
 from skimage.segmentation import find_boundaries
 from small_runs import TABLE, assert_same_run, compute, make_dataset, make_model
 
 import seglib
 from seglib.augment import soften
-from seglib.fitting import fit_image
+from seglib.images import fit_image
 from seglib.losses import BoundaryLoss, CrossEntropyDice, PresenceLoss, UncertainLoss
 from seglib.losses.tasks import true_boundaries
 from seglib.models import TaskLogits, copy_weights, prune, set_precision, task_layers

@@ -10,8 +10,8 @@ import numpy as np
 from seglib.exports.card import FILE, Card, write_card
 from seglib.exports.formats import FORMATS, PRECISIONS, check_precision, check_runtime, open_format
 from seglib.exports.predictor import Predictor, load_predictor
-from seglib.fitting import fit_image
-from seglib.folders import make_folder
+from seglib.images import fit_image
+from seglib.system import make_folder
 from seglib.predicting import check_picture
 
 __all__ = ["Predictor", "export", "list_formats", "load_predictor"]

@@ -12,11 +12,11 @@ from seglib import reports
 from seglib.exports import check_export, export
 from seglib.exports.formats import FORMATS, PRECISIONS, check_runtime
 from seglib.exports.predictor import load_predictor
-from seglib.folders import make_folder
+from seglib.system import make_folder
 from seglib.predicting import check_classes
-from seglib.processors import has_bfloat16_units
-from seglib.progress import show_progress
-from seglib.units import parse_duration, parse_size
+from seglib.system import has_bfloat16_units
+from seglib.system import show_progress
+from seglib.system import parse_duration, parse_size
 
 REFERENCE = ("keras", "float32")
 KEYS = ("model", "format", "precision")

@@ -1,0 +1,78 @@
+from . import augment as augment
+from . import balance as balance
+from . import checks as checks
+from . import classes as classes
+from . import compressing as compressing
+from . import datasets as datasets
+from . import deploying as deploying
+from . import encoders as encoders
+from . import images as images
+from . import learning as learning
+from . import losses as losses
+from . import masks as masks
+from . import models as models
+from . import optimizers as optimizers
+from . import plots as plots
+from . import predicting as predicting
+from . import preparing as preparing
+from . import recipes as recipes
+from . import reports as reports
+from . import runs as runs
+from . import scenes as scenes
+from . import splitting as splitting
+from . import system as system
+from . import training as training
+from .augment import Augmentation, augment_pair
+from .balance import (
+    apply_method,
+    class_weights,
+    count_pixels,
+    image_weights,
+    measure_split,
+    oversample_patches,
+    recommend_balance,
+    score_colors,
+    weight_table,
+)
+from .checks import check_dataset
+from .classes import ClassTable, create_class_table, read_class_table
+from .compressing import drop_int8, prune_channels, simulate_int8
+from .datasets import Dataset, open_dataset
+from .deploying import compare_exports, export, load_predictor, predict_video
+from .images import DatasetError, read_image, resize_image
+from .masks import (
+    closest_labels,
+    find_closest_labels_vectorized,
+    find_invented,
+    label_colors,
+    read_labels,
+    resize_labels,
+    sharpen_boundaries,
+)
+from .models import (
+    create_deeplabv3plus_model,
+    create_fcn_model,
+    create_model,
+    create_segnet_model,
+    create_unet_model,
+    create_unetpp_model,
+    prune,
+    reweight_classes,
+)
+from .optimizers import AdamW, Muon
+from .predicting import (
+    combine_scales,
+    decode_rle,
+    encode_rle,
+    evaluate,
+    predict,
+    predict_heads,
+    predict_probabilities,
+    read_submission,
+    separate_instances,
+    write_submission,
+)
+from .recipes import Recipe, get_preset
+from .reports import create_report
+from .runs import list_runs, load_model
+from .training import rehearse_kill, train
