@@ -32,7 +32,7 @@ from timing import describe_machine
 
 import seglib
 from seglib.datasets import Split
-from seglib.fitting import fit_image
+from seglib.images import fit_image
 from seglib.labelling import label_probabilities
 from seglib.presets import get_preset
 from seglib.system import has_bfloat16_units, parse_duration

@@ -37,7 +37,6 @@ _NAMES = {
     "encoders": ("freeze_encoder",),
     "optimizers": ("AdamW", "Muon"),
     "presets": ("get_preset",),
-    "encodings": ("read_labels",),
     "exports": ("Predictor", "export", "list_formats", "load_predictor"),
     "exports.comparing": ("DeploymentCard", "compare_exports"),
     "images": ("DatasetError", "read_image", "resize_image"),
@@ -56,9 +55,12 @@ _NAMES = {
     ),
     "masks": (
         "closest_labels",
+        "find_closest_labels_vectorized",
         "find_invented",
         "find_unknown_colors",
         "label_colors",
+        "propose_class_table",
+        "read_labels",
         "resize_labels",
         "sharpen_boundaries",
     ),
@@ -87,7 +89,6 @@ _NAMES = {
         "morph_labels",
         "remove_small_regions",
     ),
-    "proposals": ("propose_class_table",),
     "reports": ("Report", "create_report", "describe_run"),
     "scenes": ("STREET_CLASSES", "draw_scene", "write_scenes"),
     "sequences": (

@@ -1,20 +1,28 @@
-"""Photographs from files, upright and as RGB, checked while they are read."""
+"""Photographs: read from files, upright and as RGB, and brought to another size."""
+
+import dataclasses
+import os
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from seglib.classes import ClassTable
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 MAX_PIXELS = 50_000_000  # of a picture: 0.7 GB while it is decoded
 MIN_IMAGE_SIZE = 32
 SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+ORIENTATION = 0x0112  # the EXIF tag; from 5 on, height and width change places
 ONE_CHANNEL = ("1", "L", "LA", "La", "P", "PA", "F", *SIXTEEN_BITS)
+FITS = ("stretch", "letterbox")
+PADDING = 128  # the models scale it to 0, with which convolutions pad as well
 
 
 class DatasetError(ValueError):
     """Something in the data is wrong; the message says what, where and what to do."""
 
 
-def read_image(path):
+def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read a photograph, turned upright where its EXIF data say that it lies on its side.
 
     Args:
@@ -30,7 +38,9 @@ def read_image(path):
     return np.asarray(convert_to_rgb(open_picture(path, upright=True), path))
 
 
-def open_picture(path, *, upright=False, decode=True):
+def open_picture(
+    path: str | os.PathLike, *, upright: bool = False, decode: bool = True
+) -> Image.Image:
     """Return the Pillow picture of a file, decoded.
 
     Args:
@@ -43,7 +53,12 @@ def open_picture(path, *, upright=False, decode=True):
     """
     try:
         with Image.open(path) as picture:
-            _check_pixels(path, picture)
+            if picture.width * picture.height > MAX_PIXELS:
+                raise DatasetError(
+                    f"{path} claims {picture.height}×{picture.width} pixels (height × width), more "
+                    f"than the {MAX_PIXELS:,} that are decoded: reduce it or cut it into tiles, or "
+                    "raise seglib.images.MAX_PIXELS"
+                )
             if decode:
                 picture.load()
             return ImageOps.exif_transpose(picture) if upright else picture
@@ -60,7 +75,7 @@ def open_picture(path, *, upright=False, decode=True):
         ) from error
 
 
-def convert_to_rgb(picture, path="the picture"):
+def convert_to_rgb(picture: Image.Image, path: str | os.PathLike = "the picture") -> Image.Image:
     """Return a Pillow picture of any kind as one of RGB, 8 bits a channel."""
     if picture.mode == "RGB":
         return picture
@@ -79,7 +94,7 @@ def convert_to_rgb(picture, path="the picture"):
     return picture.convert("RGB")
 
 
-def resize_image(image, size):
+def resize_image(image: np.ndarray, size: tuple) -> np.ndarray:
     """Resize a photograph, bilinearly and antialiased.
 
     Args:
@@ -95,7 +110,7 @@ def resize_image(image, size):
     return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def check_image_size(size):
+def check_image_size(size) -> tuple:
     """Return an image size as `(height, width)`; an int means a square.
 
     Raises:
@@ -110,10 +125,82 @@ def check_image_size(size):
     return int(size[0]), int(size[1])
 
 
-def _check_pixels(path, picture):
-    if picture.width * picture.height > MAX_PIXELS:
-        raise DatasetError(
-            f"{path} claims {picture.height}×{picture.width} pixels (height × width), more than "
-            f"the {MAX_PIXELS:,} that are decoded: reduce it or cut it into tiles, or raise "
-            "seglib.images.MAX_PIXELS"
-        )
+def place_picture(size: tuple, target: tuple, *, fit: str) -> tuple:
+    """Tell where a picture lies once it has been fitted.
+
+    Args:
+        size: `(height, width)` of the picture.
+        target: `(height, width)` that it is fitted to.
+        fit: "stretch", or "letterbox" for as large as its aspect ratio allows, in the middle.
+
+    Returns:
+        `((height, width), (top, left))`, its size and offset in pixels of the target.
+
+    Raises:
+        ValueError: `fit` is neither.
+
+    Example:
+        >>> place_picture((360, 480), (128, 128), fit="letterbox")
+        ((96, 128), (16, 0))
+    """
+    check_fit(fit)
+    (height, width), (rows, columns) = size, target
+    if fit == "letterbox" and height * columns > width * rows:
+        columns = max(1, (2 * width * rows + height) // (2 * height))  # rounded
+    elif fit == "letterbox":
+        rows = max(1, (2 * height * columns + width) // (2 * width))
+    return (rows, columns), ((target[0] - rows) // 2, (target[1] - columns) // 2)
+
+
+def fit_image(image: np.ndarray, size: tuple, *, fit: str = "stretch") -> np.ndarray:
+    """Fit a photograph to a size; what it does not cover is grey.
+
+    Args:
+        image: uint8 array `(height, width, 3)`.
+        size: `(height, width)` in pixels.
+        fit: as in `place_picture`.
+
+    Returns:
+        uint8 array `(*size, 3)`.
+    """
+    inner, offset = place_picture(image.shape[:2], size, fit=fit)
+    return pad_picture(resize_image(image, inner), size, offset, PADDING)
+
+
+def cut_padding(values: np.ndarray, size: tuple, *, fit: str) -> np.ndarray:
+    """Return the part of a fitted array that shows the picture: the way back.
+
+    Args:
+        values: array `(height, width, …)`, such as probabilities of a fitted picture.
+        size: `(height, width)` that the picture had before.
+        fit: as in `place_picture`.
+
+    Returns:
+        view of `values`, still at its scale.
+    """
+    (rows, columns), (top, left) = place_picture(size, values.shape[:2], fit=fit)
+    return values[top : top + rows, left : left + columns]
+
+
+def fit_classes(classes: ClassTable, *, fit: str) -> ClassTable:
+    """Return the class table that fitted labels are of: one that can ignore the padding."""
+    if fit == "stretch" or classes.ignore_label is not None:
+        return classes
+    return dataclasses.replace(classes, ignore_label=255 if classes.num_classes <= 255 else 65535)
+
+
+def check_fit(fit: str) -> None:
+    """Raise ValueError where `fit` is none of `FITS`."""
+    if fit not in FITS:
+        raise ValueError(f"expected fit to be one of {', '.join(FITS)}, received {fit!r}")
+
+
+def pad_picture(picture: np.ndarray, size: tuple, offset: tuple, value: int) -> np.ndarray:
+    """Return a picture or label map at an offset in a larger one that holds `value` elsewhere."""
+    if picture.shape[:2] == tuple(size):
+        return picture
+    dtype = np.promote_types(picture.dtype, np.min_scalar_type(value))
+    padded = np.full((*size, *picture.shape[2:]), value, dtype)
+    (top, left), (rows, columns) = offset, picture.shape[:2]
+    padded[top : top + rows, left : left + columns] = picture
+    return padded

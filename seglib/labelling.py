@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from seglib.fitting import cut_padding, fit_classes, fit_image
+from seglib.images import cut_padding, fit_classes, fit_image
 from seglib.system import show_progress
 
 BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most

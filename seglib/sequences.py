@@ -10,8 +10,7 @@ import re
 import numpy as np
 from PIL import Image, ImageOps
 
-from seglib.encodings import ORIENTATION
-from seglib.images import convert_to_rgb, open_picture
+from seglib.images import ORIENTATION, convert_to_rgb, open_picture
 from seglib.system import show_progress
 
 SIDE = 32  # of a thumbnail, whatever the shape of the picture

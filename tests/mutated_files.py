@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from seglib.classes import ClassTable
-from seglib.encodings import read_labels
 from seglib.images import DatasetError, read_image
+from seglib.masks import read_labels
 
 TABLE = ClassTable(["a", "b", "c"], [(0, 0, 0), (128, 0, 0), (0, 128, 0)], ignore_label=255)
 SECONDS = 20  # for one file

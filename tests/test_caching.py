@@ -16,9 +16,8 @@ from PIL import Image
 from seglib.caching import arrays, digests, prepare_dataset, threads
 from seglib.classes import ClassTable, write_class_table
 from seglib.datasets import Dataset, Split, open_dataset
-from seglib.fitting import fit_image, fit_labels
-from seglib.images import DatasetError, resize_image
-from seglib.masks import resize_labels
+from seglib.images import DatasetError, fit_image, resize_image
+from seglib.masks import fit_labels, resize_labels
 
 SIZE = (32, 36)
 
@@ -529,7 +528,7 @@ def test_who_waits_for_a_process_that_is_killed_carries_on(suburb, cache):
 
 def test_without_locks_two_processes_write_the_same(prepare, cache, monkeypatch):
     """Both fill the same folder at once; the quicker one is believed."""
-    monkeypatch.setattr("seglib.locking.fcntl", None)
+    monkeypatch.setattr("seglib.system.fcntl", None)
     expected = prepare(cache_dir=cache / "other")
     for size in (32, 33, 34, SIZE):
         barrier = threading.Barrier(3)

@@ -60,10 +60,18 @@ def test_table_of_camvid_itself(camvid, read):
 
 @pytest.mark.parametrize(
     ("row", "ignored"),
-    [("VOID,0,0,0", True), ("Un-labelled,0,0,0", True), ("Background_To_Ignore,0,0,0", True),
-     ("avoid,0,0,0", False), ("background,0,0,0", False), ("other,4,5,6,1", True),
-     ("other,4,5,6,True", True), ("other,4,5,6,", False), ("void,4,5,6,0", False)],
-)  # fmt: skip
+    [
+        ("VOID,0,0,0", True),
+        ("Un-labelled,0,0,0", True),
+        ("Background_To_Ignore,0,0,0", True),
+        ("avoid,0,0,0", False),
+        ("background,0,0,0", False),
+        ("other,4,5,6,1", True),
+        ("other,4,5,6,True", True),
+        ("other,4,5,6,", False),
+        ("void,4,5,6,0", False),
+    ],
+)
 def test_what_is_ignored(read, row, ignored):
     classes = read(f"name,r,g,b,ignore\nroad,1,2,3\n{row}\n")
     assert classes.ignore_label == (1 if ignored else None)
@@ -89,17 +97,23 @@ def test_spreadsheets_write_tables_in_many_ways(read):
         ("a.json", '{"back": [0, 0, 0], "road": [128, 0, 0], "car": [0, 128, 0]}'),
         ("a.json", '["back", "road", "car"]'),
         ("a.json", '{"0": "back", "1": "road", "2": "car"}'),
-        ("a.json", '[{"name": "back", "color": "#000000"}, {"title": "road", "color": "#800000"},'
-                   ' {"name": "car", "r": 0, "g": 128, "b": 0}]'),
-        ("a.json", '{"classes": [{"title": "back", "color": [0, 0, 0]}, {"title": "road", "color":'
-                   ' [128, 0, 0]}, {"title": "car", "color": [0, 128, 0]}]}'),
+        (
+            "a.json",
+            '[{"name": "back", "color": "#000000"}, {"title": "road", "color": "#800000"},'
+            ' {"name": "car", "r": 0, "g": 128, "b": 0}]',
+        ),
+        (
+            "a.json",
+            '{"classes": [{"title": "back", "color": [0, 0, 0]}, {"title": "road", "color":'
+            ' [128, 0, 0]}, {"title": "car", "color": [0, 128, 0]}]}',
+        ),
         ("a.json", json.dumps(TABLE.to_dict())),
         ("a.txt", "back\r\nroad\ncar"),
         ("a.txt", "0 back\n1 road\n2: car\n"),
         ("a.txt", "0 0 0 back\n128 0 0\troad\n0, 128, 0 car\n"),
         ("a.TXT", "back 0 0 0\nroad: 128,0,0\ncar 0 128 0\n"),
     ],
-)  # fmt: skip
+)
 def test_every_kind_of_file_gives_the_same_table(read, name, text):
     assert read(text, name) == TABLE
 

@@ -1,14 +1,21 @@
-import re
+"""Pairs, splits and class tables of data sets in every layout and encoding."""
 
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+
+import folders
 import numpy as np
 import pytest
+from folders import BINARY, CLASSES, write_folder
 from PIL import Image
 
 import seglib
 from seglib import scenes
 from seglib.classes import ClassTable, read_class_table, write_class_table
 from seglib.datasets import open_dataset
-from seglib.encodings import read_labels
 from seglib.images import DatasetError
 
 
@@ -27,328 +34,242 @@ def touch(tmp_path):
     return make
 
 
-def test_pairs_splits_and_classes_are_found(city, classes, write_pair, tmp_path):
-    dataset = seglib.open_dataset(city)
-    assert dataset.classes == classes
-    assert [len(split) for split in (dataset.train, dataset.val, dataset.test)] == [4, 2, 2]
-    assert len(dataset) == 8
-    assert dataset.train.names == [f"scene_{i}" for i in range(4)]
-    assert dataset.splits == {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    expected = write_pair(tmp_path / "a.png", tmp_path / "b.png", seed=5)
-    image, labels = dataset.val[1]
-    assert (image.dtype, labels.dtype) == (np.uint8, np.uint8)
-    np.testing.assert_array_equal(image, expected[0])
-    np.testing.assert_array_equal(labels, expected[1])
+def assert_read(dataset, expected, *, splits=True, share=1.0):
+    """Every pair is there, in its split, with the labels that were written."""
+    found = {}
+    for split_name, split in dataset.splits.items():
+        for name, (image, labels) in zip(split.names, split, strict=True):
+            found[name] = (split_name, labels)
+            assert image.shape == (*labels.shape, 3)
+    assert sorted(found) == sorted(expected)
+    for name, (split_name, labels) in expected.items():
+        assert (found[name][1] == labels).mean() >= share
+        assert not splits or found[name][0] == split_name
 
 
-def test_a_split_is_a_sequence(city):
-    train = open_dataset(city).train
-    assert len(list(train)) == 4
-    np.testing.assert_array_equal(train[-1][0], train[3][0])
-    assert train[1:3].names == ["scene_1", "scene_2"]
-    assert len(train[4:]) == 0
-    with pytest.raises(IndexError):
-        train[4]
+def write_flat(folder, masks, *, mode=None):
+    """`images/` and `masks/` with these masks as PNG."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for i, mask in enumerate(masks):
+        picture = mask if isinstance(mask, Image.Image) else Image.fromarray(mask)
+        Image.new("RGB", picture.size).save(folder / f"images/a{i}.jpg")
+        picture.save(folder / f"masks/a{i}.png")
+    return folder
 
 
-def test_representations_count_the_pairs(city):
+def draw_ids(count, num_classes):
+    return [
+        np.random.default_rng(i).integers(0, num_classes, (40, 48)).astype(np.uint8)
+        for i in range(count)
+    ]
+
+
+def count(dataset):
+    return [len(split) for split in dataset.splits.values()]
+
+
+# Layouts and encodings
+
+
+CASES = [(layout, "rgb") for layout in folders.LAYOUTS]
+CASES += [("camvid", encoding) for encoding in folders.ENCODINGS]
+CASES += [("suffix in one folder", encoding) for encoding in ("grey", "palette", "jpeg")]
+
+
+@pytest.mark.parametrize(("layout", "encoding"), CASES)
+def test_every_layout_and_every_encoding(tmp_path, layout, encoding):
+    expected = write_folder(tmp_path, layout, encoding)
+    has_splits = "{split}" in folders.LAYOUTS[layout][0]
+    with warnings.catch_warnings():
+        if encoding == "a palette of its own for each":
+            warnings.filterwarnings("ignore", ".*could be ids of the class table, but")
+        dataset = open_dataset(tmp_path)
+    assert dataset.classes == CLASSES
+    assert_read(dataset, expected, splits=has_splits, share=0.99 if encoding == "jpeg" else 1)
+    assert count(dataset) == ([4, 2, 2] if has_splits else [6, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"), [("{}_sat.jpg", "{}_mask.png"), ("image_{}.png", "mask_{}.png")]
+)
+def test_both_halves_named_in_one_folder(tmp_path, image, mask):
+    for i, ids in enumerate(draw_ids(3, 4)):
+        Image.new("RGB", (48, 40)).save(tmp_path / image.format(i))
+        Image.fromarray(ids).save(tmp_path / mask.format(i))
+    dataset = open_dataset(tmp_path, classes=CLASSES, fractions=(1, 0, 0))
+    for (_, labels), ids in zip(dataset.train, draw_ids(3, 4), strict=True):
+        np.testing.assert_array_equal(labels, ids)
+
+
+def test_what_is_there_by_chance_is_passed_over(tmp_path):
+    expected = write_folder(tmp_path, "spaces and accents")
+    for file in sorted((tmp_path / "my masks").iterdir()):
+        file.rename(file.with_name(file.name.replace("\u00e9", "e\u0301")))  # as macOS writes it
+    for name in (
+        "my images/Thumbs.db",
+        "my images/.DS_Store",
+        "my masks/.été aa0 label.png",
+        ".ipynb_checkpoints/aa0.png",
+        "__MACOSX/train/._aa0.png",
+        "notes.txt",
+        "previews/aa0.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "my images/back").symlink_to(tmp_path / "my images")
+    assert_read(open_dataset(tmp_path), expected, splits=False)
+
+
+def test_a_split_is_a_sequence_and_a_dataset_counts_its_pairs(city, classes, write_pair, tmp_path):
     dataset = open_dataset(city)
+    assert dataset.classes == classes
     assert repr(dataset) == "Dataset(city: 4 classes, train 4, val 2, test 2)"
     assert repr(dataset.val) == "Split(2 pairs)"
+    assert len(dataset) == 8
+    assert dataset.splits == {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    expected = write_pair(tmp_path / "a.png", tmp_path / "b.png", seed=5)
+    for found, known in zip(dataset.val[-1], expected, strict=True):
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, known)
+    assert dataset.train[1:3].names == ["scene_1", "scene_2"]
+    assert list(dataset.train[4:]) == []
+    Image.new("RGB", (48, 32)).save(city / "train_labels/scene_1_L.png")
+    with pytest.raises(DatasetError, match=r"scene_1_L.png is 32×48 .* is 40×48"):
+        dataset.train[1]
 
 
-def test_an_absent_split_has_length_0(touch, classes):
-    folder = touch("train/a.png", "train_labels/a_L.png", "val/b.jpg", "val_labels/b_L.png")
-    dataset = open_dataset(folder, classes=classes)
-    assert [len(dataset.train), len(dataset.val), len(dataset.test)] == [1, 1, 0]
-    assert dataset.test.names == []
-    assert list(dataset.test) == []
+def test_opening_and_reading_passes_six_modules_and_imports_no_keras(city):
+    program = """
+import pathlib, sys
+from seglib.datasets import open_dataset
+folder, passed = str(pathlib.Path(open_dataset.__code__.co_filename).parent), set()
+def trace(frame, event, _):
+    if event == "call" and frame.f_code.co_filename.startswith(folder):
+        passed.add(frame.f_code.co_filename)
+sys.setprofile(trace)
+open_dataset(sys.argv[1]).train[0]
+sys.setprofile(None)
+assert len(passed) >= 3
+print(len(passed), *{name.partition(".")[0] for name in sys.modules})
+"""
+    command = [sys.executable, "-c", program, str(city)]
+    number, *modules = subprocess.run(
+        command, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert int(number) <= 6
+    assert not {"keras", "tensorflow", "torch", "jax", "pandas", "matplotlib"} & set(modules)
+
+
+# Splits
 
 
 @pytest.mark.parametrize(
-    ("image", "mask"),
-    [
-        ("train/a.png", "train_labels/a_L.png"),
-        ("train/a.jpg", "train_masks/a.png"),
-        ("train/images/a.JPG", "train/masks/a_mask.png"),
-        ("training/images/a.webp", "training/annotations/a.png"),
-        ("images/train/a.png", "labels/train/a_gt.bmp"),
-        ("images/training/a.png", "annotations/training/a.png"),
-        ("train_images/a.tif", "train_labels/a_label.tiff"),
-    ],
+    ("number", "fractions"), [(1, (0.7, 0.15, 0.15)), (3, (0.5, 0.5, 0)), (101, (0, 0.5, 0.5))]
 )
-def test_layouts_with_splits(touch, classes, image, mask):
-    validation = [name.replace("training", "validation") for name in (image, mask)]
-    validation = [name.replace("train", "valid") for name in validation]
-    folder = touch(image, mask, *validation)
-    dataset = open_dataset(folder, classes=classes)
-    assert dataset.train.pairs == [(folder / image, folder / mask)]
-    assert dataset.val.pairs == [(folder / validation[0], folder / validation[1])]
-    assert len(dataset.test) == 0
-
-
-@pytest.mark.parametrize(
-    ("image", "mask"),
-    [
-        ("images/{}.jpg", "masks/{}.png"),
-        ("images/{}.jpg", "labels/{}_L.png"),
-        ("imgs/{}.png", "annotations/{}_labels.png"),
-        ("image/{}.jpeg", "mask/{}_mask.png"),
-    ],
-)
-def test_layouts_without_splits(touch, classes, image, mask):
-    stems = [f"scene {i:02d}.x" for i in range(20)]
-    folder = touch(*(kind.format(stem) for stem in stems for kind in (image, mask)))
-    dataset = open_dataset(folder, classes=classes)
-    assert [len(split) for split in dataset.splits.values()] == [14, 3, 3]
-    for split in dataset.splits.values():
-        for image_path, mask_path in split.pairs:
-            assert image_path == folder / image.format(image_path.stem)
-            assert mask_path == folder / mask.format(image_path.stem)
-
-
-def test_what_is_no_picture_is_passed_over(touch, classes):
-    folder = touch(
-        "images/a.png", "masks/a.png", "images/Thumbs.db", "masks/.hidden.png", "readme.txt"
-    )
-    assert len(open_dataset(folder, classes=classes)) == 1
-
-
-# Folders without splits
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 20, 101])
-@pytest.mark.parametrize("fractions", [(0.7, 0.15, 0.15), (0.5, 0.5, 0), (1, 0, 0), (0, 0.5, 0.5)])
-def test_no_pair_is_dropped_or_dealt_out_twice(touch, classes, count, fractions):
-    folder = touch(*(f"{kind}/{i:03d}.png" for kind in ("images", "masks") for i in range(count)))
+def test_no_pair_is_dropped_or_dealt_out_twice(touch, classes, number, fractions):
+    folder = touch(*(f"{kind}/{i:03d}.png" for kind in ("images", "masks") for i in range(number)))
     dataset = open_dataset(folder, classes=classes, fractions=fractions)
     names = [name for split in dataset.splits.values() for name in split.names]
-    assert sorted(names) == [f"{i:03d}" for i in range(count)]
-    for split, fraction in zip(dataset.splits.values(), fractions, strict=True):
-        assert abs(len(split) - fraction * count) < 2
-        assert split.names == sorted(split.names)
-        assert count < 3 or len(split) > 0 or fraction == 0
+    assert sorted(names) == [f"{i:03d}" for i in range(number)]
+    assert all(abs(n - f * number) < 2 for n, f in zip(count(dataset), fractions, strict=True))
+    again = open_dataset(folder, classes=classes, fractions=fractions)
+    assert again.val.pairs == dataset.val.pairs
+    other = open_dataset(folder, classes=classes, fractions=fractions, seed=1)
+    assert other.val.names != dataset.val.names or number < 20
 
 
-def test_the_split_is_that_of_the_seed(touch, classes):
-    folder = touch(*(f"{kind}/{i:03d}.png" for kind in ("images", "masks") for i in range(40)))
-    first, again = (open_dataset(folder, classes=classes) for _ in range(2))
-    other = open_dataset(folder, classes=classes, seed=1)
-    assert first.train.pairs == again.train.pairs
-    assert first.val.pairs == again.val.pairs
-    assert first.val.names != other.val.names
-    # The same on every machine.
-    assert first.val.names == ["001", "003", "010", "018", "022", "034"]
+def test_pascal_voc_with_its_lists(tmp_path):
+    expected = write_folder(tmp_path, "voc", "palette", table=False)
+    for name in ("without_mask", "another"):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"JPEGImages/{name}.jpg")
+    (tmp_path / "SegmentationObject").mkdir()
+    for name in expected:
+        Image.new("P", (64, 48)).save(tmp_path / f"SegmentationObject/{name}.png")
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations/aa0.xml").touch()
+    lists = tmp_path / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("aa0\nbb1\ncc2\n")
+    (lists / "val.txt").write_text("dd3\nee4\n\n")
+    (lists / "trainval.txt").write_text("aa0\nbb1\ncc2\ndd3\nee4\n")
+    (tmp_path / "ImageSets/Main").mkdir()
+    (tmp_path / "ImageSets/Main/train.txt").write_text("hh7\n")
+    (tmp_path / "class_names.txt").write_text("back\nroad\ncar\ntree\n")
+    dataset = open_dataset(tmp_path)
+    assert dataset.train.names == ["aa0", "bb1", "cc2"]
+    assert dataset.val.names == ["dd3", "ee4"]
+    assert len(dataset.test) == 0
+    assert dataset.classes == CLASSES
+    (lists / "train.txt").write_text("aa0\nmissing\nalso_missing\n")
+    with pytest.warns(UserWarning, match=r"train.txt lists 2 pictures without a pair; they are"):
+        assert len(open_dataset(tmp_path).train) == 1
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.4, 0.4), (1.2, -0.1, -0.1)])
-def test_fractions_add_up_to_1(touch, classes, fractions):
-    with pytest.raises(ValueError, match="expected three fractions that add up to 1, received"):
-        open_dataset(touch("images/a.png", "masks/a.png"), classes=classes, fractions=fractions)
-
-
-# The embedded data set
-
-
-@pytest.fixture
-def few_scenes(monkeypatch):
-    """`write_scenes` with seven small scenes; how often it was called."""
-    calls = []
-
-    def write(path, *, original=scenes.write_scenes):
-        calls.append(path)
-        return original(path, num_scenes=7, size=(48, 64))
-
-    monkeypatch.setattr(scenes, "write_scenes", write)
-    return calls
-
-
-def test_streets_are_drawn_if_they_are_missing(tmp_path, few_scenes):
-    path = tmp_path / "data" / "streets"
-    dataset = seglib.open_dataset(path)
-    assert few_scenes == [path]
-    assert dataset.classes == scenes.STREET_CLASSES
-    assert [len(split) for split in dataset.splits.values()] == [5, 1, 1]
-    image, labels = dataset.test[0]
-    assert image.shape == (48, 64, 3)
-    np.testing.assert_array_equal(labels, scenes.draw_scene(6, size=(48, 64))[1])
-    assert len(seglib.open_dataset(f"{path}/")) == 7
-    assert len(few_scenes) == 1
-
-
-def test_other_missing_folders_are_not_drawn(tmp_path, few_scenes):
-    with pytest.raises(FileNotFoundError, match=r"no folder at .*street: expected images and mask"):
-        open_dataset(tmp_path / "street")
-    assert few_scenes == []
-
-
-# Class tables
-
-
-def test_a_class_table_is_taken_from_where_it_is_given(city, tmp_path):
-    other = ClassTable(
-        ["a", "b", "c", "d"], [(128, 128, 128), (128, 0, 0), (128, 64, 128), (0,) * 3]
+def test_lists_of_paths(tmp_path):
+    write_folder(tmp_path, "spaces and accents")
+    (tmp_path / "train.txt").write_text(
+        "my images/été aa0.png\n/data/my images/été bb1.png\n", encoding="utf-8"
     )
-    assert open_dataset(city, classes=other).classes == other
-    write_class_table(tmp_path / "other.csv", other)
-    assert open_dataset(city, classes=tmp_path / "other.csv").classes == other
-    assert open_dataset(str(city), classes=str(tmp_path / "other.csv")).train[0][1].max() == 3
-    with pytest.raises(
-        FileNotFoundError, match=r"no class table at .*gone.csv: expected a CSV file"
-    ):
-        open_dataset(city, classes=tmp_path / "gone.csv")
+    (tmp_path / "val.txt").write_text("images\\ee4.png masks\\ee4.png\nété ff5\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"val.txt lists 1 pictures without a pair"):
+        dataset = open_dataset(tmp_path)
+    assert dataset.train.names == ["été aa0", "été bb1"]
+    assert dataset.val.names == ["été ff5"]
 
 
-def proposal(folder):
-    """The lines that are offered where there is no class table."""
-    with pytest.raises(DatasetError, match="no class table for") as caught:
-        open_dataset(folder)
-    first, _, lines = str(caught.value).partition("\n")
-    assert first == (
-        f"no class table for {folder}: write {folder / 'class_dict.csv'} with the lines below "
-        "(or another file, and pass its path as classes), and give each class its name"
-    )
-    return lines
-
-
-def test_without_a_class_table_the_colours_found_are_offered(city, classes):
-    table = city / "class_dict.csv"
-    table.unlink()
-    lines = proposal(city)
-    assert lines.splitlines()[0] == "name,r,g,b,share"
-    table.write_text(lines)
-    offered = read_class_table(table)
-    assert offered.ignore_label is None
-    assert set(offered.mapping) == set(classes.mapping)
-    dataset = open_dataset(city)
-    _, labels = dataset.train[0]
-    expected = read_labels(dataset.train.pairs[0][1], classes)
-    np.testing.assert_array_equal(offered.colors[labels], classes.colors[expected])
-
-
-def test_offered_colours_come_with_their_share_the_most_frequent_first(tmp_path):
-    for i in range(120):
-        mask = np.zeros((10, 10, 3), np.uint8)
-        mask[:3] = (128, 64, 128)
-        mask[3, :1] = (1, 2, 3)
-        for kind in ("images", "masks"):
-            (tmp_path / kind).mkdir(exist_ok=True)
-            Image.fromarray(mask).save(tmp_path / kind / f"{i}.png")
-    assert proposal(tmp_path).splitlines()[1:] == [
-        "class_0,0,0,0,69.00 %",
-        "class_1,128,64,128,30.00 %",
-        "class_2,1,2,3,1.00 %",
-    ]
-
-
-def test_offered_lines_for_shades_of_grey_that_are_no_ids(tmp_path):
-    labels = np.zeros((10, 10), np.uint8)
-    labels[0], labels[1:8] = 100, 200
-    for kind in ("images", "masks"):
+def test_what_labelme_exports(tmp_path):
+    expected = write_folder(tmp_path, "voc", "palette", table=False)
+    expected["bb1"][1][:3] = 255
+    folders.write_palette(tmp_path / "SegmentationClass/bb1", expected["bb1"][1], CLASSES)
+    (tmp_path / "class_names.txt").write_text("__ignore__\n_background_\nroad\ncar\ntree\n")
+    for kind in ("SegmentationClassVisualization", "SegmentationObject", "SegmentationClassNpy"):
         (tmp_path / kind).mkdir()
-        Image.fromarray(labels).save(tmp_path / kind / "a.png")
-    lines = proposal(tmp_path)
-    assert lines.splitlines()[1:] == [
-        "class_0,200,200,200,70.00 %",
-        "class_1,0,0,0,20.00 %",
-        "class_2,100,100,100,10.00 %",
+        for name in expected:
+            Image.new("RGB", (64, 48)).save(tmp_path / f"{kind}/{name}.jpg")
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes.names == ("_background_", "road", "car", "tree")
+    assert dataset.classes.ignore_label == 255
+    assert_read(dataset, expected, splits=False)
+
+
+def test_lists_tell_pictures_of_one_name_apart_by_their_folders(tmp_path):
+    for place in "pqr":
+        write_flat(tmp_path / "in", draw_ids(2, 4))
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / kind).rename(tmp_path / "data" / kind / place)
+    (tmp_path / "data/train.txt").write_text("p/a0\np/a1\nq/a0.jpg,q/a0.png\n")
+    (tmp_path / "data/val.txt").write_text("images/r/a0.jpg\np/a1\na1\n")
+    with pytest.warns(UserWarning, match=r"val.txt lists") as caught:
+        dataset = open_dataset(tmp_path / "data", classes=CLASSES)
+    assert dataset.train.names == ["p/a0", "p/a1", "q/a0"]
+    assert dataset.val.names == ["r/a0"]
+    assert [str(w.message).split("val.txt ")[1] for w in caught] == [
+        "lists 1 pictures without a pair; they are left out",
+        "lists 1 pictures that another split has; they stay there",
     ]
-    (tmp_path / "class_dict.csv").write_text(lines)
-    dataset = open_dataset(tmp_path, fractions=(1, 0, 0))
-    assert dataset.train[0][1][[0, 1, 9], 0].tolist() == [2, 0, 1]
 
 
-# What users run into
+def test_pairs_without_a_split_are_for_training_or_named(tmp_path):
+    write_flat(tmp_path, draw_ids(3, 4))
+    write_flat(tmp_path / "test", draw_ids(2, 4))
+    dataset = open_dataset(tmp_path, classes=CLASSES)
+    assert [len(split) for split in dataset.splits.values()] == [3, 0, 2]
+    write_flat(tmp_path / "train", draw_ids(2, 4))
+    with pytest.warns(UserWarning, match="3 pairs are in no folder of a split and left out"):
+        dataset = open_dataset(tmp_path, classes=CLASSES)
+    assert [len(split) for split in dataset.splits.values()] == [2, 0, 2]
 
 
-def check_message(folder, message, **settings):
-    with pytest.raises(DatasetError, match=message):
-        open_dataset(folder, **settings)
-
-
-def test_an_image_without_mask_is_an_error(city):
-    (city / "train_labels/scene_2_L.png").unlink()
-    check_message(
-        city,
-        r"1 images have no mask, first scene_2.png: expected scene_2_L.png in "
-        rf"{re.escape(str(city / 'train_labels'))}; add the mask or remove the image",
-    )
-
-
-def test_a_mask_without_image_is_an_error(city):
-    (city / "val/scene_5.png").unlink()
-    check_message(
-        city,
-        r"1 masks have no image, first scene_5_L.png: expected scene_5 with a picture's extension "
-        rf"in {re.escape(str(city / 'val'))}; add the image or remove the mask",
-    )
-
-
-def test_images_of_one_name_are_an_error(city):
-    (city / "train/scene_1.jpg").touch()
-    check_message(
-        city,
-        r"scene_1.jpg and scene_1.png in .*train differ in their extension only: "
-        "expected one picture of each name; remove or rename one",
-    )
-
-
-@pytest.mark.parametrize(
-    ("names", "found"),
-    [
-        ([], "nothing"),
-        (["notes.txt", "photos/a.png"], r"notes.txt, photos/"),
-        (["train/notes.txt", "train_labels/notes.txt"], r"train/, train_labels/"),
-        (["images/notes.txt", "masks/notes.txt"], r"images/, masks/"),
-        ([f"{i:02d}.png" for i in range(12)], r"00.png, .*09.png …"),
-    ],
-)
-def test_a_folder_without_pairs_is_an_error(touch, names, found):
-    check_message(
-        touch(*names),
-        r"no pairs of image and mask in .*folder: expected train/ and train_labels/, or images/ "
-        rf"and masks/, with \.bmp, .* files, or other folders, passed as .*; found {found}$",
-    )
-
-
-def test_a_file_in_the_place_of_the_folder_is_an_error(city):
-    with pytest.raises(FileNotFoundError, match=r"no folder at .*class_dict.csv"):
-        open_dataset(city / "class_dict.csv")
-
-
-def test_faults_of_a_pair_show_when_it_is_read(city):
-    Image.new("RGB", (48, 32)).save(city / "train_labels/scene_1_L.png")
-    train = open_dataset(city).train
-    train[0]
-    with pytest.raises(DatasetError, match=r"scene_1_L.png is 32×48 .* is 40×48"):
-        train[1]
-
-
-# CamVid
-
-
-@pytest.mark.camvid
-def test_camvid(camvid):
-    dataset = open_dataset(camvid)
-    assert [len(split) for split in dataset.splits.values()] == [367, 101, 0]
-    assert dataset.classes.num_classes == 12
-    assert dataset.classes.ignore_label == 11
-    image, labels = dataset.val[0]
-    assert image.shape == (*labels.shape, 3)
-
-
-@pytest.mark.camvid
-def test_every_mask_of_camvid_is_read(camvid):
-    dataset = open_dataset(camvid)
-    masks = [mask for split in dataset.splits.values() for _, mask in split.pairs]
-    present = np.zeros(12, int)
-    for mask in masks:
-        labels = read_labels(mask, dataset.classes)
-        present += np.bincount(labels.ravel(), minlength=12) > 0
-    assert present.min() > 0.2 * len(masks)
-
-
-# Dealt out anew
+def test_train_val_is_for_training_and_a_split_without_masks_is_left_out(tmp_path):
+    write_flat(tmp_path / "train_val", draw_ids(3, 4))
+    write_flat(tmp_path / "TEST", draw_ids(2, 4))
+    assert count(open_dataset(tmp_path, classes=CLASSES)) == [3, 0, 2]
+    for file in (tmp_path / "TEST/masks").iterdir():
+        file.unlink()
+    dataset = open_dataset(tmp_path, classes=CLASSES, fractions=(1, 0, 0))
+    assert (count(dataset), dataset.unpaired) == ([3, 0, 0], ())
 
 
 @pytest.fixture
@@ -358,14 +279,13 @@ def drives(tmp_path, classes):
     for kind in ("train", "train_labels", "val", "val_labels"):
         (tmp_path / kind).mkdir()
     for drive in range(6):
-        view = random.integers(0, 256, (12, 16, 3)).astype(np.uint8)
+        view = Image.fromarray(random.integers(0, 256, (12, 16, 3)).astype(np.uint8))
+        image = np.asarray(view.resize((64, 48), Image.Resampling.BICUBIC))
+        labels = np.zeros((48, 64), np.uint8)
+        labels[:, 20:] = 1
+        labels[:5, :5] = 2 if drive in (1, 4) else 0
         for frame in range(4):
-            image = np.asarray(Image.fromarray(view).resize((64, 48), Image.Resampling.BICUBIC))
-            labels = np.zeros((48, 64), np.uint8)
-            labels[:, 20:] = 1
-            labels[:5, :5] = 2 if drive in (1, 4) else 0
-            split = "train" if frame < 3 else "val"
-            name = f"drive{'abcdef'[drive]}_{frame:03d}"
+            split, name = "train" if frame < 3 else "val", f"drive{'abcdef'[drive]}_{frame:03d}"
             moved = np.roll(image, frame, axis=1)
             Image.fromarray(moved).save(tmp_path / split / f"{name}.png")
             colors = Image.fromarray(classes.colors[labels])
@@ -378,50 +298,278 @@ def drives_of(split):
     return {name.split("_")[0] for name in split.names}
 
 
-def test_frames_of_a_drive_stay_together_and_a_rare_class_is_on_both_sides(drives):
+def test_frames_of_a_drive_stay_together_and_a_rare_class_is_on_both_sides(drives, tmp_path):
     assert drives_of(drives.train) == drives_of(drives.val)
     dealt = drives.split(by="sequence", fractions=(0.5, 0.5, 0))
-    assert sorted(dealt.train.names + dealt.val.names) == sorted(
-        drives.train.names + drives.val.names
-    )
+    assert count(dealt) == [12, 12, 0]
     assert not drives_of(dealt.train) & drives_of(dealt.val)
-    assert len(dealt.train) == len(dealt.val) == 12
-    for split in (dealt.train, dealt.val):
+    for split in (dealt.train, dealt.val, *drives.split().splits.values()):
         assert any((labels == 2).any() for _, labels in split)
-    assert dealt.train.pairs == drives.split(by="sequence", fractions=(0.5, 0.5, 0)).train.pairs
+    assert count(drives.split(stratify=False)) == [16, 4, 4]
+    dealt.write_splits(tmp_path / "splits.csv")
+    again = open_dataset(drives.path, splits=tmp_path / "splits.csv")
+    assert [split.pairs for split in again.splits.values()] == [
+        split.pairs for split in dealt.splits.values()
+    ]
+    assert again.train.names == dealt.train.names
 
 
 def test_groups_may_be_given_by_a_function_or_a_list(drives):
-    by_letter = drives.split(by=lambda name: name[5] in "abc", fractions=(0.5, 0.5, 0))
-    assert drives_of(by_letter.train) in ({"drivea", "driveb", "drivec"},
-                                          {"drived", "drivee", "drivef"})  # fmt: skip
     names = drives.train.names + drives.val.names
-    listed = drives.split(by=[name[5] in "abc" for name in names], fractions=(0.5, 0.5, 0))
-    assert listed.train.names == by_letter.train.names
-    letters = np.array([name[5] in "abc" for name in names])
-    array = drives.split(by=letters, fractions=(0.5, 0.5, 0))
-    assert array.train.names == by_letter.train.names
-    with pytest.raises(ValueError, match=r'"sequence", a function .*or 24 groups, received'):
-        drives.split(by="drive")
-    for wrong in ([1, 2], None, 3):
+    by = lambda name: name[5] in "abc"  # noqa: E731
+    dealt = [
+        drives.split(by=one, fractions=(0.5, 0.5, 0))
+        for one in (by, [by(name) for name in names], np.array([by(name) for name in names]))
+    ]
+    assert len({tuple(one.train.names) for one in dealt}) == 1
+    assert len(drives_of(dealt[0].train)) == 3
+    for wrong in ("drive", [1, 2], None, 3):
         with pytest.raises(ValueError, match=rf"24 groups, received {re.escape(repr(wrong))}"):
             drives.split(by=wrong)
 
 
-def test_random_splits_hold_every_class_where_they_can(drives):
-    for seed in range(5):
-        dealt = drives.split(seed=seed, fractions=(0.6, 0.2, 0.2))
-        for split in dealt.splits.values():
-            assert any((labels == 2).any() for _, labels in split)
-    assert len(drives.split(stratify=False).train) == 16
+# The embedded data set
 
 
-def test_splits_are_written_and_read_again(drives, tmp_path):
-    dealt = drives.split(by="sequence")
-    dealt.write_splits(tmp_path / "splits.csv")
-    again = open_dataset(drives.path, splits=tmp_path / "splits.csv")
-    for name, split in dealt.splits.items():
-        assert again.splits[name].pairs == split.pairs
-        assert again.splits[name].names == split.names
-    with pytest.raises(FileNotFoundError, match=r"no splits at .*gone.csv: Dataset.write_splits"):
-        open_dataset(drives.path, splits=tmp_path / "gone.csv")
+def test_only_data_streets_as_it_is_written_is_drawn(tmp_path, monkeypatch):
+    calls = []
+
+    def write(path, *, original=scenes.write_scenes):
+        calls.append(path)
+        return original(path, num_scenes=7, size=(48, 64))
+
+    monkeypatch.setattr(scenes, "write_scenes", write)
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "data/streets", "streets", "../data/streets", "my/data/streets"):
+        with pytest.raises(FileNotFoundError, match=r"no folder at .*streets: expected images and"):
+            open_dataset(path)
+    assert (calls, list(tmp_path.iterdir())) == ([], [])
+    dataset = seglib.open_dataset("data/streets")
+    assert dataset.classes == scenes.STREET_CLASSES
+    assert count(dataset) == [5, 1, 1]
+    np.testing.assert_array_equal(dataset.test[0][1], scenes.draw_scene(6, size=(48, 64))[1])
+    assert len(open_dataset("data/streets/")) == len(open_dataset(tmp_path / "data/streets")) == 7
+    assert calls == [pathlib.Path("data/streets")]
+
+
+# Class tables, and how masks show them
+
+
+@pytest.mark.parametrize("encoding", folders.BINARY_ENCODINGS)
+def test_black_and_white_masks_need_no_table_and_take_the_names_of_one(tmp_path, encoding):
+    expected = write_folder(tmp_path, "camvid", encoding, classes=BINARY, table=False)
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == BINARY
+    assert_read(dataset, expected)
+    dataset = open_dataset(tmp_path, classes={"sky": (9, 9, 9), "kite": (200, 0, 0)})
+    assert dataset.classes.names == ("sky", "kite")
+    assert_read(dataset, expected)
+
+
+def test_masks_of_ids_without_a_table_are_named_by_their_ids(tmp_path):
+    for encoding in ("grey", "palette"):
+        folder = tmp_path / encoding
+        expected = write_folder(folder, "camvid", encoding, table=False)
+        with pytest.warns(UserWarning, match=r"no class table .* ids from 0 to 3, named class_0"):
+            dataset = seglib.open_dataset(folder)
+        assert dataset.classes.names == ("class_0", "class_1", "class_2", "class_3")
+        assert_read(dataset, expected)
+    np.testing.assert_array_equal(dataset.classes.colors, CLASSES.colors)  # the palette's
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("class_names.txt", "back\nroad\ncar\ntree\n"),
+        ("classes.json", '{"0": "back", "1": "road", "2": "car", "3": "tree"}'),
+        ("label_colors.txt", "0 0 0 back\n128 0 0 road\n0 128 0\tcar\n128 128 0 tree\n"),
+        ("CLASS_DICT.CSV", "name,r,g,b\nback,0,0,0\nroad,128,0,0\ncar,0,128,0\ntree,128,128,0\n"),
+        ("meta/_classes.csv", "Pixel Value, Class\n0, back\n1, road\n2, car\n3, tree\n"),
+    ],
+)
+def test_class_tables_of_every_kind_are_found(tmp_path, name, content):
+    expected = write_folder(tmp_path, "camvid", "palette", table=False)
+    (tmp_path / "labels.txt").write_text("a0.jpg cat\na1.jpg dog\n")  # of pictures, not pixels
+    (tmp_path / "labels.csv").write_text("image,label\na.png,3\n")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == CLASSES
+    assert_read(dataset, expected)
+    other = ClassTable("abcd", CLASSES.colors)
+    write_class_table(tmp_path / "mine.csv", other)
+    assert open_dataset(str(tmp_path), classes=str(tmp_path / "mine.csv")).classes == other
+    assert open_dataset(tmp_path, classes=list("abcd")).classes == other
+
+
+@pytest.mark.parametrize("encoding", ["grey", "16 bits"])
+def test_255_is_ignored_in_masks_of_ids(tmp_path, encoding):
+    expected = write_folder(tmp_path, "camvid", encoding)
+    changed = expected["aa0"][1].copy()
+    changed[:5] = 255
+    folders.ENCODINGS[encoding](tmp_path / "train_labels/aa0_L", changed, CLASSES)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.classes.ignore_label, dataset.classes.num_classes) == (255, 4)
+    assert_read(dataset, {**expected, "aa0": ("train", changed)})
+    void = ClassTable([*CLASSES.names[:3], "void"], CLASSES.colors, ignore_label=3)
+    dataset = open_dataset(tmp_path, classes=void)
+    assert dataset.classes == void
+    np.testing.assert_array_equal(dataset.train[0][1], np.where(changed == 255, 3, changed))
+
+
+def test_ids_or_colours_can_be_chosen(tmp_path):
+    """A palette that holds the table's colours in another order: the colours count."""
+    turned = ClassTable(CLASSES.names, CLASSES.colors[::-1])
+    expected = write_folder(tmp_path, "camvid", "palette")
+    with pytest.warns(UserWarning, match=r'in another order; read as colours: pass encoding="ids"'):
+        dataset = open_dataset(tmp_path, classes=turned)
+    assert_read(dataset, {n: (s, 3 - labels) for n, (s, labels) in expected.items()})
+    assert_read(open_dataset(tmp_path, classes=turned, encoding="ids"), expected)
+
+
+def test_without_a_class_table_the_colours_found_are_offered(city, classes):
+    table = city / "class_dict.csv"
+    table.unlink()
+    with pytest.raises(DatasetError, match=r"no class table for .*city: write") as told:
+        open_dataset(city)
+    table.write_text(str(told.value).partition("\n")[2])
+    offered = read_class_table(table)
+    assert set(offered.mapping) == set(classes.mapping)
+    assert open_dataset(city).classes == offered
+
+
+# More than one reading
+
+
+def test_of_several_kinds_of_masks_one_is_taken_and_the_others_are_named(tmp_path):
+    expected = write_folder(tmp_path, "cityscapes", "grey")
+    masks = tmp_path / "gtFine/train/bonn"
+    for split in ("train", "val", "test"):
+        for file in sorted((tmp_path / f"gtFine/{split}/bonn").glob("*_labelIds.png")):
+            base = file.name.removesuffix("_labelIds.png")
+            Image.new("RGB", (64, 48)).save(file.with_name(f"{base}_color.png"))
+            Image.new("I;16", (64, 48)).save(file.with_name(f"{base}_instanceIds.png"))
+            file.with_name(f"{base}_polygons.json").write_text("{}")
+    with pytest.warns(UserWarning, match=r"are taken from .*_labelIds\.\*; also possible .*_color"):
+        open_dataset(tmp_path)
+    dataset = open_dataset(tmp_path, masks="gtFine/**/*_labelIds.png")
+    assert_read(dataset, expected)
+    assert dataset.train.pairs[0][1].parent == masks
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "split outside",
+        "split in the names of folders",
+        "split outside, in a folder of its own",
+        "split at the end",
+        "annot",
+        "no splits",
+        "brackets",
+    ],
+)
+def test_the_folders_that_are_named_can_be_passed_on(tmp_path, layout):
+    write_folder(tmp_path, layout, "grey")
+    first = open_dataset(tmp_path)
+    masks = [mask for split in first.splits.values() for _, mask in split.pairs]
+    for mask in masks:
+        name = re.sub("masks|annotations|annot", "labels", mask.parent.name)
+        other = mask.parent.parent / name / mask.name
+        other.parent.mkdir(exist_ok=True)
+        Image.new("L", (64, 48)).save(other)
+    with pytest.warns(UserWarning, match="also possible are") as told:
+        open_dataset(tmp_path)
+    patterns = re.findall(r"masks='([^']+)'", str(told[0].message))
+    assert len(set(patterns)) == 2
+    found = [open_dataset(tmp_path, masks=pattern) for pattern in patterns]
+    named = {
+        mask for dataset in found for split in dataset.splits.values() for _, mask in split.pairs
+    }
+    assert len(named) == 2 * len(masks) == 16
+
+
+def test_folders_of_any_name_can_be_named(tmp_path):
+    expected = write_folder(tmp_path / "old", "no splits")
+    (tmp_path / "new").mkdir()
+    for old, new in (("images", "Bilder"), ("annotations", "Umrisse"), ("class_dict.csv",) * 2):
+        (tmp_path / "old" / old).rename(tmp_path / "new" / new)
+    folder = tmp_path / "new"
+    with pytest.raises(DatasetError, match=r"or other folders, passed as images= and masks="):
+        open_dataset(folder)
+    for masks in ("Umrisse", "./Umrisse/", folder / "Umrisse", "Umrisse/*.png"):
+        assert_read(open_dataset(folder, images="Bilder", masks=masks), expected, splits=False)
+
+
+# What users run into
+
+
+def test_what_has_no_other_half_is_an_error_or_skipped(tmp_path):
+    expected = write_folder(tmp_path, "camvid")
+    (tmp_path / "train_labels/aa0_L.png").unlink()
+    (tmp_path / "val/ee4.png").unlink()
+    with pytest.raises(
+        DatasetError,
+        match=r"2 pictures have no other half, first .*train.aa0.png: expected every mask to be "
+        r'named like \w+_labels/\w+_L.png of .*or pass unpaired="skip"',
+    ):
+        open_dataset(tmp_path)
+    dataset = open_dataset(tmp_path, unpaired="skip")
+    assert [file.name for file in dataset.unpaired] == ["aa0.png", "ee4_L.png"]
+    del expected["aa0"], expected["ee4"]
+    assert_read(dataset, expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], "no pairs of image and mask in .*folder: expected train/ .*; found nothing$"),
+        (["notes.txt", "photos/a.png"], r"found notes.txt, photos/$"),
+        ([f"{i:02d}.png" for i in range(12)], r"found 00.png, .*09.png, …$"),
+        (["a/x.png", "a/x.jpg", "a_labels/x.png"], r"x.jpg and .*x.png have the same name"),
+    ],
+)
+def test_folders_that_cannot_be_paired(touch, names, words):
+    with pytest.raises(DatasetError, match=words):
+        open_dataset(touch(*names), classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            {"encoding": "colours"},
+            "encoding to be one of auto, ids, colors, binary, received",
+        ),
+        ({"unpaired": "drop"}, "unpaired to be one of error, skip"),
+        ({"masks": "mask"}, r"masks='mask' matches no picture in .*: expected a folder below it"),
+        ({"classes": {0: "back", 2: "road"}}, "a name for each id from 0 to 2"),
+    ],
+)
+def test_wrong_arguments(city, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        open_dataset(city, **arguments)
+
+
+def test_missing_files_are_told(city):
+    for path, arguments in (
+        (city / "class_dict.csv", {}),
+        (city, {"classes": city / "gone.csv"}),
+        (city, {"splits": city / "gone.csv"}),
+    ):
+        with pytest.raises(FileNotFoundError, match=r"no (folder|class table|splits) at"):
+            open_dataset(path, **arguments)
+    (city / "class_dict.csv").write_text("image,label\na.png,3\n")
+    with pytest.raises(ValueError, match=r"class_dict.csv: expected the columns name, r, g, b"):
+        open_dataset(city)
+
+
+@pytest.mark.camvid
+def test_camvid(camvid):
+    dataset = open_dataset(camvid)
+    assert count(dataset) == [367, 101, 0]
+    assert (dataset.classes.num_classes, dataset.classes.ignore_label) == (12, 11)
+    present = np.zeros(12, int)
+    for _, labels in dataset.val:
+        present += np.bincount(labels.ravel(), minlength=12) > 0
+    assert present.min() > 0.2 * len(dataset.val)

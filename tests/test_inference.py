@@ -11,7 +11,7 @@ from small_runs import make_model as make_unetpp
 import seglib
 from seglib import labelling, resize_model
 from seglib.classes import ClassTable
-from seglib.fitting import fit_image
+from seglib.images import fit_image
 from seglib.inference import evaluate, get_scorer, predict, predict_probabilities
 from seglib.labelling import (
     Scorer,

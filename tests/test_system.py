@@ -80,10 +80,12 @@ def test_sizes_and_durations_for_people():
 
 @pytest.mark.parametrize(
     ("call", "words"),
-    [(lambda text=text: parse_duration(text), 'a duration such as "11h30m"')
-     for text in ("", "soon", "5x", "-3", "0s", "inf", None, True)]
+    [
+        (lambda text=text: parse_duration(text), 'a duration such as "11h30m"')
+        for text in ("", "soon", "5x", "-3", "0s", "inf", None, True)
+    ]
     + [(lambda text=text: parse_size(text), 'a size such as "19GB"') for text in ("big", "-1GB")],
-)  # fmt: skip
+)
 def test_wrong_arguments(call, words):
     with pytest.raises(ValueError, match=words):
         call()
@@ -203,9 +205,11 @@ def test_where_locks_cannot_be_asked_about_the_named_process_counts(tmp_path, mo
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     for pid, host, locked in (
-        (os.getpid(), here, True), (os.getpid(), "another", False), (process.pid, here, False),
+        (os.getpid(), here, True),
+        (os.getpid(), "another", False),
+        (process.pid, here, False),
         (1, here, True),
-    ):  # fmt: skip
+    ):
         path.write_text(f'{{"pid": {pid}, "host": "{host}"}}')
         assert is_locked(path) == locked
 
@@ -219,9 +223,13 @@ def test_a_bar_can_be_switched_off_and_quick_work_shows_none(monkeypatch, capsys
 
 @pytest.mark.parametrize(
     ("text", "bfloat16", "only_avx2"),
-    [(AVX2, False, True), (AMX, True, False), ("Features : asimd bf16", False, False),
-     (None, False, False)],
-)  # fmt: skip
+    [
+        (AVX2, False, True),
+        (AMX, True, False),
+        ("Features : asimd bf16", False, False),
+        (None, False, False),
+    ],
+)
 def test_units_are_those_of_the_first_processor(text, bfloat16, only_avx2, monkeypatch):
     def read(path, **_):
         if text is None:

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from seglib.fitting import PADDING
+from seglib.images import PADDING
 
 
 def draw_window(random, labels, augmentation, ignore_label):

@@ -9,8 +9,7 @@ from seglib.caching.arrays import explain_full_disk, make_arrays
 from seglib.caching.digests import digest_dataset
 from seglib.caching.threads import count_processors
 from seglib.classes import ClassTable
-from seglib.fitting import check_fit, fit_classes
-from seglib.images import check_image_size
+from seglib.images import check_fit, check_image_size, fit_classes
 from seglib.system import make_folder
 
 __all__ = ["PreparedDataset", "PreparedSplit", "prepare_dataset"]

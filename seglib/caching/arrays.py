@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 
 from seglib.caching.threads import map_in_order
-from seglib.fitting import fit_image, fit_labels
-from seglib.images import DatasetError
+from seglib.images import DatasetError, fit_image
+from seglib.masks import fit_labels
 from seglib.system import lock_file, show_progress
 
 

@@ -3,7 +3,7 @@
 import os
 
 from seglib.checks.reporting import Finding, count, find_in_pairs, list_names, name_file
-from seglib.encodings import explain_sizes
+from seglib.masks import explain_sizes
 
 MAX_ASPECTS, MAX_AREAS = 1.2, 4  # the largest by the smallest: what augmentation makes up for
 

@@ -9,7 +9,8 @@ import pathlib
 import numpy as np
 
 from seglib import masks
-from seglib.encodings import (
+from seglib.images import DatasetError
+from seglib.masks import (
     LOSSY_NOISE_DISTANCE,
     LOSSY_UNKNOWN_DISTANCE,
     MAX_UNKNOWN_SHARE,
@@ -17,7 +18,6 @@ from seglib.encodings import (
     UNKNOWN_DISTANCE,
     read_mask,
 )
-from seglib.images import DatasetError
 from seglib.sequences import look_at_photograph
 from seglib.system import show_progress
 

@@ -10,7 +10,7 @@ import numpy as np
 from seglib.exports.card import FILE, Card, write_card
 from seglib.exports.formats import FORMATS, PRECISIONS, check_precision, check_runtime, open_format
 from seglib.exports.predictor import Predictor, load_predictor
-from seglib.fitting import fit_image
+from seglib.images import fit_image
 from seglib.labelling import check_picture
 from seglib.system import make_folder
 

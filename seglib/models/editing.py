@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from seglib.fitting import check_fit
+from seglib.images import check_fit
 from seglib.models.blocks import ClassLogits
 from seglib.models.heads import TaskLogits
 

@@ -5,9 +5,14 @@ import textwrap
 import numpy as np
 
 from seglib.checks.looking import find_strange_pixels, find_tiny_regions
-from seglib.encodings import LOSSY_NOISE_DISTANCE, NOISE_DISTANCE, read_mask
 from seglib.images import read_image
-from seglib.masks import label_colors, sharpen_boundaries
+from seglib.masks import (
+    LOSSY_NOISE_DISTANCE,
+    NOISE_DISTANCE,
+    label_colors,
+    read_mask,
+    sharpen_boundaries,
+)
 from seglib.plots.drawing import WIDTH, create_figure
 
 MARK = (213, 94, 0)
