@@ -117,7 +117,7 @@ class Dataset:
 
     def prepare(self, *, image_size=(128, 128), cache_dir="outputs/cache", **options):
         """Decode and resize all pairs once; see `seglib.prepare_dataset`."""
-        from seglib.preparing import prepare_dataset
+        from seglib.caching import prepare_dataset
 
         return prepare_dataset(self, image_size=image_size, cache_dir=cache_dir, **options)
 
@@ -408,12 +408,11 @@ def _choose_reading(path, pictures):
     found = [(reading, masks) for masks in sources for reading in _pair(photographs, masks)]
     if not found:
         names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+        names[10:] = ["…"] * (len(names) > 10)
         raise DatasetError(
             f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
             f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
-            f"passed as images= and masks=; found {', '.join(names[:10]) or 'nothing'}"
-            + " …"
-            * (len(names) > 10)
+            f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
         )
     best, masks = max(found, key=lambda item: len(item[0].pairs))
     if best.doubles:
@@ -479,12 +478,9 @@ def _pair(photographs, masks):
             reading = _match(photographs, masks, affixes, folders)
             if len(reading.pairs) > most:
                 most, readings = len(reading.pairs), [reading]
-            elif (
-                most
-                and len(reading.pairs) == most
-                and all(reading.masks.isdisjoint(other.masks) for other in readings)
-            ):
-                readings.append(reading)
+            elif most and len(reading.pairs) == most:
+                taken = set().union(*(other.masks for other in readings))
+                readings += [reading] if taken.isdisjoint(reading.masks) else []
         if most == len(photographs):
             break
     return readings
@@ -515,13 +511,9 @@ def _match(photographs, masks, affixes, folders):
                 by_name[name].append(picture)
         named.append(by_name)
     masks, photographs = named
-    pairs = [
-        (image, masks[name][0])
-        for name, same in photographs.items()
-        if name in masks
-        for image in same
-    ]
-    doubles = [same for same in [*photographs.values(), *masks.values()] if len(same) > 1]
+    paired = {name: same for name, same in photographs.items() if name in masks}
+    pairs = [(image, masks[name][0]) for name, same in paired.items() for image in same]
+    doubles = [same for same in [*paired.values(), *masks.values()] if len(same) > 1]
     if folders != "place" and doubles:
         pairs = []  # names are not unique without the folders' names
     return Reading(pairs, affixes, folders, doubles)

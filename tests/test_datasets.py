@@ -525,7 +525,7 @@ def test_what_has_no_other_half_is_an_error_or_skipped(tmp_path):
     [
         ([], "no pairs of image and mask in .*folder: expected train/ .*; found nothing$"),
         (["notes.txt", "photos/a.png"], r"found notes.txt, photos/$"),
-        ([f"{i:02d}.png" for i in range(12)], r"found 00.png, .*09.png …$"),
+        ([f"{i:02d}.png" for i in range(12)], r"found 00.png, .*09.png, …$"),
         (["a/x.png", "a/x.jpg", "a_labels/x.png"], r"x.jpg and .*x.png have the same name"),
     ],
 )
