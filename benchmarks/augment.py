@@ -13,8 +13,8 @@ from scipy import ndimage
 from timing import print_ratios, time_alternatives
 
 from seglib.augment.geometry import draw_window
-from seglib.caching import PreparedSplit
 from seglib.losses import CrossEntropyDice
+from seglib.preparing import PreparedSplit
 from seglib.training import Batches, choose_precision
 
 COUNT, STORED, SIZE, BATCH_SIZE, CLASSES = 48, (256, 320), (128, 128), 8, 12

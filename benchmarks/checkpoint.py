@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from timing import describe_machine
 
-from seglib.caching import PreparedDataset, PreparedSplit
+from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.training import Checkpoints
 
 WIDTHS = {"8..128": (8, 16, 32, 64, 128), "16..256": (16, 32, 64, 128, 256),

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from timing import print_ratios
 
-from seglib.caching import PreparedDataset, PreparedSplit
 from seglib.losses import CrossEntropyDice
+from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.training import choose_precision
 
 COUNT, BATCH_SIZE, EPOCHS = 96, 8, 4

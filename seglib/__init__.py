@@ -31,7 +31,7 @@ _NAMES = {
     "balance.methods": ("apply_method",),
     "balance.recommending": ("recommend_balance",),
     "baselines": ("score_colors",),
-    "caching": ("PreparedDataset", "PreparedSplit", "prepare_dataset"),
+    "preparing": ("PreparedDataset", "PreparedSplit", "prepare_dataset"),
     "checks": ("DatasetReport", "check_dataset"),
     "classes": ("ClassTable", "create_class_table", "read_class_table", "write_class_table"),
     "datasets": ("Dataset", "Split", "open_dataset"),

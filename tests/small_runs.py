@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 import seglib
-from seglib.caching import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable
+from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.training import TIMINGS
 
 TABLE = ClassTable(["dark", "bright", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)

@@ -13,9 +13,9 @@ from seglib.augment import Augmentation, augment_pair, choose_augmentation
 from seglib.augment.colors import change_colors, color_matrix
 from seglib.augment.geometry import cut_window, draw_window, find_focus
 from seglib.augment.mixing import blend_pairs, draw_box, paste_box, paste_class, soften
-from seglib.caching import PreparedSplit
 from seglib.classes import ClassTable
 from seglib.images import resize_image
+from seglib.preparing import PreparedSplit
 
 LEVELS = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3)
 COLUMNS = np.arange(256).reshape(1, 256)

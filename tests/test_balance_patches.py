@@ -9,8 +9,8 @@ from small_runs import make_model
 import seglib
 from seglib.augment import Augmentation
 from seglib.balance import BlendedSplit, oversample_patches, patches
-from seglib.caching import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable
+from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.training import Batches
 
 TABLE = ClassTable(["road", "car", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)

@@ -16,8 +16,8 @@ from small_runs import (
 
 import seglib
 from seglib import training
-from seglib.caching import PreparedSplit
 from seglib.classes import ClassTable
+from seglib.preparing import PreparedSplit
 from seglib.training import (
     TIMINGS,
     Batches,

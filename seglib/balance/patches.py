@@ -5,8 +5,8 @@ import hashlib
 
 import numpy as np
 
-from seglib.caching import PreparedSplit
 from seglib.images import resize_image
+from seglib.preparing import PreparedSplit
 from seglib.statistics import count_pixels
 
 METHODS = ("random", "smote", "adasyn")

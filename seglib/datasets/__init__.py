@@ -77,7 +77,7 @@ class Dataset:
 
     def prepare(self, *, image_size=(128, 128), cache_dir="outputs/cache", **options):
         """Decode and resize all pairs once; see `seglib.prepare_dataset`."""
-        from seglib.caching import prepare_dataset
+        from seglib.preparing import prepare_dataset
 
         return prepare_dataset(self, image_size=image_size, cache_dir=cache_dir, **options)
 

@@ -3,9 +3,9 @@
 import importlib.util
 import threading
 
-from seglib.caching.threads import count_processors
 from seglib.exports.predictor import score_one_by_one
 from seglib.exports.quiet import quiet
+from seglib.preparing import count_processors
 
 NAME = "model.tflite"
 

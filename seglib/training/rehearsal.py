@@ -12,9 +12,9 @@ import time
 
 import numpy as np
 
-from seglib.caching import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable
 from seglib.models import create_unetpp_model
+from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.training import train
 from seglib.training.checkpoints import PATTERN
 

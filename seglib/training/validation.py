@@ -7,11 +7,11 @@ import keras
 import numpy as np
 
 from seglib import metrics
-from seglib.caching import PreparedSplit
 from seglib.compiling import choose_jit
 from seglib.images import resize_image
 from seglib.masks import resize_labels
 from seglib.models import set_precision
+from seglib.preparing import PreparedSplit
 from seglib.training.checkpoints import replacing
 from seglib.training.variables import averaged_weights, inner_optimizer
 

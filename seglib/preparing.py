@@ -1,0 +1,262 @@
+"""Pairs decoded and resized once, kept on disk as memory-mapped arrays."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import errno
+import hashlib
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from seglib.classes import ClassTable
+from seglib.fitting import check_fit, fit_classes, fit_image, fit_labels
+from seglib.images import DatasetError, check_image_size
+from seglib.system import explain_full_disk, lock_file, make_folder, replacing, show_progress
+
+VERSION = 3  # raise it when the same files and settings give other arrays
+READERS, FILES_AT_ONCE = 8, 32  # threads: disks at the end of a network are slow to answer
+AHEAD = 4  # results that a thread may be ahead of what becomes of them: they take memory
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class PreparedSplit:
+    """Pairs of one size in memory-mapped arrays; indexed like `Split`.
+
+    Args:
+        images: uint8 array `(n, height, width, 3)`.
+        labels: uint8 or uint16 array `(n, height, width)`.
+        names: list of n str.
+        classes: ClassTable.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: list
+    classes: ClassTable
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return PreparedSplit(
+                self.images[index], self.labels[index], self.names[index], self.classes
+            )
+        return np.asarray(self.images[index]), np.asarray(self.labels[index])
+
+    def __repr__(self):
+        return f"PreparedSplit({len(self)} pairs of {self.images.shape[1]}×{self.images.shape[2]})"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class PreparedDataset:
+    """The three prepared splits of a data set.
+
+    Args:
+        path: path of the folder that the arrays lie in.
+        image_size: `(height, width)`.
+        fingerprint: str that changes when a file, the class table or a setting does.
+        classes: ClassTable.
+        train, val, test: PreparedSplit.
+        fit: "stretch" or "letterbox", how the pictures were brought to this size.
+    """
+
+    path: pathlib.Path
+    image_size: tuple
+    fingerprint: str
+    classes: ClassTable
+    train: PreparedSplit
+    val: PreparedSplit
+    test: PreparedSplit
+    fit: str = "stretch"
+
+    def __len__(self):
+        return len(self.train) + len(self.val) + len(self.test)
+
+    def __repr__(self):
+        height, width = self.image_size
+        counts = f"train {len(self.train)}, val {len(self.val)}, test {len(self.test)}"
+        return f"PreparedDataset({height}×{width}, {counts})"
+
+
+def prepare_dataset(
+    dataset,
+    *,
+    image_size: int | tuple = (128, 128),
+    cache_dir: str | os.PathLike = "outputs/cache",
+    fit: str = "stretch",
+) -> PreparedDataset:
+    """Decode and resize all pairs of a data set once, and keep the result on disk.
+
+    The arrays lie in a folder named by the files' contents, the class table and the settings.
+    So the second call only maps them, and a changed file makes them anew. A call that was killed
+    is carried on by the next one. One process at a time works in a cache; others wait.
+
+    Args:
+        dataset: Dataset.
+        image_size: `(height, width)` in pixels, or an int for a square; at least 32.
+        cache_dir: str or path, created if missing.
+        fit: "stretch", or "letterbox" to keep the aspect ratio: the picture is in the middle
+            of grey pixels that are ignored. A class table that ignores none ignores 255 then.
+
+    Returns:
+        PreparedDataset.
+
+    Raises:
+        ValueError: the size is smaller than 32, or `fit` is neither of the two.
+        DatasetError: a pair cannot be read, or its halves do not fit.
+        OSError: `cache_dir` cannot be written, or its disk is full.
+    """
+    image_size = check_image_size(image_size)
+    check_fit(fit)
+    cache_dir = make_folder(cache_dir, "the cache")
+    classes = fit_classes(dataset.classes, fit=fit)
+    advice = "make room and call it again, it carries on; or choose another cache_dir"
+    with (
+        explain_full_disk(cache_dir, advice),
+        lock_file(cache_dir / ".lock", waiting_for="another process prepares pairs"),
+    ):
+        digests = _digest_files(dataset, cache_dir / "digests.json")
+        fingerprint = _digest_dataset(dataset, digests, image_size=image_size, fit=fit)
+        folder = cache_dir / f"{image_size[0]}x{image_size[1]}-{fingerprint[:16]}"
+        if not folder.is_dir():
+            _make_arrays(folder, dataset, image_size, fit, classes)
+    splits = {}
+    for name, split in dataset.splits.items():
+        images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
+        labels = np.load(folder / f"{name}_labels.npy", mmap_mode="r")
+        splits[name] = PreparedSplit(images, labels, split.names, classes)
+    return PreparedDataset(folder, image_size, fingerprint, classes, fit=fit, **splits)
+
+
+def count_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def map_in_order(function: Callable, tasks: Iterable, *, workers: int) -> Iterator:
+    """Yield `function(task)` for each task in their order, computed in threads.
+
+    Unlike `Executor.map`, which starts all tasks and keeps all results that nobody took yet.
+    """
+    waiting = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        for task in tasks:
+            waiting.append(pool.submit(function, task))
+            if len(waiting) == AHEAD * workers:
+                yield waiting.popleft().result()
+        yield from (future.result() for future in waiting)
+
+
+def _digest_dataset(dataset, digests, **settings):
+    """Digest of all that the arrays depend on, 32 hexadecimal digits."""
+    splits = {
+        name: [split.encoding]
+        + [
+            [image.name, *(digests[os.path.abspath(half)] for half in (image, mask))]
+            for image, mask in split.pairs
+        ]
+        for name, split in dataset.splits.items()
+    }
+    colors = [[*color, label] for color, label in dataset.classes.mapping.items()]
+    content = [VERSION, settings, dataset.classes.to_dict(), colors, splits]
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+def _digest_files(dataset, index):
+    """`{absolute path: digest}`; a file is read only if the index has another size or time."""
+    try:
+        known = dict(json.loads(index.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # none yet, or damaged
+        known = {}
+    pairs = [pair for split in dataset.splits.values() for pair in split.pairs]
+    names, found = [os.path.abspath(file) for pair in pairs for file in pair], {}
+    parts = [names[i : i + FILES_AT_ONCE] for i in range(0, len(names), FILES_AT_ONCE)]
+
+    def digest_part(part):
+        return {name: _digest_file(name, known.get(name)) for name in part}
+
+    try:
+        with show_progress(total=len(names), desc="comparing", unit="file") as bar:
+            for entries in map_in_order(digest_part, parts, workers=READERS):
+                found |= entries
+                bar.update(len(entries))
+    finally:  # after Ctrl-C too
+        if not found.items() <= known.items():
+            with replacing(index) as temporary:
+                temporary.write_text(json.dumps(known | found), encoding="utf-8")
+    return {name: entry[-1] for name, entry in found.items()}
+
+
+def _digest_file(name, known):
+    """`[size, time of modification, time of change, digest]`.
+
+    The time of change differs also where a tool restored the time of modification.
+    """
+    status = os.stat(name)
+    seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    if known is not None and known[:3] == seen:
+        return known
+    with open(name, "rb") as stream:
+        digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+    return [*seen, digest.hexdigest()]
+
+
+def _make_arrays(folder, dataset, image_size, fit, classes):
+    """Fill an unfinished folder, which may have been begun before, and rename it."""
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    dtype = np.min_scalar_type(max(classes.num_classes - 1, classes.ignore_label or 0))
+    size = len(dataset) * math.prod(image_size) * (3 + dtype.itemsize)
+    size -= sum(file.stat().st_size for file in unfinished.glob("*.npy"))
+    if size > shutil.disk_usage(folder.parent).free:
+        raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed")
+    unfinished.mkdir(exist_ok=True)
+
+    def fit_pair(image, labels):
+        fitted = fit_labels(labels, image_size, fit=fit, ignore_label=classes.ignore_label)
+        return fit_image(image, image_size, fit=fit), fitted.astype(dtype)
+
+    try:
+        with show_progress(total=len(dataset), desc="preparing", unit="pair") as bar:
+            for name, split in dataset.splits.items():
+                _write_split(unfinished, name, split, fit_pair, image_size, dtype, bar)
+    except DatasetError:  # mended files have another fingerprint
+        shutil.rmtree(unfinished)
+        raise
+    os.replace(unfinished, folder)
+
+
+def _write_split(folder, name, split, fit_pair, image_size, dtype, bar):
+    """Write the pairs that the split's two files do not hold yet."""
+    shape, area = (len(split), *image_size), math.prod(image_size)
+    images, held_images = _open_array(folder / f"{name}_images.npy", (*shape, 3), np.dtype("u1"))
+    labels, held_labels = _open_array(folder / f"{name}_labels.npy", shape, dtype)
+    with images, labels:
+        start = min(held_images, held_labels)
+        images.seek(start * area * 3, os.SEEK_CUR)
+        labels.seek(start * area * dtype.itemsize, os.SEEK_CUR)
+        bar.update(start)
+        indices, workers = range(start, len(split)), count_processors()
+        for image, ids in map_in_order(lambda i: fit_pair(*split[i]), indices, workers=workers):
+            images.write(image.tobytes())
+            labels.write(ids.tobytes())
+            bar.update()
+
+
+def _open_array(path, shape, dtype):
+    """Open a `.npy` file for writing: the stream after its header, and how many rows it holds.
+
+    It is no memory map: in one, a full disk would end the process without a word.
+    """
+    path.touch()
+    length = path.stat().st_size
+    stream = open(path, "r+b")  # noqa: SIM115 - the caller closes it
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream, max(0, length - stream.tell()) // (math.prod(shape[1:]) * dtype.itemsize)

@@ -1,0 +1,379 @@
+import concurrent.futures
+import dataclasses
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seglib.classes import ClassTable, write_class_table
+from seglib.datasets import Dataset, Split, open_dataset
+from seglib.images import DatasetError, resize_image
+from seglib.masks import resize_labels
+from seglib.preparing import AHEAD, map_in_order
+
+SIZE = (32, 36)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "outputs" / "cache"
+
+
+@pytest.fixture
+def prepare(city, cache):
+    """Function that opens the data set and prepares it, as a notebook does."""
+    return lambda **settings: open_dataset(city).prepare(
+        **{"image_size": SIZE, "cache_dir": cache} | settings
+    )
+
+
+@pytest.fixture
+def refuse_reading(monkeypatch):
+    """Function that makes an error of every attempt to open a picture."""
+
+    def refuse(path, *arguments, **settings):
+        raise AssertionError(f"{path} was decoded")
+
+    return lambda: monkeypatch.setattr(Image, "open", refuse)
+
+
+def list_arrays(cache):
+    """Names of the folders of arrays, finished or not."""
+    return sorted(entry.name for entry in cache.iterdir() if entry.is_dir())
+
+
+def read_arrays(prepared):
+    """Content of each file."""
+    return {file.name: file.read_bytes() for file in prepared.path.iterdir()}
+
+
+def test_prepared_pairs_are_the_resized_pairs(city, prepare):
+    dataset, prepared = open_dataset(city), prepare()
+    assert (prepared.image_size, prepared.classes, len(prepared)) == (SIZE, dataset.classes, 8)
+    for name, split in dataset.splits.items():
+        found = getattr(prepared, name)
+        assert found.names == split.names
+        for (image, labels), (expected_image, expected_labels) in zip(found, split, strict=True):
+            assert (image.dtype, labels.dtype) == (np.uint8, np.uint8)
+            np.testing.assert_array_equal(image, resize_image(expected_image, SIZE))
+            np.testing.assert_array_equal(labels, resize_labels(expected_labels, SIZE))
+    assert repr(prepared) == "PreparedDataset(32×36, train 4, val 2, test 2)"
+    assert repr(prepared.val) == "PreparedSplit(2 pairs of 32×36)"
+
+
+def test_a_prepared_split_is_a_sequence_of_arrays_that_are_mapped_read_only(prepare):
+    train = prepare().train
+    part = train[1:3]
+    assert (len(part), part.names) == (2, ["scene_1", "scene_2"])
+    np.testing.assert_array_equal(part[0][0], train[1][0])
+    np.testing.assert_array_equal(train[-1][1], train[3][1])
+    with pytest.raises(IndexError):
+        train[4]
+    for array, shape in ((train.images, (4, *SIZE, 3)), (train.labels, (4, *SIZE))):
+        assert isinstance(array, np.memmap)
+        assert (array.shape, array.mode) == (shape, "r")
+
+
+def test_an_absent_split_is_prepared_as_empty(city, cache):
+    dataset = open_dataset(city)
+    dataset = dataclasses.replace(dataset, test=Split([], dataset.classes))
+    test = dataset.prepare(image_size=SIZE, cache_dir=cache).test
+    assert (list(test), test.images.shape) == ([], (0, *SIZE, 3))
+
+
+def test_defaults_are_128_by_128_in_outputs_and_nothing_is_printed(
+    city, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    prepared = open_dataset(city).prepare()
+    assert prepared.image_size == (128, 128)
+    assert prepared.path.resolve().parent == tmp_path / "outputs/cache"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_letterboxed_pairs_keep_their_shape_and_the_rest_is_ignored(city, prepare):
+    prepared = prepare(image_size=64, fit="letterbox")
+    assert prepared.fit == "letterbox"
+    for (image, labels), (full_image, full_labels) in zip(
+        prepared.train, open_dataset(city).train, strict=True
+    ):
+        outside = np.r_[0:5, 58:64]  # 40×48 becomes 53×64
+        assert (labels[outside] == 3).all()
+        assert (image[outside] == 128).all()
+        np.testing.assert_array_equal(image[5:58], resize_image(full_image, (53, 64)))
+        np.testing.assert_array_equal(labels[5:58], resize_labels(full_labels, (53, 64)))
+
+
+@pytest.mark.parametrize(("count", "label", "dtype"), [(3, 255, "uint8"), (256, 65535, "uint16")])
+def test_a_table_that_ignores_nothing_ignores_the_padding(tmp_path, cache, count, label, dtype):
+    labels = np.arange(32 * 64).reshape(32, 64) % count
+    Image.fromarray(labels.astype(np.uint8)).save(tmp_path / "mask.png")
+    Image.new("RGB", (64, 32)).save(tmp_path / "image.png")
+    classes = ClassTable([f"{i}" for i in range(count)], [(i, i, 9) for i in range(count)])
+    split = Split([(tmp_path / "image.png", tmp_path / "mask.png")], classes, encoding="ids")
+    dataset = Dataset(tmp_path, classes, split, split[:0], split[:0])
+    prepared = dataset.prepare(image_size=64, cache_dir=cache, fit="letterbox")
+    assert prepared.classes.ignore_label == prepared.train.classes.ignore_label == label
+    assert prepared.train.labels.dtype == dtype
+    assert (prepared.train.labels[0, :16] == label).all()
+    np.testing.assert_array_equal(prepared.train.labels[0, 16:48], labels)
+    assert dataset.prepare(image_size=64, cache_dir=cache).classes.ignore_label is None
+
+
+# The cache
+
+
+def test_the_second_time_nothing_is_decoded_nor_read(prepare, refuse_reading, monkeypatch):
+    first = prepare()
+    refuse_reading()
+    monkeypatch.setattr("hashlib.file_digest", lambda file, _: pytest.fail(f"{file} was read"))
+    second = prepare()
+    assert (second.path, second.fingerprint) == (first.path, first.fingerprint)
+    np.testing.assert_array_equal(second.train.images, first.train.images)
+
+
+@pytest.mark.parametrize("index", [None, b'{"/half/a/line', b"7", b"\xff\x00"])
+def test_content_counts_and_neither_times_nor_places_nor_the_index(
+    city, tmp_path, cache, prepare, refuse_reading, index
+):
+    first = prepare()
+    os.utime(city / "train/scene_0.png")
+    city.rename(tmp_path / "town")
+    if index is not None:
+        (cache / "digests.json").write_bytes(index)
+    refuse_reading()
+    moved = open_dataset(tmp_path / "town").prepare(image_size=SIZE, cache_dir=cache)
+    assert moved.path == first.path
+
+
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_one_changed_byte_of_a_mask_is_noticed(tmp_path, cache, keep_time):
+    labels = np.random.default_rng(0).integers(0, 3, (32, 36), np.uint8)
+    for i in range(3):  # BMP is not compressed, so that any byte may change
+        for kind, pixels in (("images", np.zeros((32, 36, 3), np.uint8)), ("masks", labels)):
+            (tmp_path / "ids" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "ids" / kind / f"{i}.bmp")
+    (tmp_path / "ids/class_dict.csv").write_text("name,r,g,b\na,0,0,0\nb,0,0,9\nc,0,9,0\n")
+
+    def prepare_ids():
+        prepared = open_dataset(tmp_path / "ids").prepare(image_size=SIZE, cache_dir=cache)
+        splits = (prepared.train, prepared.val, prepared.test)
+        pairs = (pair for split in splits for pair in zip(split.names, split.labels, strict=True))
+        return prepared.fingerprint, dict(pairs)
+
+    first, before = prepare_ids()
+    path = tmp_path / "ids/masks/1.bmp"
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[-36] = (content[-36] + 1) % 3  # the top row is the last one
+    path.write_bytes(content)
+    if keep_time:  # as some tools that copy and synchronise do
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second, after = prepare_ids()
+    assert second != first
+    changed = {name: np.argwhere(before[name] != after[name]).tolist() for name in before}
+    assert changed == {"0": [], "1": [[0, 0]], "2": []}
+
+
+def test_another_size_fit_table_or_encoding_makes_other_arrays(city, cache, classes, prepare):
+    swapped = ClassTable(classes.names, classes.colors[[1, 0, 2, 3]], ignore_label=3)
+    dataset, options = open_dataset(city), {"image_size": SIZE, "cache_dir": cache}
+    as_ids = {n: Split(s.pairs, s.classes, encoding="ids") for n, s in dataset.splits.items()}
+    found = [prepare(image_size=size) for size in (SIZE, SIZE[::-1], 40)]
+    found.append(prepare(fit="letterbox"))
+    found.append(dataclasses.replace(dataset, **as_ids).prepare(**options))
+    found.append(open_dataset(city, classes=swapped).prepare(**options))
+    assert len({prepared.fingerprint for prepared in found}) == len(list_arrays(cache)) == 6
+    expected = [resize_labels(np.array([1, 0, 2, 3])[ids], SIZE) for _, ids in dataset.train]
+    np.testing.assert_array_equal(found[-1].train.labels, expected)
+
+
+# Whole or absent, and carried on
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_what_was_interrupted_is_carried_on(cache, prepare, monkeypatch, error):
+    undisturbed, calls, read = prepare(cache_dir=cache / "other"), [], Split.__getitem__
+
+    def read_some(split, index):
+        if len(calls) == 5:  # in the middle of the second split
+            raise error("stopped here")
+        calls.append(split.names[index])
+        return read(split, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Split, "__getitem__", read_some)
+        with pytest.raises(error, match="stopped here"):
+            prepare()
+    assert list_arrays(cache) == [f"{undisturbed.path.name}.unfinished", "other"]
+    monkeypatch.setattr(
+        Split, "__getitem__", lambda split, i: calls.append(split.names[i]) or read(split, i)
+    )
+    assert read_arrays(prepare()) == read_arrays(undisturbed)
+    assert list_arrays(cache) == [undisturbed.path.name, "other"]
+    assert len(calls) <= 8 + 2 * len(os.sched_getaffinity(0))  # what was under way
+
+
+@pytest.mark.parametrize("lengths", [(0, 0), (70, 3000), (128 + 3456, 128), (9000, 128 + 3456 - 1),
+                                     (128 + 4 * 3456, 128 + 4 * 1152)])  # fmt: skip
+def test_files_of_any_length_are_carried_on(cache, prepare, lengths):
+    """As a kill leaves them: without a whole header, within a picture, images and labels apart."""
+    expected = prepare(cache_dir=cache / "other")
+    unfinished = cache / f"{expected.path.name}.unfinished"
+    shutil.copytree(expected.path, unfinished)
+    for kind, length in zip(("images", "labels"), lengths, strict=True):
+        os.truncate(unfinished / f"train_{kind}.npy", length)
+    (unfinished / "test_labels.npy").unlink()
+    assert read_arrays(prepare()) == read_arrays(expected)
+
+
+SLOWLY = """
+import os, sys, time
+from seglib.datasets import Split, open_dataset
+read = Split.__getitem__
+def read_slowly(split, index):
+    os.write(1, f"{split.names[index]}\\n".encode())
+    time.sleep(float(sys.argv[3]))
+    return read(split, index)
+Split.__getitem__ = read_slowly
+open_dataset(sys.argv[1]).prepare(image_size=(32, 36), cache_dir=sys.argv[2])
+print("whole")
+"""
+
+
+def start_preparing(folder, cache, seconds=0.02):
+    """A process that prepares and prints each pair that it decodes."""
+    command = [sys.executable, "-c", SLOWLY, str(folder), str(cache), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def suburb(tmp_path, classes, write_pair):
+    """Folder with 40 pairs."""
+    folder = tmp_path / "suburb"
+    for split, numbers in {"train": range(30), "val": range(30, 40)}.items():
+        for i in numbers:
+            paths = folder / split / f"{i:02d}.png", folder / f"{split}_labels" / f"{i:02d}.png"
+            write_pair(*paths, seed=i)
+    write_class_table(folder / "class_dict.csv", classes)
+    return folder
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.long)])
+def test_a_process_killed_at_any_moment_is_carried_on(suburb, cache, kills):
+    random, decoded = np.random.default_rng(kills), 0
+    for _ in range(kills):
+        process = start_preparing(suburb, cache)
+        first = process.stdout.readline()  # the moment is within the decoding
+        time.sleep(random.uniform(0, 0.12))
+        process.kill()
+        printed, errors = process.communicate()
+        assert (process.returncode, errors) == (-signal.SIGKILL, "")
+        decoded += len((first + printed).split())
+    printed, errors = start_preparing(suburb, cache, seconds=0).communicate()
+    assert (errors, printed.split()[-1]) == ("", "whole")
+    assert decoded + len(printed.split()) <= 41 + kills * (AHEAD + 1) * len(os.sched_getaffinity(0))
+    dataset = open_dataset(suburb)
+    prepared = dataset.prepare(image_size=SIZE, cache_dir=cache)
+    expected = dataset.prepare(image_size=SIZE, cache_dir=cache / "other")
+    assert read_arrays(prepared) == read_arrays(expected)
+
+
+def test_threads_may_prepare_at_once(prepare, cache):
+    barrier = threading.Barrier(4)
+
+    def prepare_together(_):
+        barrier.wait()
+        return prepare()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(prepare_together, range(4)))
+    assert {result.path for result in results} == {cache / list_arrays(cache)[0]}
+    assert read_arrays(results[0]) == read_arrays(prepare(cache_dir=cache / "other"))
+
+
+def test_results_come_in_order_and_few_wait_for_whoever_takes_them():
+    started, most = [], 0
+    random = np.random.default_rng(0).uniform(0, 0.003, 60)
+
+    def work(i):
+        started.append(i)
+        time.sleep(random[i])
+        return i
+
+    for taken, result in enumerate(map_in_order(work, range(60), workers=3)):
+        assert result == taken
+        most = max(most, len(started) - taken)
+    assert 3 < most <= 3 * AHEAD
+
+
+# What users run into
+
+
+@pytest.mark.parametrize("name", ["val/scene_4.png", "val_labels/scene_4_L.png"])
+def test_a_truncated_file_is_named_and_nothing_is_left_behind(city, cache, prepare, name):
+    path = city / name
+    path.write_bytes(path.read_bytes()[:90])
+    message = rf"{path.name} cannot be read as a picture \(.*\): it is truncated"
+    with pytest.raises(DatasetError, match=message):
+        prepare()
+    assert list_arrays(cache) == []
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_anything_is_decoded(
+    cache, prepare, monkeypatch, refuse_reading
+):
+    usage = shutil.disk_usage(".")._replace(free=20_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    refuse_reading()
+    with pytest.raises(OSError, match=rf"the disk of {cache} is full .*: make room and") as caught:
+        prepare()
+    assert (caught.value.errno, list_arrays(cache)) == (errno.ENOSPC, [])
+
+
+FULL = """
+import resource, sys, seglib
+resource.setrlimit(resource.RLIMIT_FSIZE, (9000, resource.RLIM_INFINITY))
+try:
+    seglib.open_dataset(sys.argv[1]).prepare(image_size=(32, 36), cache_dir=sys.argv[2])
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+def test_a_disk_that_fills_up_is_explained_and_carried_on(city, cache, prepare):
+    command = [sys.executable, "-c", FULL, str(city), str(cache)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert printed.stderr == ""
+    assert printed.stdout.startswith(f"[Errno {errno.EFBIG}] the disk of {cache} is full")
+    assert list_arrays(cache)[0].endswith(".unfinished")
+    assert read_arrays(prepare()) == read_arrays(prepare(cache_dir=cache / "other"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"image_size": 31}, r"an image size \(height, width\) of at least 32 pixels"),
+        ({"image_size": (16, 128)}, r"an image size \(height, width\) of at least 32 pixels"),
+        ({"fit": "crop"}, "fit to be one of stretch, letterbox, received 'crop'"),
+    ],
+)
+def test_wrong_arguments(prepare, cache, settings, words):
+    with pytest.raises(ValueError, match=words):
+        prepare(**settings)
+    assert not cache.exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, prepare):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"the cache cannot be written to .*: choose another folder"):
+        prepare(cache_dir=tmp_path / "file" / "cache")
