@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 
 from seglib.checks.reporting import Example, Finding, count, list_names
-from seglib.sequences import (
+from seglib.splitting import (
     drop_shared_ending,
     find_near_duplicates,
     find_sequences,

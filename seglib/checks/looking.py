@@ -19,7 +19,7 @@ from seglib.encodings import (
 )
 from seglib.images import DatasetError
 from seglib.progress import show_progress
-from seglib.sequences import look_at_photograph
+from seglib.splitting import look_at_photograph
 
 KEPT_COLORS = 16  # unknown ones of a mask
 SQUARE = np.ones((3, 3), bool)

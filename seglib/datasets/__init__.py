@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from seglib import scenes, sequences, splitting
+from seglib import scenes, splitting
 from seglib.classes import ClassTable
 from seglib.datasets.files import SPLIT_NAMES
 from seglib.datasets.layouts import find_layout
@@ -86,7 +86,7 @@ class Dataset:
 
         Args:
             by: "random"; "sequence", which keeps the frames of a drive or film and near-duplicates
-                together, see `sequences.find_groups`; a function from a pair's name to its
+                together, see `splitting.find_groups`; a function from a pair's name to its
                 group; or a sequence of groups, one for each pair in the order of `splits`.
             fractions: shares of train, val and test.
             seed: int, which pairs go where; the same on every machine.
@@ -126,7 +126,7 @@ class Dataset:
         if isinstance(by, str) and by == "random":
             return len(pairs)
         if isinstance(by, str) and by == "sequence":
-            return sequences.find_groups([image for image, _ in pairs])
+            return splitting.find_groups([image for image, _ in pairs])
         groups = [by(name) for name in names] if callable(by) else by
         is_series = hasattr(groups, "__len__") and not isinstance(groups, str)
         if not is_series or len(groups) != len(pairs):
