@@ -12,7 +12,7 @@ import tensorflow as tf
 from scipy import ndimage
 from timing import print_ratios, time_alternatives
 
-from seglib.augment.geometry import draw_window
+from seglib.augment import draw_window
 from seglib.losses import CrossEntropyDice
 from seglib.preparing import PreparedSplit
 from seglib.training import Batches, choose_precision
@@ -20,7 +20,7 @@ from seglib.training import Batches, choose_precision
 COUNT, STORED, SIZE, BATCH_SIZE, CLASSES = 48, (256, 320), (128, 128), 8, 12
 CROPS = {"size": SIZE, "scale": (0.75, 2.0), "aspect": 1.2}
 COLORS = {"brightness": 0.1, "contrast": 0.2, "saturation": 0.3, "hue": 15}
-GEOMETRY = {**CROPS, "shift": 0.1, "rotation": 10}
+GEOMETRY = {**CROPS, "rotation": 10}
 UNMIXED = {**GEOMETRY, **COLORS, "blur": 1.5, "noise": 10}
 AUGMENTATIONS = {
     "seglib, defaults on 128×128": {},
@@ -66,12 +66,12 @@ def change_pair(image, labels, random, augmentation):
         for i in range(3)
     ]
     labels = ndimage.affine_transform(labels, matrix[:, :2], order=0, cval=11, **options)
-    colors = seglib.augment.colors.color_matrix(0.05, 0.1, 0.1, 5)
+    colors = seglib.augment.color_matrix(0.05, 0.1, 0.1, 5)
     image = np.stack(channels, axis=-1) @ colors[:, :3].T + colors[:, 3]
-    if random.random() < augmentation.blur_probability:
+    if random.random() < 0.5:
         deviation = random.uniform(0, augmentation.blur)
         image = ndimage.gaussian_filter(image, (deviation, deviation, 0))
-    if random.random() < augmentation.noise_probability:
+    if random.random() < 0.5:
         image = image + random.normal(0, random.uniform(0, augmentation.noise), image.shape)
     return image.round().clip(0, 255).astype(np.uint8), labels
 

@@ -9,7 +9,7 @@ from skimage.segmentation import find_boundaries
 from small_runs import TABLE, assert_same_run, compute, make_dataset, make_model
 
 import seglib
-from seglib.augment.mixing import soften
+from seglib.augment import soften
 from seglib.fitting import fit_image
 from seglib.losses import BoundaryLoss, CrossEntropyDice, PresenceLoss, UncertainLoss
 from seglib.losses.tasks import true_boundaries

@@ -5,8 +5,7 @@ import copy
 import keras
 import numpy as np
 
-from seglib.augment import augment_pair, choose_augmentation
-from seglib.augment.mixing import blend_pairs, soften
+from seglib.augment import augment_pair, blend_pairs, choose_augmentation, soften
 
 ENDLESS = 10**9  # steps: more than any budget allows
 

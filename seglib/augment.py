@@ -1,0 +1,582 @@
+"""Random changes to training pairs: the same geometry for image and labels.
+
+Places are `(row, column)` with pixel edges at whole numbers, so that the first pixel's centre
+is at 0.5. A map is a float array `(2, 3)`: `map @ (row, column, 1)` is the place in the picture
+of a place in the window.
+"""
+
+import dataclasses
+import math
+import statistics
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from seglib.fitting import PADDING
+
+MID_GREY = 128.0
+GREY = np.full((3, 3), 1 / 3)  # the part of a colour that is grey: the mean of its channels
+# A quarter turn about the grey axis, of the part of a colour that is not grey.
+QUARTER = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+# 256 equally probable values of the normal distribution: a random byte looks one up, four times
+# faster than NumPy draws from it.
+NORMAL = np.array([statistics.NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
+NORMAL /= NORMAL.std()
+SHARE_OF_BLURRED = SHARE_OF_NOISY = 0.5  # of the pictures, where blur or noise is not 0
+MIXUP_ALPHA, CUTMIX_ALPHA = 0.4, 1.0  # shares are drawn from Beta(alpha, alpha)
+SCALES = (0.01, 100)
+
+
+def _number(default, lowest, highest):
+    return dataclasses.field(default=default, metadata={"range": (lowest, highest)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes to training pairs, and how strong they are; 0 switches one off.
+
+    The defaults mirror and change brightness and contrast. Colours are those of the window
+    after the geometry; blur and noise come last, as in a camera.
+
+    Args:
+        size: `(height, width)` in pixels, or an int for a square: the window that is cut out
+            of the stored picture. None for the stored size.
+        native: bool. False: at scale 1 the whole picture fills the window, stretched where the
+            shapes differ, as validation and `predict` show it to a model of that size. True: at
+            scale 1 a pixel of the window is one of the stored picture, as `predict(tile=True)`
+            shows it.
+        flip: probability of mirroring left and right.
+        scale: `(lowest, highest)` factor of enlargement, drawn log-uniformly from within
+            `SCALES`. Above 1 a part of the picture fills the window; below 1 the picture fills
+            a part of the window. Either part lies anywhere, uniformly.
+        aspect: factor in [1, 10] by which width over height grows or shrinks at the most,
+            drawn log-uniformly.
+        rotation: degrees in [0, 180], turned by that at the most to either side.
+        focus: probability that the window is centred on a pixel of a class that is drawn from
+            those in the picture; as nearly as it can move.
+        focus_weights: `(num_classes,)` numbers ≥ 0 that this class is drawn by; None for all
+            alike, which favours rare ones. The ignored class is never drawn.
+        brightness: share of the full range in [0, 1] that is added or taken at the most.
+        contrast: in [0, 1]. The distance from mid grey is scaled by up to 1 ± contrast.
+        saturation: in [0, 1]. The distance from grey is scaled by up to 1 ± saturation.
+        hue: degrees in [0, 180], by which colours turn about the grey axis at the most.
+        blur: pixels in [0, 100], the largest standard deviation of a Gaussian blur, of every
+            second picture.
+        noise: grey levels in [0, 255], the largest standard deviation of Gaussian noise, of
+            every second picture.
+        mixup: probability that a pair is blended with another one. Labels become shares of
+            classes, of all pairs.
+        cutmix: probability that a box of another pair is pasted in.
+        paste: probability that all pixels of one class of another pair are pasted in, such as its
+            pedestrians. Mixup, CutMix and this exclude each other: their probabilities add up to
+            1 at the most.
+        paste_weights: `(num_classes,)` numbers ≥ 0 that this class is drawn by, of those that the
+            other pair shows; None for all alike. The ignored class is never drawn.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    References:
+        Zhang et al. 2018, https://arxiv.org/abs/1710.09412 (mixup);
+        Yun et al. 2019, https://arxiv.org/abs/1905.04899 (CutMix);
+        Ghiasi et al. 2021, https://arxiv.org/abs/2012.07177 (copy-paste).
+    """
+
+    size: tuple | None = None
+    native: bool = False
+    flip: float = _number(0.5, 0, 1)
+    scale: tuple = (1.0, 1.0)
+    aspect: float = _number(1.0, 1, 10)
+    rotation: float = _number(0.0, 0, 180)
+    focus: float = _number(0.0, 0, 1)
+    focus_weights: tuple | None = None
+    brightness: float = _number(0.1, 0, 1)
+    contrast: float = _number(0.2, 0, 1)
+    saturation: float = _number(0.0, 0, 1)
+    hue: float = _number(0.0, 0, 180)
+    blur: float = _number(0.0, 0, 100)
+    noise: float = _number(0.0, 0, 255)
+    mixup: float = _number(0.0, 0, 1)
+    cutmix: float = _number(0.0, 0, 1)
+    paste: float = _number(0.0, 0, 1)
+    paste_weights: tuple | None = None
+
+    def __post_init__(self):
+        if self.size is not None:
+            sides = np.broadcast_to(self.size, 2).tolist() if np.size(self.size) < 3 else (0,)
+            whole = min(sides) >= 1 and all(side == side // 1 for side in sides)
+            self._expect("size", "(height, width) in whole pixels", whole)
+            object.__setattr__(self, "size", tuple(map(int, sides)))
+        scale = tuple(np.ravel(self.scale).tolist())
+        within = len(scale) == 2 and SCALES[0] <= scale[0] <= scale[1] <= SCALES[1]
+        self._expect("scale", f"(lowest, highest) factors within {SCALES}", within)
+        object.__setattr__(self, "scale", scale)
+        for name in ("focus_weights", "paste_weights"):
+            if getattr(self, name) is not None:
+                weights = np.asarray(getattr(self, name), float)
+                valid = weights.ndim == 1 and (weights >= 0).all() and np.isfinite(weights).all()
+                self._expect(name, "a finite number of at least 0 for each class", valid)
+                object.__setattr__(self, name, tuple(weights.tolist()))
+        for field in dataclasses.fields(self):
+            if "range" in field.metadata:
+                (lowest, highest), value = field.metadata["range"], getattr(self, field.name)
+                is_number = isinstance(value, int | float | np.number) and value is not True
+                within = is_number and lowest <= value <= highest
+                self._expect(field.name, f"a number in [{lowest}, {highest}]", within)
+        mixed = self.mixup + self.cutmix + self.paste
+        if mixed > 1:
+            raise ValueError(f"expected mixup + cutmix + paste of at most 1, received {mixed}")
+
+    def _expect(self, name, wanted, holds):
+        if not holds:
+            raise ValueError(f"expected {name} to be {wanted}, received {getattr(self, name)!r}")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether pairs need other pairs."""
+        return max(self.mixup, self.cutmix, self.paste) > 0
+
+    def to_dict(self) -> dict:
+        """Return the options for JSON; `from_dict` reads them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, options: dict) -> "Augmentation":
+        """Return the Augmentation that `to_dict` wrote."""
+        return cls(**options)
+
+
+def choose_augmentation(augment: "bool | Augmentation | None") -> Augmentation | None:
+    """Return the Augmentation that `augment=` of `seglib.train` means; None for none.
+
+    Raises:
+        ValueError: it is neither a bool nor an Augmentation.
+    """
+    if isinstance(augment, Augmentation):
+        return augment
+    if augment is None or isinstance(augment, bool | np.bool_):
+        return Augmentation() if augment else None
+    raise ValueError(
+        "expected augment to be True, False or a seglib.Augmentation, such as "
+        f"seglib.Augmentation(scale=(0.75, 2)), received {augment!r}"
+    )
+
+
+def augment_pair(
+    image: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+    index: int,
+    augmentation: Augmentation | None = None,
+    ignore_label: int | None = None,
+    partners=None,
+) -> tuple:
+    """Change a pair at random: geometry, colours, blur, noise, then a mix with another pair.
+
+    The result is a function of the arguments alone, so that a resumed run sees what an
+    undisturbed one would have seen, whoever computes it and when.
+
+    Args:
+        image: uint8 array `(height, width, 3)`.
+        labels: int array `(height, width)`.
+        seed, epoch, index: ints ≥ 0, of the run, the epoch and the pair's place in it.
+        augmentation: Augmentation; None for its defaults.
+        ignore_label: int or None, given to what lies outside the picture. With None, nothing
+            outside is shown: the window is moved and, if need be, made smaller.
+        partners: PreparedSplit that mixup, CutMix and pasting take the second pair from.
+
+    Returns:
+        `(image, labels)`, uint8 `(*size, 3)` and `(*size)` of the labels' dtype; with mixup,
+        the labels are float32 `(*size, num_classes)`, the share of each class, all 0 where a
+        pixel is ignored. Arrays may be read-only.
+
+    Raises:
+        ValueError: the shapes or dtypes do not fit, or there are no `partners` to mix with.
+
+    Example:
+        >>> image, labels = np.full((1, 2, 3), 9, np.uint8), np.array([[0, 1]])
+        >>> augment_pair(image, labels, seed=0, epoch=0, index=0)[1]
+        array([[0, 1]])
+        >>> augment_pair(image, labels, seed=0, epoch=0, index=1)[1]
+        array([[1, 0]])
+    """
+    augmentation = augmentation or Augmentation()
+    fit = image.shape == (*labels.shape, 3) and labels.ndim == 2
+    if not fit or image.dtype != np.uint8 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            "expected a uint8 image (height, width, 3) and integer labels (height, width), "
+            f"received {image.dtype} {image.shape} and {labels.dtype} {labels.shape}"
+        )
+    if ignore_label is not None and ignore_label > np.iinfo(labels.dtype).max:
+        raise ValueError(f"labels of {labels.dtype} cannot hold the ignored label {ignore_label}")
+    if augmentation.mixes and partners is None:
+        raise ValueError("expected partners, a PreparedSplit, for mixup, CutMix and pasting")
+    random = np.random.default_rng([seed, epoch, index])
+    pair = _change_pair(image, labels, random, augmentation, ignore_label)
+    if not augmentation.mixes:
+        return pair
+    # Another stream, so that what is drawn for a pair is the same whether it is mixed or not.
+    random = np.random.default_rng([seed, epoch, index, 1])
+    return _mix_pair(*pair, random, augmentation, ignore_label, partners)
+
+
+def _change_pair(image, labels, random, augmentation, ignore_label):
+    matrix = draw_window(random, labels, augmentation, ignore_label)
+    size = augmentation.size or labels.shape
+    image, labels = cut_window(image, labels, matrix, size=size, ignore_label=ignore_label)
+    return change_colors(random, image, augmentation), labels
+
+
+def _mix_pair(image, labels, random, augmentation, ignore_label, partners):
+    """Mixup, CutMix, a pasted class or none of them."""
+    options = {"num_classes": partners.classes.num_classes, "ignore_label": ignore_label}
+    boxed = augmentation.mixup + augmentation.cutmix
+    chosen = random.random()
+
+    def draw_partner():
+        partner = partners[int(random.integers(len(partners)))]
+        return _change_pair(*partner, random, augmentation, ignore_label)
+
+    if chosen < augmentation.mixup:
+        share = random.beta(MIXUP_ALPHA, MIXUP_ALPHA)
+        return blend_pairs((image, labels), draw_partner(), share=share, **options)
+    if chosen < boxed:
+        area = 1 - random.beta(CUTMIX_ALPHA, CUTMIX_ALPHA)
+        sides = [round(side * area**0.5) for side in labels.shape]
+        top, left = (int(random.integers(labels.shape[i] - sides[i] + 1)) for i in (0, 1))
+        pasted = np.zeros(labels.shape, bool)
+        pasted[top : top + sides[0], left : left + sides[1]] = True
+        image, labels = paste_pixels((image, labels), draw_partner(), pasted)
+    elif chosen < boxed + augmentation.paste:
+        partner = draw_partner()
+        label = find_class(partner[1], random.random(), augmentation.paste_weights, ignore_label)
+        if label is not None:
+            image, labels = paste_pixels((image, labels), partner, partner[1] == label)
+    if augmentation.mixup:  # all pairs of a batch are of one kind
+        labels = soften([(labels, 1.0)], **options)
+    return image, labels
+
+
+def draw_window(
+    random: np.random.Generator,
+    labels: np.ndarray,
+    augmentation: Augmentation,
+    ignore_label: int | None,
+) -> np.ndarray:
+    """Draw where a window lies in a picture.
+
+    As many numbers are drawn whatever the options, so that one option does not change what
+    is drawn for the others.
+
+    Args:
+        random: numpy Generator.
+        labels: int array `(height, width)`.
+        augmentation: Augmentation.
+        ignore_label: int or None. With None, the window stays inside the picture.
+
+    Returns:
+        float array `(2, 3)`, the map from window to picture.
+    """
+    mirrored, zoom, aspect, turn, *place = random.random(6)
+    focused, chosen, pixel = random.random(3)
+    sides = np.array(labels.shape, float)
+    window = np.array(augmentation.size or labels.shape, float)
+    lowest, highest = augmentation.scale
+    scale, stretch = lowest * (highest / lowest) ** zoom, augmentation.aspect ** (aspect - 0.5)
+    fitting = 1.0 if augmentation.native else sides / window
+    step = (
+        fitting / scale * np.array([stretch, 1 / stretch])
+    )  # of the picture for one of the window
+    angle = np.radians(augmentation.rotation * (2 * turn - 1))  # to the left
+    cosine, sine = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cosine, sine], [-sine, cosine]]) * step
+    half = np.abs(matrix) @ window / 2  # of the upright box around the window
+    if ignore_label is None:
+        shrinking = min(1.0, *(sides / 2 / half))
+        matrix, step, half = matrix * shrinking, step * shrinking, half * shrinking
+    free = np.abs(sides - step * window) / 2
+    center = sides / 2 + (2 * np.array(place) - 1) * free
+    if focused < augmentation.focus:
+        found = find_focus(labels, chosen, pixel, augmentation.focus_weights, ignore_label)
+        if found is not None:
+            center = np.clip(found, sides / 2 - free, sides / 2 + free)
+    if ignore_label is None:
+        center = np.clip(center, half, sides - half)
+    if mirrored < augmentation.flip:
+        matrix = matrix * (1, -1)
+    return np.column_stack([matrix, center - matrix @ window / 2])
+
+
+def find_focus(
+    labels: np.ndarray, chosen: float, pixel: float, weights=None, ignore_label: int | None = None
+) -> np.ndarray | None:
+    """Return the centre of a random pixel of a random class, or None if there is none.
+
+    Example:
+        >>> find_focus(np.array([[0, 0, 0], [0, 0, 4]]), 0.5, 0.9)
+        array([1.5, 2.5])
+    """
+    label = find_class(labels, chosen, weights, ignore_label)
+    if label is None:
+        return None
+    pixels = np.flatnonzero(labels == label)
+    return np.array(divmod(pixels[int(pixel * len(pixels))], labels.shape[1])) + 0.5
+
+
+def find_class(
+    labels: np.ndarray, chosen: float, weights=None, ignore_label: int | None = None
+) -> int | None:
+    """Return a random class of those that labels hold, or None if there is none.
+
+    Args:
+        labels: int array `(height, width)`.
+        chosen: number in [0, 1) that chooses the class, as `pixel` of `find_focus` a pixel.
+        weights: sequence of a number for each class, or None for all alike.
+        ignore_label: int or None, which is never chosen.
+    """
+    present = np.flatnonzero(np.bincount(labels.ravel()))
+    present = present[present != (-1 if ignore_label is None else ignore_label)]
+    if not len(present):
+        return None
+    wanted = np.cumsum(np.ones(len(present)) if weights is None else np.take(weights, present))
+    if not wanted[-1]:
+        return None
+    return int(present[np.searchsorted(wanted, chosen * wanted[-1], side="right")])
+
+
+def cut_window(
+    image: np.ndarray, labels: np.ndarray, matrix, *, size: tuple, ignore_label: int | None = None
+) -> tuple:
+    """Show a picture and its labels through a window.
+
+    The image is interpolated bilinearly, averaged where it is reduced: as `resize_image` does it,
+    so that what a model learns from is as sharp as what it will predict; turned windows are
+    averaged over whole pixels. Labels are those of the nearest pixel. Outside of the picture,
+    labels are the ignored one and the image is grey like the padding of a letterbox: the models
+    scale it to 0, with which convolutions pad as well.
+
+    Args:
+        image: uint8 array `(height, width, 3)`.
+        labels: int array `(height, width)`.
+        matrix: float array `(2, 3)`, the map from window to picture.
+        size: `(height, width)` of the window.
+        ignore_label: int or None.
+
+    Returns:
+        `(image, labels)` of the window.
+
+    Example:
+        >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 2], [3, 4]])
+        >>> cut_window(image, labels, [[1, 0, 1], [0, 1, 0]], size=(2, 2), ignore_label=9)[1]
+        array([[3, 4],
+               [9, 9]])
+    """
+    matrix = np.asarray(matrix, float)
+    if size == labels.shape:
+        if np.array_equal(matrix, [[1, 0, 0], [0, 1, 0]]):
+            return image, labels
+        if np.array_equal(matrix, [[1, 0, 0], [0, -1, size[1]]]):
+            return image[:, ::-1], labels[:, ::-1]
+    first, last = _find_part(matrix, size, labels.shape)
+    part = tuple(slice(*ends) for ends in zip(first, last, strict=True))
+    matrix = matrix - np.column_stack([np.zeros((2, 2)), first])
+    return (
+        _sample_image(image[part], matrix, size),
+        _sample_labels(labels[part], matrix, size, ignore_label),
+    )
+
+
+def _find_part(matrix, size, sides):
+    """The first and last row and column of the picture that a window needs."""
+    center = matrix @ (size[0] / 2, size[1] / 2, 1)
+    half = np.abs(matrix[:, :2]) @ size / 2
+    margin = 1 + np.hypot(*matrix[:, :2].T)  # what interpolation and averaging look at
+    first = np.floor(center - half - margin).clip(0, np.subtract(sides, 1)).astype(int)
+    last = np.ceil(center + half + margin).clip(first + 1, sides).astype(int)
+    return first, last
+
+
+def _sample_image(image, matrix, size):
+    if not matrix[0, 1] and not matrix[1, 0]:
+        return _resize_part(image, matrix, size)
+    picture = Image.fromarray(image)
+    reduction = np.hypot(*matrix[:, :2].T) + 1e-6
+    reduction = reduction.astype(int).clip(1, image.shape[:2])
+    if reduction.max() > 1:
+        picture = picture.reduce((int(reduction[1]), int(reduction[0])))
+        matrix = matrix / reduction[:, None]
+    shown = _transform(picture, matrix, size, Image.Resampling.BILINEAR, (PADDING,) * 3)
+    return np.asarray(shown)
+
+
+def _resize_part(image, matrix, size):
+    """What an upright window shows, as sharp as `resize_image` makes a whole picture."""
+    steps, starts = matrix.diagonal(), matrix[:, 2]
+    starts, steps, mirrored = np.minimum(starts, starts + steps * size), np.abs(steps), steps < 0
+    boxes, places = zip(*map(_find_covered, starts, steps, size, image.shape[:2]), strict=True)
+    shown = np.full((*size, 3), PADDING, np.uint8)
+    place = tuple(slice(*ends) for ends in places)
+    if shown[place].size:
+        padding = [
+            (max(0, -math.floor(low)), max(0, math.ceil(high) - side))
+            for (low, high), side in zip(boxes, image.shape[:2], strict=True)
+        ]
+        picture = Image.fromarray(np.pad(image, [*padding, (0, 0)], mode="edge"))
+        (top, bottom), (left, right) = (
+            (low + before, high + before)
+            for (low, high), (before, _) in zip(boxes, padding, strict=True)
+        )
+        shown[place] = picture.resize(
+            shown[place].shape[1::-1], Image.Resampling.BILINEAR, (left, top, right, bottom)
+        )
+    return shown[:: -1 if mirrored[0] else 1, :: -1 if mirrored[1] else 1]
+
+
+def _find_covered(start, step, length, side):
+    """The pixels of a window's side whose centres lie in the picture, and what they cover."""
+    centers = start + step * (np.arange(length) + 0.5)
+    first, last = np.searchsorted(centers, (0, side))
+    ends = start + step * np.array([first, last])
+    return ends.round(6).tolist(), (int(first), int(last))
+
+
+def _sample_labels(labels, matrix, size, ignore_label):
+    # Pillow interpolates ids of one byte, or of four.
+    picture = Image.fromarray(labels if labels.dtype == np.uint8 else labels.astype(np.int32))
+    moved = _transform(picture, matrix, size, Image.Resampling.NEAREST, ignore_label)
+    return np.asarray(moved).astype(labels.dtype, copy=False)
+
+
+def _transform(picture, matrix, size, resampling, fill):
+    (rows_down, rows_right, top), (columns_down, columns_right, left) = matrix.tolist()
+    return picture.transform(
+        (size[1], size[0]),
+        Image.Transform.AFFINE,
+        (columns_right, columns_down, left, rows_right, rows_down, top),
+        resampling,
+        fillcolor=fill,
+    )
+
+
+def change_colors(
+    random: np.random.Generator, image: np.ndarray, augmentation: Augmentation
+) -> np.ndarray:
+    """Change brightness, contrast, saturation and hue of a picture, blur it, add noise.
+
+    Args:
+        random: numpy Generator.
+        image: uint8 array `(height, width, 3)`.
+        augmentation: Augmentation.
+
+    Returns:
+        uint8 array like `image`; `image` itself where all is 0.
+    """
+    *colors, blurred, blur, noisy, noise = random.random(8)
+    names = ("brightness", "contrast", "saturation", "hue")
+    strengths = np.array([getattr(augmentation, name) for name in names])
+    blur *= augmentation.blur * (blurred < SHARE_OF_BLURRED)
+    noise *= augmentation.noise * (noisy < SHARE_OF_NOISY)
+    if strengths.any() or blur:
+        picture = Image.fromarray(image)
+        if strengths.any():
+            matrix = color_matrix(*strengths * (2 * np.array(colors) - 1))
+            picture = picture.convert("RGB", tuple(matrix.ravel()))
+        if blur:
+            picture = picture.filter(ImageFilter.GaussianBlur(float(blur)))
+        image = np.asarray(picture)
+    if noise:
+        levels = (noise * NORMAL).round().astype(np.int16)
+        drawn = levels.take(np.frombuffer(random.bytes(image.size), np.uint8))
+        image = (image + drawn.reshape(image.shape)).clip(0, 255).astype(np.uint8)
+    return image
+
+
+def color_matrix(
+    brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
+) -> np.ndarray:
+    """Return all changes of colour as one map of RGB.
+
+    Grey is the mean of the channels, so that hue is a turn about the grey axis, and neither
+    hue nor saturation changes how bright a pixel is.
+
+    Args:
+        brightness: share of the full range that is added.
+        contrast: the distance from mid grey is scaled by 1 + contrast.
+        saturation: the distance from grey is scaled by 1 + saturation.
+        hue: degrees, from red towards green.
+
+    Returns:
+        float array `(3, 4)`: the last column is added to the channels, in grey levels.
+
+    Example:
+        >>> color_matrix(brightness=0.2, contrast=-1).round(9).tolist()
+        [[0.0, 0.0, 0.0, 179.0], [0.0, 0.0, 0.0, 179.0], [0.0, 0.0, 0.0, 179.0]]
+    """
+    cosine, sine = np.cos(np.radians(hue)), np.sin(np.radians(hue))
+    turned = cosine * (np.eye(3) - GREY) + sine * QUARTER
+    matrix = (1 + contrast) * (GREY + (1 + saturation) * turned)
+    return np.column_stack([matrix, np.full(3, 255 * brightness - contrast * MID_GREY)])
+
+
+def blend_pairs(
+    first: tuple, second: tuple, *, share: float, num_classes: int, ignore_label: int | None = None
+) -> tuple:
+    """Blend two pairs.
+
+    A pixel that is ignored in one of them counts for the share of the other: so the loss of
+    the blend is that of both truths, each without its ignored pixels.
+
+    Args:
+        first, second: pairs `(image, labels)` of the same size.
+        share: number in [0, 1] of the first.
+        num_classes: int.
+        ignore_label: int or None.
+
+    Returns:
+        `(image, labels)`, uint8 `(height, width, 3)` and float32
+        `(height, width, num_classes)`.
+    """
+    image = Image.blend(*(Image.fromarray(pair[0]) for pair in (second, first)), share)
+    parts = [(first[1], share), (second[1], 1 - share)]
+    return np.asarray(image), soften(parts, num_classes=num_classes, ignore_label=ignore_label)
+
+
+def soften(parts: list, *, num_classes: int, ignore_label: int | None = None) -> np.ndarray:
+    """Return the share of each class in each pixel.
+
+    Args:
+        parts: list of `(labels, share)`.
+        num_classes: int.
+        ignore_label: int or None. It has no share in anything.
+
+    Returns:
+        float32 array `(height, width, num_classes)`.
+
+    Example:
+        >>> parts = [(np.array([[0, 1, 9]]), 0.75), (np.array([[0, 0, 1]]), 0.25)]
+        >>> soften(parts, num_classes=2, ignore_label=9).tolist()
+        [[[1.0, 0.0], [0.25, 0.75], [0.0, 0.25]]]
+    """
+    shape = parts[0][0].shape
+    shares = np.zeros((*shape, num_classes), np.float32)
+    flat, starts = shares.reshape(-1), np.arange(0, shares.size, num_classes).reshape(shape)
+    for labels, share in parts:
+        places = starts + labels
+        flat[places if ignore_label is None else places[labels != ignore_label]] += share
+    return shares
+
+
+def paste_pixels(first: tuple, second: tuple, where: np.ndarray) -> tuple:
+    """Paste pixels of the second pair into the first, at the same places.
+
+    Args:
+        first, second: pairs `(image, labels)` of the same size.
+        where: bool array `(height, width)`.
+
+    Returns:
+        `(image, labels)`, new arrays.
+    """
+    image = np.where(where[..., None], second[0], first[0])
+    return image, np.where(where, second[1], first[1])
