@@ -20,7 +20,7 @@ from skimage import measure
 
 from seglib import masks
 from seglib.classes import ClassTable
-from seglib.masks import (
+from seglib.encodings import (
     LOSSY_NOISE_DISTANCE,
     LOSSY_UNKNOWN_DISTANCE,
     MAX_UNKNOWN_SHARE,
@@ -38,7 +38,7 @@ from seglib.splitting import (
     name_pictures,
     name_sequence,
 )
-from seglib.balance import imbalance_ratio
+from seglib.statistics import imbalance_ratio
 from seglib.system import make_folder, show_progress
 
 KEPT_COLORS = 16  # unknown ones of a mask

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from seglib.classes import ClassTable
-from seglib.images import check_fit, fit_classes, fit_image, fit_labels
+from seglib.fitting import check_fit, fit_classes, fit_image, fit_labels
 from seglib.images import DatasetError, check_image_size
 from seglib.system import explain_full_disk, lock_file, make_folder, replacing, show_progress
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from seglib.masks import ORIENTATION
+from seglib.encodings import ORIENTATION
 from seglib.images import DatasetError, convert_to_rgb, open_picture
 from seglib.system import replacing, show_progress
 
