@@ -1,13 +1,19 @@
-"""The form of the notebooks; what they compute is checked by `pytest --nbval notebooks`."""
+"""The form of the notebooks, and the names that they and the texts use.
+
+What the notebooks compute is checked by `pytest --nbval`.
+"""
 
 import ast
 import json
 import pathlib
+import pkgutil
 import re
 
 import pytest
 
-NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = pathlib.Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def read_cells(path, kind=None):
@@ -19,51 +25,69 @@ def source(cell):
     return "".join(cell["source"])
 
 
-def code_trees(path):
-    for cell in read_cells(path, "code"):
-        yield ast.parse(re.sub(r"(?m)^[%!].*$", "pass", source(cell)))
+def find_names(text):
+    """All names of seglib in a text: `seglib.a.b`, what is imported, and that of such modules."""
+    names = set(re.findall(r"(?<![\w/.])seglib(?:\.[A-Za-z_]\w*)+", text))
+    for module, imported in re.findall(r"from (seglib[\w.]*) import ([\w, ]+)", text):
+        for name in imported.replace(" ", "").split(","):
+            names.add(f"{module}.{name}")
+            used = re.findall(rf"(?<![\w/.]){name}\.([A-Za-z_]\w*)", text)
+            if module == "seglib" and name.islower():
+                names.update(f"seglib.{name}.{attribute}" for attribute in used)
+    return names
+
+
+def is_missing(name):
+    """Whether a name is private or cannot be found."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return True
+    return re.search(r"\._(?!_)", name) is not None
+
+
+def test_names_are_found_and_missing_ones_noticed():
+    text = "from seglib import plots, train\nplots.keep_figure(seglib.scenes.nothing)\n(seglib.git)"
+    names = find_names(text + "from seglib.masks import _take, label_colors  # a/seglib.git")
+    missing = {"seglib.scenes.nothing", "seglib.git", "seglib.masks._take"}
+    known = {"plots", "plots.keep_figure", "train", "masks", "masks.label_colors"}
+    known = {f"seglib.{name}" for name in known}
+    assert names == missing | known
+    assert {name for name in names if is_missing(name)} == missing
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *TEXTS], ids=lambda path: path.stem)
+def test_every_name_of_seglib_exists(path):
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        text = "\n".join(source(cell) for cell in read_cells(path))
+    assert not [name for name in sorted(find_names(text)) if is_missing(name)]
 
 
 def test_the_notebooks_are_numbered():
-    numbers = [int(path.name[:2]) for path in NOTEBOOKS]
-    assert numbers == list(range(1, len(NOTEBOOKS) + 1))
-    assert len(NOTEBOOKS) >= 4
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, 8))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-class TestNotebook:
-    def test_begins_with_a_title_and_its_parameters(self, path):
-        assert source(read_cells(path)[0]).startswith("# ")
-        first, *others = read_cells(path, "code")
-        assert first["metadata"]["tags"] == ["parameters"]
-        assert not any("parameters" in cell["metadata"].get("tags", []) for cell in others)
-        names = {node.targets[0].id for node in ast.parse(source(first)).body}
-        assert {"DATA_DIR", "OUTPUT_DIR", "IMAGE_SIZE"} <= names
-        assert all(name.isupper() for name in names)
-
-    def test_was_run_from_top_to_bottom_without_an_error(self, path):
-        cells = read_cells(path, "code")
-        assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-        kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
-        assert kinds <= {"execute_result", "display_data", "stream"}
-
-    def test_is_short_and_small(self, path):
-        cells = read_cells(path)
-        lines = sum(len(source(cell).splitlines()) for cell in read_cells(path, "code"))
-        assert len(cells) <= 42
-        assert lines <= 150
-        assert path.stat().st_size < 1.5e6
-
-    def test_leaves_the_work_to_seglib(self, path):
-        nodes = [node for tree in code_trees(path) for node in ast.walk(tree)]
-        assert not [node for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-
-    def test_keeps_the_pictures_that_it_shows(self, path):
-        outputs = [o for cell in read_cells(path, "code") for o in cell["outputs"]]
-        pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-        assert len(pictures) >= 2
-
-    def test_compares_most_of_its_cells(self, path):
-        cells = read_cells(path, "code")
-        ignored = [c for c in cells if "nbval-ignore-output" in c["metadata"].get("tags", [])]
-        assert len(ignored) <= len(cells) / 2
+def test_a_notebook_is_as_it_should_be(path):
+    cells, (first, *others) = read_cells(path, "code"), read_cells(path, "code")
+    assert source(read_cells(path)[0]).startswith("# ")
+    # papermill replaces the parameters, which are the first cell.
+    assert first["metadata"]["tags"] == ["parameters"]
+    assert not any("parameters" in cell["metadata"].get("tags", []) for cell in others)
+    names = {node.targets[0].id for node in ast.parse(source(first)).body}
+    assert {"DATA_DIR", "OUTPUT_DIR", "IMAGE_SIZE"} <= names
+    assert all(name.isupper() for name in names)
+    # It was run from top to bottom without an error, as nbval compares only what has a count.
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    kinds = {output["output_type"] for output in outputs}
+    assert kinds <= {"execute_result", "display_data", "stream"}
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
+    ignored = [c for c in cells if "nbval-ignore-output" in c["metadata"].get("tags", [])]
+    assert len(ignored) <= len(cells) / 2
+    # It is short, and leaves the work to seglib.
+    assert len(read_cells(path)) <= 55
+    assert sum(len(source(cell).splitlines()) for cell in cells) <= 200
+    assert path.stat().st_size < 1.5e6
+    assert not [cell for cell in cells if re.search(r"(?m)^ *(def|class) \w+", source(cell))]
