@@ -60,7 +60,7 @@ def time_exports(model, pictures, calibration, folder):
     files = {name: encode(pictures[0], name) for name in ("PNG", "JPEG")}
     networks = {"model.predict": lambda: model.predict(small, verbose=0)}
     whole = {}
-    installed = [name for name in FORMATS if not find_missing(FORMATS[name].needs)]
+    installed = [name for name, known in FORMATS.items() if not known.missing]
     for format in installed:
         for precision in FORMATS[format].precisions:
             name = f"{format} {precision}"

@@ -56,8 +56,7 @@ class Card:
 class Predictor:
     """An exported model, ready to label pictures, from several threads too.
 
-    Attributes: `card`; `path` of the folder; `megabytes`, float, of its files, in 10**6 bytes;
-    `classes`, ClassTable, of a model that knew none `class_0`, … in made-up colours.
+    It has `card`, `path`, `megabytes` and `classes`: made-up ones where the model knew none.
     """
 
     def __init__(self, scorer: labelling.Scorer, card: Card, path: pathlib.Path):
@@ -203,12 +202,15 @@ def _check_runtime(format):
 
 
 def _check_installed(what, packages):
-    missing = " ".join(name for name in packages if importlib.util.find_spec(name) is None)
+    missing = " ".join(find_missing(packages)).replace("cv2", "opencv-python-headless")
     if missing:
         raise ModuleNotFoundError(
-            f"{what} needs {missing.replace('cv2', 'OpenCV')}, not installed here: pip install "
-            f"{missing.replace('cv2', 'opencv-python-headless')}, or all with 'seglib[deploy]'"
+            f"{what} needs {missing}: pip install {missing}, or pip install 'seglib[deploy]'"
         )
+
+
+def find_missing(packages: tuple) -> list[str]:
+    return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 @contextlib.contextmanager
@@ -404,6 +406,10 @@ class Format(NamedTuple):
     needs: tuple = ()
     reads_with: tuple = ()
 
+    @property
+    def missing(self) -> list[str]:
+        return find_missing(self.needs)
+
 
 _ONNX, _NNCF = ("onnx", "onnxruntime", "tf2onnx"), ("openvino", "nncf")
 _FOUR = ("float32", "float16", "bfloat16", "int8")
@@ -484,8 +490,7 @@ def compare_exports(
         seed: int, of the intervals.
 
     Raises:
-        ValueError: the split is empty or of other classes, or one of the ways cannot be exported.
-        ModuleNotFoundError: the runtime of one of `variants` is not installed.
+        ValueError: the split is empty or of other classes; or as `export`, before the first.
     """
     import pandas as pd
 
@@ -582,8 +587,7 @@ def predict_video(
 ) -> Iterator[Frame] | pathlib.Path:
     """Label a video, a camera or any other stream of frames, and paint the classes over it.
 
-    Reading, labelling and what comes after overlap. A camera's frames that come in the meantime
-    are left out, so that what is shown is never old.
+    Reading, labelling and showing overlap. Of a camera only the newest frame is ever labelled.
 
     Args:
         model: keras.Model whose last output is logits, or Predictor.
@@ -656,10 +660,7 @@ def _read_iterable(frames):
 
 
 def run_ahead(items: Iterator, *, newest: bool = False) -> Iterator:
-    """Yield what a generator yields, which runs in a thread; `newest` skips what was not taken.
-
-    Closed early, it ends the thread, which closes the generator; so they can be chained.
-    """
+    """Yield what a generator yields, in a thread; `newest` skips what was not taken in time."""
     results, closed = queue.Queue(2), threading.Event()
 
     def clear():
@@ -680,7 +681,6 @@ def run_ahead(items: Iterator, *, newest: bool = False) -> Iterator:
         except BaseException as error:  # a SystemExit too belongs to who takes the items
             results.put((None, error))
 
-    # Daemons do not keep a program from ending whose last stream nobody closed.
     thread = threading.Thread(target=work, name="seglib-stream", daemon=True)
     thread.start()
     try:
