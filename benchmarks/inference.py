@@ -24,7 +24,7 @@ from PIL import Image
 from timing import print_ratios, time_alternatives
 
 import seglib
-from seglib.exports.formats import PRECISIONS
+from seglib.deploying import FORMATS
 from seglib.images import read_image
 from seglib.training import get_preset
 
@@ -60,9 +60,9 @@ def time_exports(model, pictures, calibration, folder):
     files = {name: encode(pictures[0], name) for name in ("PNG", "JPEG")}
     networks = {"model.predict": lambda: model.predict(small, verbose=0)}
     whole = {}
-    installed = seglib.list_formats().query("runs_here").index
+    installed = [name for name, known in FORMATS.items() if not known.missing]
     for format in installed:
-        for precision in PRECISIONS[format]:
+        for precision in FORMATS[format].precisions:
             name = f"{format} {precision}"
             path = seglib.export(model, folder / name.replace(" ", "_"), format=format,
                                  precision=precision, calibration=calibration)  # fmt: skip

@@ -1,0 +1,750 @@
+"""A trained model elsewhere: exports for other runtimes, what they cost; videos and cameras.
+
+A format is a function that writes, one that reads and a line in `FORMATS`. Reading needs no Keras.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import logging
+import os
+import pathlib
+import queue
+import re
+import sys
+import tempfile
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seglib import labelling, metrics
+from seglib.caching.threads import count_processors
+from seglib.classes import ClassTable, make_up_classes
+from seglib.fitting import fit_image
+from seglib.folders import make_folder
+from seglib.processors import has_bfloat16_units
+from seglib.progress import show_progress
+from seglib.startup import redirect
+from seglib.units import parse_duration, parse_size
+
+CARD, VERSION, CALIBRATION = "predictor.json", 1, 200  # pictures: more change nothing
+CODECS = {".mp4": "mp4v", ".webm": "VP80", ".avi": "MJPG", ".mkv": "FFV1"}
+# What is in an export, and what a file browser or Jupyter leaves there.
+_OWN = re.compile(rf"{re.escape(CARD)}|model\..*|saved_model|\.DS_Store|\._.*|\.ipynb_checkpoints")
+_hiding = threading.RLock()  # what is hidden is the whole process's
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What an export says of itself; `image_size` is (height, width), `classes` may be None."""
+
+    format: str
+    precision: str
+    image_size: tuple
+    fit: str
+    num_classes: int
+    classes: ClassTable | None
+
+
+class Predictor:
+    """An exported model, ready to label pictures, from several threads too.
+
+    It has `card`, `path`, `megabytes` and `classes`: made-up ones where the model knew none.
+    """
+
+    def __init__(self, scorer: labelling.Scorer, card: Card, path: pathlib.Path):
+        self.scorer, self.card, self.path = scorer, card, path
+        self.classes = card.classes or make_up_classes(card.num_classes)
+        files = [file for file in path.rglob("*") if file.is_file()]
+        self.megabytes = sum(file.stat().st_size for file in files) / 1e6
+
+    def predict(self, images, *, flip: bool = False, tile: bool = False):
+        """Label pictures of any size; arguments and answer are those of `seglib.predict`."""
+        return labelling.label_pictures(self.scorer, images, flip=flip, tile=tile)
+
+    def predict_probabilities(self, image: np.ndarray, *, flip: bool = False, tile: bool = False):
+        """Return the probability of each class at each pixel, as `seglib.predict_probabilities`."""
+        return labelling.measure_probabilities(self.scorer, image, flip=flip, tile=tile)
+
+    def __repr__(self):
+        card, (height, width) = self.card, self.card.image_size
+        about = f"{card.format} {card.precision}, {height}×{width}, {card.num_classes} classes"
+        return f"Predictor({self.path.name}: {about}, {self.megabytes:.1f} MB)"
+
+
+def export(
+    model: Any, path: str | os.PathLike, *, format: str, precision="float32", calibration=None
+) -> pathlib.Path:
+    """Write a model for a runtime, into a folder that says all one needs, and return its path.
+
+    Args:
+        model: keras.Model with an input size; of several heads the last one is written.
+        path: str or path of the folder. It is made, or replaced if it holds an export.
+        format: str of `FORMATS`. "onnx" and "openvino" need the extra `deploy`
+            (`pip install 'seglib[deploy]'`), "litert" only to be faster.
+        precision: "float32", "float16" (weights of half the size), "bfloat16" (computed in it; by
+            OpenVINO only where the processor has units for it) or "int8" (after `calibration`).
+        calibration: Split, PreparedSplit or uint8 pictures `(n, height, width, 3)` such as the
+            model will see, to find the range of each map for int8; 200 of them at the most.
+
+    Raises:
+        ValueError: the format does not know this precision, int8 has no calibration, the model has
+            no input size or simulates int8, or the folder holds something else.
+        ModuleNotFoundError: the runtime is not installed; the message names it.
+        RuntimeError: any format but "keras" where Keras does not run on TensorFlow.
+
+    Source: int8 as Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", section 2.
+    """
+    from seglib.inference import create_probabilities
+    from seglib.models import model_classes, model_fit
+
+    _check_export(model, format, precision, calibration)
+    size, fit = model.input_shape[1:3], model_fit(model)
+    card = Card(format, precision, size, fit, model.outputs[-1].shape[-1], model_classes(model))
+    pictures = []
+    if precision == "int8":
+        chosen = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration)))
+        for picture in (calibration[int(i)] for i in chosen):
+            picture = picture[0] if isinstance(picture, tuple) else picture  # of a pair
+            labelling.check_picture(picture)
+            pictures.append(fit_image(picture, size, fit=fit).astype(np.float32))
+    folder = pathlib.Path(path)
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    others = sorted(name for name in names if not _OWN.fullmatch(name))
+    if folder.is_file() or others or (names and CARD not in names):
+        others = ", ".join(others[:3])
+        raise ValueError(f"{folder} holds something that is no export ({others}): choose another")
+    make_folder(folder.parent, "the export")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as holder:
+        new = pathlib.Path(holder, "new")
+        new.mkdir()
+        FORMATS[format].write(create_probabilities(model), new, precision, pictures)
+        values = {"version": VERSION, **dataclasses.asdict(card)}
+        text = json.dumps(values, indent=1, default=np.ndarray.tolist)
+        (new / CARD).write_text(text, encoding="utf-8")
+        if folder.exists():
+            folder.rename(pathlib.Path(holder, "old"))
+        new.rename(folder)
+    return folder
+
+
+def load_predictor(path: str | os.PathLike) -> Predictor:
+    """Load an export, whatever its format, from the folder that `export` wrote.
+
+    Raises:
+        ValueError: the folder holds no export, a damaged one or one of a newer seglib.
+        ModuleNotFoundError: the runtime is not installed; the message names it.
+    """
+    folder = pathlib.Path(path)
+    if not (folder / CARD).is_file():
+        raise ValueError(f"{folder} is no export, it has no {CARD}: name a folder of seglib.export")
+    try:
+        values = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if values.pop("version") != VERSION:
+            raise ValueError("it is of a newer version: update seglib")
+        values = {name: values[name] for name in Card.__annotations__}
+        values["image_size"] = tuple(values["image_size"])
+        values["classes"] = values["classes"] and ClassTable(**values["classes"])
+        card = Card(**values)
+        format = FORMATS[card.format]
+        _check_installed(card.format, format.reads_with)
+        score, lock = format.read(folder, card), threading.Lock()
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # each runtime has its own
+        raise ValueError(
+            f"{folder} cannot be loaded, its files may be damaged: export the model again ({error})"
+        ) from error
+
+    def take_turns(batch):  # runtimes differ in what threads may do at once
+        with lock:
+            return score(batch)
+
+    known = {name: values[name] for name in ("fit", "num_classes", "classes")}
+    scorer = labelling.Scorer(score=take_turns, size=card.image_size, **known)
+    return Predictor(scorer, card, folder)
+
+
+def _check_export(model, format, precision, calibration):
+    from seglib.models.editing import refuse_rounding
+
+    if format not in FORMATS:
+        raise ValueError(f"expected a format of {', '.join(FORMATS)}, received {format!r}")
+    precisions = FORMATS[format].precisions
+    if precision not in precisions:
+        raise ValueError(f"{format} does not know {precision!r}: expected one of {precisions}")
+    _check_runtime(format)
+    refuse_rounding(model)
+    if None in model.input_shape[1:3]:
+        raise ValueError("an export has one size: create the model with an input_shape")
+    if precision == "int8" and (calibration is None or not len(calibration)):
+        raise ValueError("int8 needs calibration=, a split such as dataset.train, or pictures")
+
+
+def _check_runtime(format):
+    import keras
+
+    _check_installed(format, FORMATS[format].needs)
+    backend = keras.backend.backend()
+    if format != "keras" and backend != "tensorflow":
+        raise RuntimeError(
+            f"{format} is written from TensorFlow, but Keras runs on {backend}: set "
+            "KERAS_BACKEND=tensorflow, or use format='keras'"
+        )
+
+
+def _check_installed(what, packages):
+    missing = " ".join(find_missing(packages)).replace("cv2", "opencv-python-headless")
+    if missing:
+        raise ModuleNotFoundError(
+            f"{what} needs {missing}: pip install {missing}, or pip install 'seglib[deploy]'"
+        )
+
+
+def find_missing(packages: tuple) -> list[str]:
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hide what converters print, by C++ code too; an exception tells its last lines."""
+    with _hiding, contextlib.ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.WARNING)
+        if importlib.util.find_spec("rich"):  # NNCF's bars are text, not widgets, in a notebook
+            import rich
+
+            console = rich.get_console()
+            stack.callback(setattr, console, "is_jupyter", console.is_jupyter)
+            console.is_jupyter = False
+        stack.enter_context(redirect((1, 2), file))
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
+        stack.enter_context(contextlib.redirect_stdout(file))
+        stack.enter_context(contextlib.redirect_stderr(file))
+        try:
+            yield
+        except Exception as error:
+            file.seek(0)
+            error.add_note("".join(file.readlines()[-15:]))
+            raise
+
+
+def _one_by_one(score):
+    """Return a function of uint8 batches from one of single float32 pictures."""
+    return lambda batch: np.concatenate([score(image[None]) for image in np.float32(batch)])
+
+
+def _with_precision(network, precision):
+    """Return a copy that computes in a precision; its weights stay float32."""
+    from seglib.models.editing import copy_model, set_precision
+
+    network = copy_model(network)
+    if precision == "bfloat16":
+        set_precision(network, "mixed_bfloat16")
+    return network
+
+
+def _trace(network, batch_size=None):
+    """Return a tf.Module with weights and a function: converters take half as long for it."""
+    import tensorflow as tf
+
+    picture = tf.TensorSpec((batch_size, *network.input_shape[1:]), tf.float32, name="image")
+    module = tf.Module()
+    module.weights = [weight.value for weight in network.weights]
+    module.serve = tf.function(lambda image: network(image, training=False), [picture])
+    return module
+
+
+def write_keras(network, folder, precision, pictures):
+    _with_precision(network, precision).save(folder / "model.keras")
+
+
+def read_keras(folder, card):
+    import keras
+
+    import seglib.models  # noqa: F401, the layers that the file names
+    from seglib.compiling import choose_jit
+
+    network = keras.models.load_model(folder / "model.keras", compile=False)
+    network.compile(jit_compile=choose_jit())
+    return network.predict_on_batch
+
+
+def write_savedmodel(network, folder, precision, pictures):
+    import tensorflow as tf  # Keras 3.15's own `export` writes each weight twice
+
+    module = _trace(_with_precision(network, precision))
+    with quiet():
+        tf.saved_model.save(module, str(folder / "saved_model"), signatures=module.serve)
+
+
+def read_savedmodel(folder, card):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(folder / "saved_model"))  # kept alive: it owns the weights
+    return lambda batch: np.asarray(loaded.serve(tf.constant(batch, tf.float32)))
+
+
+def write_litert(network, folder, precision, pictures):
+    """Write for LiteRT; input and output stay float32 in int8 too."""
+    import tensorflow as tf
+
+    with quiet():
+        module = _trace(network, batch_size=1)
+        function = module.serve.get_concrete_function()
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if precision == "int8":
+            converter.representative_dataset = lambda: ([picture[None]] for picture in pictures)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        (folder / "model.tflite").write_bytes(converter.convert())
+
+
+def read_litert(folder, card):
+    with quiet():
+        if importlib.util.find_spec("ai_edge_litert"):
+            from ai_edge_litert.interpreter import Interpreter
+        else:  # the older one, which TensorFlow brings
+            from tensorflow.lite.python.interpreter import Interpreter
+        file = str(folder / "model.tflite")
+        interpreter = Interpreter(model_path=file, num_threads=count_processors())
+        interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+    def score(picture):
+        interpreter.set_tensor(source["index"], picture)
+        interpreter.invoke()
+        return interpreter.get_tensor(target["index"])
+
+    return _one_by_one(score)
+
+
+def write_onnx(network, folder, precision, pictures):
+    """Write ONNX; weights of int8 have 7 bits, here and in OpenVINO, for processors without VNNI:
+    they add up in 16 bits, which 8 overflow. On CamVid that cost 8 points of mean IoU, there 3."""
+    import keras
+
+    file, prepared = folder / "model.onnx", folder / "prepared.onnx"
+    picture = keras.InputSpec("float32", (1, *network.input_shape[1:]), name="image")
+    with quiet():
+        network.export(file, format="onnx", verbose=False, input_signature=[picture])
+        if precision == "int8":
+            from onnxruntime import InferenceSession, quantization
+            from onnxruntime.quantization.shape_inference import quant_pre_process
+
+            quant_pre_process(file, prepared, skip_symbolic_shape=True)  # the shapes are fixed
+            name = InferenceSession(prepared).get_inputs()[0].name
+            inputs = iter([{name: picture[None]} for picture in pictures])
+            reader = types.SimpleNamespace(get_next=lambda: next(inputs, None))
+            options = {"activation_type": quantization.QuantType.QUInt8, "reduce_range": True}
+            quantization.quantize_static(prepared, file, reader, per_channel=True, **options)
+            prepared.unlink()
+
+
+def read_onnx(folder, card):
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return _one_by_one(lambda picture: session.run(None, {name: picture})[0])
+
+
+def write_openvino(network, folder, precision, pictures):
+    import keras
+    import openvino
+
+    with quiet():
+        image = keras.Input(network.input_shape[1:], batch_size=1, name="image")
+        converted = openvino.convert_model(keras.Model(image, network(image)))
+        if precision == "int8":
+            import nncf
+
+            batches, fix = nncf.Dataset([picture[None] for picture in pictures]), nncf.OverflowFix
+            options = nncf.AdvancedQuantizationParameters(overflow_fix=fix.ENABLE)  # in all layers
+            converted = nncf.quantize(
+                converted, batches, subset_size=len(pictures), advanced_parameters=options
+            )
+        half = precision != "float32"
+        openvino.save_model(converted, folder / "model.xml", compress_to_fp16=half)
+
+
+def read_openvino(folder, card):
+    import openvino
+
+    settings = {"PERFORMANCE_HINT": "LATENCY"}
+    if card.precision != "int8":  # some processors would rather compute float32 in bfloat16
+        settings["INFERENCE_PRECISION_HINT"] = "bf16" if card.precision == "bfloat16" else "f32"
+    compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", settings)
+    return _one_by_one(lambda picture: np.array(compiled({0: picture})[0]))
+
+
+class Format(NamedTuple):
+    """How a model is written and read, in which precisions, and the packages that takes.
+
+    `write(network, folder, precision, pictures)` writes `model.*` or `saved_model`; the network is
+    a keras.Model from pictures, 0 to 255, to probabilities, `pictures` are float32, for int8.
+    `read(folder, card)` returns that function, of uint8 batches `(n, height, width, 3)`.
+    """
+
+    write: Callable
+    read: Callable
+    precisions: tuple
+    needs: tuple = ()
+    reads_with: tuple = ()
+
+    @property
+    def missing(self) -> list[str]:
+        return find_missing(self.needs)
+
+
+_ONNX, _NNCF = ("onnx", "onnxruntime", "tf2onnx"), ("openvino", "nncf")
+_FOUR = ("float32", "float16", "bfloat16", "int8")
+FORMATS = {
+    "keras": Format(write_keras, read_keras, ("float32", "bfloat16")),
+    "savedmodel": Format(write_savedmodel, read_savedmodel, ("float32", "bfloat16")),
+    "litert": Format(write_litert, read_litert, ("float32", "float16", "int8")),
+    "onnx": Format(write_onnx, read_onnx, ("float32", "int8"), _ONNX, ("onnxruntime",)),
+    "openvino": Format(write_openvino, read_openvino, _FOUR, _NNCF, ("openvino",)),
+}
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class DeploymentCard:
+    """What `compare_exports` measured.
+
+    Args:
+        table: DataFrame by (model, format, precision): `megabytes`; `parameters`; `network_ms`, the
+            median of the network alone; `p50_ms`, `p95_ms` and `p99_ms`, from picture to label map;
+            `agreement`, the share of pixels labelled as by the first model in float32; `mean_iou`;
+            `change` from that model's with its 95 % interval, `change_low` and `change_high`.
+        missing: dict format -> message, of the formats that cannot be written here.
+    """
+
+    table: Any
+    missing: dict
+
+    def choose(self, *, within=None, max_size=None) -> dict:
+        """Return the most accurate way that is fast and small enough, with its row of the table.
+
+        Args:
+            within: seconds, or str such as "5ms": what 95 % of the pictures may take.
+            max_size: bytes, or str such as "3MB", that the folder may have.
+
+        Raises:
+            ValueError: nothing is; the message tells the nearest.
+        """
+        table = self.table
+        seconds = np.inf if within is None else parse_duration(within)
+        size = np.inf if max_size is None else parse_size(max_size)
+        fits = (table["p95_ms"] <= 1e3 * seconds) & (table["megabytes"] <= size / 1e6)
+        if not fits.any():
+            fastest, smallest = table["p95_ms"], table["megabytes"]
+            raise ValueError(
+                f"nothing fits within={within}, max_size={max_size}: the fastest is "
+                f"{fastest.idxmin()} with {fastest.min():.1f} ms at p95, the smallest "
+                f"{smallest.idxmin()} with {smallest.min():.1f} MB"
+            )
+        best = table[fits].sort_values(["mean_iou", "p50_ms"], ascending=[False, True])
+        return best.reset_index().iloc[0].to_dict()
+
+    def write(self, folder: str | os.PathLike) -> pathlib.Path:
+        """Write `exports.csv` and `exports.png` to a folder, and return its path."""
+        from seglib.plots import keep_figure, plot_exports
+
+        folder = make_folder(folder, "the deployment card")
+        self.table.round(5).to_csv(folder / "exports.csv")
+        keep_figure(plot_exports(self.table), folder / "exports.png")
+        return folder
+
+    def __repr__(self):
+        return "\n".join([self.table.round(3).to_string(), *self.missing.values()])
+
+
+def compare_exports(
+    models: Any, split: Any, *, calibration: Any, variants=None, folder=None, seed: int = 0
+) -> DeploymentCard:
+    """Export a model in several ways, and measure size, speed and what is lost.
+
+    Args:
+        models: keras.Model, or dict of names and models, such as a model and what `prune_channels`
+            made of it. The first in float32 is what the others are compared with.
+        split: Split with at least one pair, at the pictures' own sizes.
+        calibration: as of `export`: training pictures, not those of `split`.
+        variants: pairs of format and precision; None for all whose runtime is installed, without
+            bfloat16 where the processor has no units for it.
+        folder: str or path, where exports stay, as `model_format_precision`; None throws them away.
+        seed: int, of the intervals.
+
+    Raises:
+        ValueError: the split is empty or of other classes; or as `export`, before the first.
+    """
+    import pandas as pd
+
+    if not len(split):
+        raise ValueError("the split is empty: expected at least one pair to measure on")
+    models, missing, possible = models if isinstance(models, dict) else {"model": models}, {}, []
+    for name in FORMATS:
+        try:
+            _check_runtime(name)
+            possible += [(name, precision) for precision in FORMATS[name].precisions]
+        except (ModuleNotFoundError, RuntimeError) as error:
+            missing[name] = str(error)
+    if variants is None:
+        variants = [x for x in possible if x[1] != "bfloat16" or has_bfloat16_units()]
+    variants = dict.fromkeys([("keras", "float32"), *map(tuple, variants)])
+    jobs = [(name, *variant) for name in models for variant in variants]
+    for name, *variant in jobs:  # before the first has taken a minute
+        _check_export(models[name], *variant, calibration)
+    rows, first = {}, None
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, format, precision in show_progress(jobs, desc="exporting", unit="export"):
+            path = pathlib.Path(folder or temporary, f"{name}_{format}_{precision}")
+            export(models[name], path, format=format, precision=precision, calibration=calibration)
+            predictor = load_predictor(path)
+            measured = _measure(predictor, split)
+            first = first or measured
+            rows[name, format, precision] = {
+                "megabytes": predictor.megabytes,
+                "parameters": models[name].count_params(),
+                **_compare(measured, first, split.classes, seed),
+            }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=("model", "format", "precision"))
+    return DeploymentCard(table, missing)
+
+
+def _measure(predictor, split):
+    """Return latencies in ms, label maps and confusion matrices, a picture each; the network's."""
+    labelling.check_classes(predictor.scorer, split.classes)
+    small = np.random.default_rng(0).integers(0, 256, (1, *predictor.scorer.size, 3), np.uint8)
+    predictor.predict(split[0][0])  # what only the first call takes
+    alone = [_time(predictor.scorer.score, small)[0] for _ in range(21)]
+    pairs = [split[i] for i in range(len(split))]
+    timed = [_time(predictor.predict, image) for image, _ in pairs]
+    latencies, predictions = zip(*timed, strict=True)
+    options = {"num_classes": split.classes.num_classes, "ignore_label": split.classes.ignore_label}
+    matrices = [
+        metrics.confusion_matrix(labels, predicted, **options)
+        for (_, labels), predicted in zip(pairs, predictions, strict=True)
+    ]
+    return latencies, predictions, np.stack(matrices), float(np.median(alone))
+
+
+def _time(function, *arguments):
+    start = time.perf_counter()
+    answer = function(*arguments)
+    return 1e3 * (time.perf_counter() - start), answer
+
+
+def _compare(measured, first, classes, seed):
+    (latencies, predictions, matrices, alone), k = measured, classes.num_classes
+    pairs = np.zeros((len(matrices), 2 * k, 2 * k))  # resampled together
+    pairs[:, :k, :k], pairs[:, k:, k:] = matrices, first[2]
+
+    def change(pairs):
+        halves = pairs[..., :k, :k], pairs[..., k:, k:]
+        now, before = (metrics.mean_iou(x, ignore_label=classes.ignore_label) for x in halves)
+        return now - before
+
+    low, high = metrics.bootstrap_interval(pairs, change, seed=seed)
+    same = np.concatenate([(a == b).ravel() for a, b in zip(predictions, first[1], strict=True)])
+    return {
+        "network_ms": alone,
+        **{f"p{share}_ms": np.percentile(latencies, share) for share in (50, 95, 99)},
+        "agreement": same.mean(),
+        "mean_iou": metrics.mean_iou(matrices.sum(axis=0), ignore_label=classes.ignore_label),
+        "change": change(pairs.sum(axis=0)),
+        "change_low": low,
+        "change_high": high,
+    }
+
+
+class Frame(NamedTuple):
+    """A labelled frame: RGB, ids, RGB with the classes' colours, and frames a second of late."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    overlay: np.ndarray
+    rate: float
+
+
+def predict_video(
+    model: Any, source: Any, output=None, *, opacity=0.5, flip=False, tile=False
+) -> Iterator[Frame] | pathlib.Path:
+    """Label a video, a camera or any other stream of frames, and paint the classes over it.
+
+    Reading, labelling and showing overlap. Of a camera only the newest frame is ever labelled.
+
+    Args:
+        model: keras.Model whose last output is logits, or Predictor.
+        source: str or path of a video, int number of a camera, or iterable of uint8 RGB frames
+            `(height, width, 3)`. It is read some frames further than what is answered.
+        output: str or path of the video to write: .mp4, .webm (which browsers play), .avi or .mkv
+            (lossless), at the source's frames a second; there only when whole. None gives frames.
+        opacity: float in [0, 1], how much of the class colour: 1 hides the image.
+        flip, tile: as of `seglib.predict`.
+
+    Returns:
+        Without `output` a generator of Frame, with it the video's path. Closed early, the generator
+        ends its threads; Ctrl-C ends the recording of a camera, and the file is kept.
+
+    Raises:
+        ModuleNotFoundError: OpenCV is not installed; only iterables without `output` need none.
+        ValueError: the source holds no frame or a wrong one, or `output` is of no known kind.
+        OSError: the source cannot be read, or the output not be written.
+    """
+    if hasattr(model, "scorer"):  # an export, which needs no Keras
+        scorer = model.scorer
+    else:
+        from seglib.inference import get_scorer
+
+        scorer = get_scorer(model)
+    if output is not None:
+        output = pathlib.Path(output)
+        if output.suffix.lower() not in CODECS:
+            raise ValueError(f"{output} is no video to write: expected {', '.join(CODECS)}")
+        if output.exists() and isinstance(source, str | os.PathLike) and output.samefile(source):
+            raise ValueError(f"{output} is the source, which would be lost: choose another output")
+        _check_installed("a video", ("cv2",))
+        make_folder(output.parent, "the video")
+    name, images, rate = _open_source(source)  # last, so that nothing refused keeps a camera
+    is_live = isinstance(source, int)
+    images = run_ahead(images, newest=is_live)
+    labelled = _label(scorer, images, name, opacity, flip=flip, tile=tile)
+    frames = run_ahead(labelled, newest=is_live and output is None)
+    return frames if output is None else _write_video(frames, output, rate, is_live)
+
+
+def _open_source(source):
+    """Return a name, a generator of frames and how many there are a second."""
+    if not isinstance(source, int | str | os.PathLike):
+        return "the source", _read_iterable(source), 25
+    _check_installed("a video", ("cv2",))
+    import cv2
+
+    name = f"camera {source}" if isinstance(source, int) else os.fspath(source)
+    capture = cv2.VideoCapture(source if isinstance(source, int) else name)
+    if not capture.isOpened():
+        raise OSError(f"{name} is not there, in use, or no video that OpenCV can read")
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    rate = rate if 0 < rate <= 300 else 25  # some tell the unit of their clock instead
+
+    def read():
+        try:
+            while (answer := capture.read())[0]:
+                yield cv2.cvtColor(answer[1], cv2.COLOR_BGR2RGB)
+        finally:
+            capture.release()
+
+    return name, read(), rate
+
+
+def _read_iterable(frames):
+    for frame in frames:
+        labelling.check_picture(frame)
+        yield np.array(frame)  # a copy, as some sources fill one buffer again and again
+
+
+def run_ahead(items: Iterator, *, newest: bool = False) -> Iterator:
+    """Yield what a generator yields, in a thread; `newest` skips what was not taken in time."""
+    results, closed = queue.Queue(2), threading.Event()
+
+    def clear():
+        with contextlib.suppress(queue.Empty):
+            while True:
+                results.get_nowait()
+
+    def work():
+        try:
+            with contextlib.closing(items):
+                for item in items:
+                    if newest:
+                        clear()
+                    results.put((item, None))
+                    if closed.is_set():
+                        return
+            results.put(None)
+        except BaseException as error:  # a SystemExit too belongs to who takes the items
+            results.put((None, error))
+
+    thread = threading.Thread(target=work, name="seglib-stream", daemon=True)
+    thread.start()
+    try:
+        while (result := results.get()) is not None:
+            item, error = result
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        closed.set()
+        clear()  # makes room for the one result that may still be put
+        thread.join(5)  # nothing can wake a thread whose camera hangs
+
+
+def _label(scorer, images, name, opacity, **options):
+    classes = scorer.classes or make_up_classes(scorer.num_classes)
+    times = collections.deque([time.perf_counter()])
+    with contextlib.closing(images):
+        for image in images:
+            labels = labelling.label_pictures(scorer, image, **options)
+            times.append(time.perf_counter())
+            while len(times) > 2 and times[-1] - times[0] > 1:
+                times.popleft()
+            rate = (len(times) - 1) / max(times[-1] - times[0], 1e-6)
+            yield Frame(image, labels, blend_classes(image, labels, classes.colors, opacity), rate)
+    if len(times) == 1:
+        raise ValueError(f"{name} holds no frame that can be read")
+
+
+def blend_classes(image, labels, colors, opacity):
+    """Lay class colours over an image in fixed point, ten times as fast as exactly."""
+    share = round(256 * opacity)
+    tints = (share * colors.astype(int) + 128).astype(np.uint16)
+    blend = image * np.uint16(256 - share)
+    blend += tints.take(labels, axis=0)
+    blend >>= 8
+    return blend.astype(np.uint8)
+
+
+def _write_video(frames, path, rate, is_live):
+    """Write the overlays of frames, at first under another name, and return the path."""
+    import cv2
+
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    writer, size, count = None, None, 0
+    end = KeyboardInterrupt if is_live else ()
+    try:
+        with contextlib.closing(frames), contextlib.suppress(end), contextlib.ExitStack() as stack:
+            for count, frame in enumerate(frames, 1):
+                if writer is None:
+                    codec = cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()])
+                    size = frame.image.shape[1::-1]
+                    writer = cv2.VideoWriter(str(temporary), codec, rate, size)
+                    stack.callback(writer.release)
+                if frame.image.shape[1::-1] != size:  # OpenCV would leave it out silently
+                    raise ValueError(f"frame {count} is not of size {size}: a video has one size")
+                writer.write(cv2.cvtColor(frame.overlay, cv2.COLOR_RGB2BGR))
+        written = cv2.VideoCapture(str(temporary))  # OpenCV does not tell a full disk
+        written.set(cv2.CAP_PROP_POS_FRAMES, count - 1)
+        is_whole = written.get(cv2.CAP_PROP_FRAME_COUNT) >= count and written.read()[0]
+        written.release()
+        if not is_whole:
+            raise OSError(f"{path} cannot be written: is the disk full? Or try .avi or .webm")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,584 @@
+"""Exports, what they cost, and videos: answers, threads, and what goes wrong."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import importlib.util
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import keras
+import numpy as np
+import pytest
+
+import seglib
+from seglib.classes import ClassTable, make_up_classes
+from seglib.deploying import CODECS, FORMATS, blend_classes, quiet
+from seglib.labelling import Scorer
+from seglib.models import set_model_classes
+
+CLASSES = ClassTable(
+    ["sky", "void", "road", "car"], [(9, 9, 9), (0, 0, 0), (5, 0, 5), (0, 7, 0)], ignore_label=1
+)
+VARIANTS = [(name, precision) for name in FORMATS for precision in FORMATS[name].precisions]
+SAME = {"float32": 0.999, "float16": 0.99, "bfloat16": 0.95, "int8": 0.9}  # share of the pixels
+
+
+def draw_pictures(count, size, seed=0):
+    """Smooth random pictures, as photographs are."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, 5, 6, 3)).astype(np.uint8)
+    return np.stack([seglib.resize_image(picture, size) for picture in coarse])
+
+
+def skip_without(format):
+    for package in FORMATS[format].needs:
+        pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model of random weights whose normalization knows the pictures, so that scores differ."""
+    options = {"num_classes": 4, "filters": (8, 12), "deep_supervision": False}
+    model = seglib.create_unetpp_model((32, 48, 3), **options)
+    model.compile(keras.optimizers.SGD(0.0), loss=lambda truth, logits: 0 * logits[..., 0])
+    for _ in range(20):
+        model.train_on_batch(draw_pictures(4, (32, 48)), np.zeros((4, 32, 48)))
+    set_model_classes(model, CLASSES, fit="letterbox")
+    return model
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory):
+    """Return a function that exports the model in a way, once."""
+    folder = tmp_path_factory.mktemp("exports")
+
+    @functools.cache
+    def write(format, precision="float32"):
+        skip_without(format)
+        path, pictures = folder / f"{format}_{precision}", draw_pictures(8, (40, 50))
+        options = {"format": format, "precision": precision, "calibration": pictures}
+        return seglib.export(model, path, **options)
+
+    return write
+
+
+def make_split(classes=CLASSES, count=6):
+    """What `compare_exports` asks of a split."""
+    random = np.random.default_rng(5)
+    pictures = draw_pictures(6, (50, 60), seed=5)[:count]
+    labels = random.integers(0, 4, (count, 50, 60)).astype(np.uint8)
+    split = type("Pairs", (list,), {})(zip(pictures, labels, strict=True))
+    split.classes, split.names = classes, [f"p{i}" for i in range(count)]
+    return split
+
+
+@pytest.mark.parametrize(("format", "precision"), VARIANTS)
+def test_each_export_answers_as_the_model_does(model, written, format, precision):
+    predictor = seglib.load_predictor(str(written(format, precision)))
+    pictures = draw_pictures(3, (60, 50), seed=1)
+    expected = seglib.predict(model, pictures)
+    assert len(np.unique(expected)) > 1
+    answer = predictor.predict(pictures)
+    assert answer.dtype == np.uint8
+    assert (answer == expected).mean() >= SAME[precision]
+    assert not (answer == CLASSES.ignore_label).any()
+    if precision == "float32":
+        exact = seglib.predict_probabilities(model, pictures[0])
+        close = predictor.predict_probabilities(pictures[0])
+        np.testing.assert_allclose(close, exact, atol=1e-4)
+        sizes = [(70, 90), (20, 30)]
+        mixed = [draw_pictures(1, size)[0] for size in sizes]
+        for options in ({"flip": True}, {"tile": True}):
+            assert [x.shape for x in predictor.predict(mixed, **options)] == sizes
+            same = predictor.predict(mixed[0], **options)
+            assert (same == seglib.predict(model, mixed[0], **options)).mean() > 0.999
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(predictor.predict, pictures))
+    np.testing.assert_array_equal(answers, [predictor.predict(x) for x in pictures])
+
+
+def test_a_loaded_export_needs_no_keras(written):
+    for package in ("ai_edge_litert", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    code = (
+        "import sys; sys.modules['keras'] = None; import numpy, seglib\n"
+        "for path in sys.argv[1:]:\n"
+        "    assert 'tensorflow' not in sys.modules, path\n"
+        "    p = seglib.load_predictor(path)\n"
+        "    assert p.predict(numpy.zeros((40, 40, 3), 'uint8')).shape == (40, 40)\n"
+    )
+    paths = [written(format) for format in ("onnx", "openvino", "litert", "savedmodel")]
+    result = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_int8_kernels_leave_room_to_add_up_products_in_16_bits(written, format):
+    """Where there is no VNNI, two products with 8 bits each are too large, silently."""
+    path = written(format, "int8")
+    if format == "onnx":
+        import onnx
+
+        tensors = onnx.load(path / "model.onnx").graph.initializer
+        arrays = [onnx.numpy_helper.to_array(tensor) for tensor in tensors]
+    else:
+        import openvino
+
+        operations = openvino.Core().read_model(path / "model.xml").get_ops()
+        arrays = [x.data for x in operations if x.get_type_name() == "Constant"]
+    kernels = [array for array in arrays if array.dtype == np.int8 and array.ndim >= 4]
+    assert len(kernels) > 3
+    assert 60 <= max(np.abs(kernel.astype(int)).max() for kernel in kernels) <= 64
+
+
+def test_an_export_says_what_it_is(written):
+    predictor = seglib.load_predictor(written("keras"))
+    assert predictor.classes == CLASSES
+    assert (predictor.card.fit, predictor.card.image_size) == ("letterbox", (32, 48))
+    files = [file for file in predictor.path.rglob("*") if file.is_file()]
+    assert predictor.megabytes == pytest.approx(sum(f.stat().st_size for f in files) / 1e6)
+    assert "keras float32, 32×48, 4 classes" in repr(predictor)
+
+
+def test_a_card_of_the_first_versions_is_read(written, tmp_path):
+    """As 58640cd wrote it, of a model that knew no classes."""
+    card = {
+        "version": 1, "seglib": "0.1.0", "format": "keras", "precision": "float32",
+        "image_size": [32, 48], "fit": "stretch", "num_classes": 3, "classes": None,
+        "parameters": 7,
+    }  # fmt: skip
+    (tmp_path / "predictor.json").write_text(json.dumps(card))
+    (tmp_path / "model.keras").write_bytes((written("keras") / "model.keras").read_bytes())
+    predictor = seglib.load_predictor(tmp_path)
+    assert predictor.classes == make_up_classes(3)
+    assert predictor.predict(draw_pictures(1, (40, 50))[0]).shape == (40, 50)
+
+
+def test_an_export_replaces_an_earlier_one_and_nothing_else(model, tmp_path):
+    path = seglib.export(model, tmp_path / "new/export", format="keras")
+    assert seglib.export(model, path, format="keras", precision="bfloat16") == path
+    assert seglib.load_predictor(path).card.precision == "bfloat16"
+    assert [entry.name for entry in path.parent.iterdir()] == ["export"]
+    (path / "photo.png").write_bytes(b"mine")
+    (tmp_path / "file").touch()
+    (tmp_path / "new/predictor.json").touch()
+    for taken, words in ((path, r"no export \(photo.png\)"), (tmp_path / "new", "export"),
+                         (tmp_path / "file", "holds something")):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            seglib.export(model, taken, format="keras")
+    assert (path / "photo.png").read_bytes() == b"mine"
+
+
+def test_an_export_that_fails_leaves_the_earlier_one(model, tmp_path, monkeypatch):
+    path = seglib.export(model, tmp_path / "export", format="keras")
+
+    def fail(*arguments):
+        raise OSError("no space left on device")
+
+    monkeypatch.setitem(FORMATS, "keras", FORMATS["keras"]._replace(write=fail))
+    with pytest.raises(OSError, match="no space"):
+        seglib.export(model, path, format="keras", precision="bfloat16")
+    assert seglib.load_predictor(path).card.precision == "float32"
+    assert [file.name for file in tmp_path.iterdir()] == ["export"]
+
+
+def test_a_new_format_is_one_line(model, tmp_path, monkeypatch):
+    def write(network, folder, precision, pictures):
+        (folder / "model.txt").write_text(f"{len(pictures)} {pictures[0].dtype}")
+
+    def read(folder, card):
+        assert (folder / "model.txt").read_text() == "3 float32"
+        return lambda batch: np.eye(3, dtype=np.float32)[batch[..., 0] // 100]
+
+    format = type(FORMATS["keras"])(write, read, ("int8",))
+    monkeypatch.setitem(FORMATS, "text", format)
+    pairs = [(picture, None) for picture in draw_pictures(3, (40, 50))]
+    options = {"format": "text", "precision": "int8", "calibration": pairs}
+    path = seglib.export(model, tmp_path / "export", **options)
+    picture = np.full((32, 48, 3), 150, np.uint8)
+    assert np.unique(seglib.load_predictor(path).predict(picture)) == [2]  # ids are 0, 2, 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"format": "tflite"}, "expected a format of keras, savedmodel, litert"),
+        ({"format": "onnx", "precision": "bfloat16"}, "onnx does not know 'bfloat16'"),
+        ({"format": "litert", "precision": "int8"}, "int8 needs calibration"),
+        ({"format": "litert", "precision": "int8", "calibration": []}, "int8 needs calibration"),
+        (
+            {"format": "litert", "precision": "int8", "calibration": np.zeros((4, 32, 48, 3))},
+            "uint8 RGB picture.*received float64",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_refused(model, tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        seglib.export(model, tmp_path / "export", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_any_size_is_refused(tmp_path):
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Conv2D(4, 1)(image))
+    with pytest.raises(ValueError, match="create the model with an input_shape"):
+        seglib.export(model, tmp_path / "export", format="keras")
+
+
+@pytest.mark.parametrize(("format", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_a_missing_runtime_is_named(model, written, tmp_path, monkeypatch, format, package):
+    path, find = written(format), importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else find(name)
+    )
+    for action in (
+        lambda: seglib.export(model, tmp_path / "export", format=format),
+        lambda: seglib.load_predictor(path),
+        lambda: seglib.compare_exports(
+            model, make_split(), calibration=None, variants=[(format, "float32")], folder=tmp_path
+        ),
+    ):
+        with pytest.raises(ModuleNotFoundError, match=rf"pip install {package}.*seglib\[deploy\]"):
+            action()
+    assert FORMATS[format].missing == [package]
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_backends_write_keras_alone(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match="litert is written from TensorFlow"):
+        seglib.export(model, tmp_path / "export", format="litert")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (None, r"is no export, it has no predictor\.json"),
+        ({"version": 99}, "newer version: update seglib"),
+        ({"format": "coreml"}, "damaged: export the model again"),
+        ({"classes": 5}, "damaged"),
+        ({}, "damaged"),  # no model beside the card
+    ],
+)
+def test_wrong_folders_are_told(written, tmp_path, change, words):
+    if change is not None:
+        card = json.loads((written("litert") / "predictor.json").read_text())
+        (tmp_path / "predictor.json").write_text(json.dumps({**card, **change}))
+    with pytest.raises(ValueError, match=words):
+        seglib.load_predictor(tmp_path)
+
+
+def test_converters_are_silent_unless_they_fail(capfd):
+    def fail():
+        with quiet():
+            print("what went wrong")
+            subprocess.run(["echo", "hidden too"], check=True)
+            raise RuntimeError("failed")
+
+    with pytest.raises(RuntimeError) as caught:
+        fail()
+    print("seen")
+    assert capfd.readouterr().out == "seen\n"
+    assert "what went wrong" in caught.value.__notes__[0]
+
+
+@pytest.fixture(scope="module")
+def card(model, tmp_path_factory):
+    return seglib.compare_exports(
+        {"whole": model, "again": model}, make_split(), calibration=draw_pictures(4, (32, 48)),
+        variants=[("litert", "int8")], folder=tmp_path_factory.mktemp("card"),
+    )  # fmt: skip
+
+
+def test_the_card_compares_all_with_the_first_in_float32(model, card):
+    table = card.table
+    assert list(table.index.unique("model")) == ["whole", "again"]
+    assert len(table) == 4
+    first = table.loc["whole", "keras", "float32"]
+    assert first["agreement"] == 1
+    assert first["change"] == first["change_low"] == first["change_high"] == 0
+    assert first["mean_iou"] == pytest.approx(seglib.evaluate(model, make_split()).mean_iou)
+    small = table.loc["again", "litert", "int8"]
+    assert 0.9 < small["agreement"] < 1
+    assert small["change"] == pytest.approx(small["mean_iou"] - first["mean_iou"])
+    assert small["change_low"] <= small["change"] <= small["change_high"]
+    assert small["parameters"] == model.count_params()
+    assert small["megabytes"] < first["megabytes"]
+    assert (table["network_ms"] > 0).all()
+    assert (table["p50_ms"] <= table["p99_ms"]).all()
+    assert "megabytes" in repr(card)
+
+
+def test_a_choice_keeps_to_the_budget(card):
+    table = card.table
+    best = card.choose()
+    assert best["mean_iou"] == table["mean_iou"].max()
+    assert {"model", "format", "precision"} < set(best)
+    limit = table["megabytes"].min()
+    assert card.choose(max_size=limit * 1e6 + 1)["format"] == "litert"
+    assert card.choose(within="1h") == best
+    with pytest.raises(ValueError, match=r"nothing fits.*fastest is .* ms at p95, the smallest"):
+        card.choose(within="0.001ms")
+
+
+def test_the_card_is_kept(card, tmp_path):
+    lines = (card.write(tmp_path / "kept") / "exports.csv").read_text().splitlines()
+    assert lines[0].startswith("model,format,precision,megabytes")
+    assert len(lines) == 5
+    assert (tmp_path / "kept/exports.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("split", "variants", "words"),
+    [
+        (make_split(), [("keras", "int8")], "keras does not know 'int8'"),
+        (make_split(), None, "int8 needs calibration"),
+        (make_split(count=0), [], "split is empty"),
+        (
+            make_split(dataclasses.replace(CLASSES, names=CLASSES.names[::-1])),
+            [],
+            "evaluate it on data of its own classes",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_told(model, split, variants, words):
+    with pytest.raises(ValueError, match=words):
+        seglib.compare_exports(model, split, calibration=None, variants=variants)
+
+
+# Videos
+
+COLORS = np.array([(200, 0, 0), (0, 200, 0), (0, 0, 200)], np.uint8)
+LABELS = np.kron(np.random.default_rng(0).integers(0, 3, (7, 2, 3)), np.ones((1, 16, 16), int))
+FRAMES = COLORS[LABELS]
+
+
+def make_labeller(*, delay=0, act=lambda count: None):
+    """An export whose class is the colour, and that may be slow or do something else before."""
+    calls = itertools.count(1)
+
+    def score(batch):
+        time.sleep(delay)
+        act(next(calls))
+        return batch.astype(np.float32) / 255
+
+    classes = ClassTable(["red", "green", "blue"], COLORS[::-1])
+    options = {"size": (None, None), "fit": "stretch", "num_classes": 3, "classes": classes}
+    return types.SimpleNamespace(scorer=Scorer(score=score, **options))
+
+
+def find_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "seglib-stream"]
+
+
+@pytest.fixture
+def cv2():
+    yield pytest.importorskip("cv2")
+    assert not find_threads()
+
+
+@pytest.fixture
+def video(cv2, tmp_path):
+    """A video without loss of 7 frames, 10 a second."""
+    path = tmp_path / "video.mkv"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 10, (48, 32))
+    for frame in FRAMES:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return path
+
+
+def test_a_video_is_labelled_frame_by_frame(video):
+    frames = list(seglib.predict_video(make_labeller(), str(video)))
+    np.testing.assert_array_equal([frame.labels for frame in frames], LABELS)
+    np.testing.assert_array_equal([frame.image for frame in frames], FRAMES)
+    halves = (COLORS.astype(int) + COLORS[::-1] + 1) // 2
+    np.testing.assert_array_equal([frame.overlay for frame in frames], halves[LABELS])
+    assert all(frame.rate > 0 for frame in frames)
+
+
+def test_iterables_need_no_opencv_and_may_fill_one_buffer(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+
+    def fill():
+        buffer = np.empty((32, 48, 3), np.uint8)
+        for frame in FRAMES:
+            buffer[:] = frame
+            yield buffer
+
+    frames = list(seglib.predict_video(make_labeller(), fill(), flip=True))
+    np.testing.assert_array_equal([frame.labels for frame in frames], LABELS)
+
+
+def test_a_keras_model_labels_alike():
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Rescaling(0.1)(image))
+    frames = list(seglib.predict_video(model, FRAMES, opacity=1))
+    colors = make_up_classes(3).colors
+    np.testing.assert_array_equal([frame.overlay for frame in frames], colors[LABELS])
+
+
+@pytest.mark.parametrize("opacity", [0, 0.25, 0.5, 1])
+def test_colours_are_blended_exactly_but_for_rounding(opacity):
+    random, colors = np.random.default_rng(0), make_up_classes(300).colors
+    image, labels = (
+        random.integers(0, 256, (60, 80, 3), np.uint8),
+        random.integers(0, 300, (60, 80)),
+    )
+    exact = (1 - opacity) * image + opacity * colors[labels]
+    answer = blend_classes(image, labels, colors, opacity)
+    assert answer.dtype == np.uint8
+    assert np.abs(answer - exact).max() <= (0 if opacity in (0, 1) else 1.01)
+
+
+def test_reading_labelling_and_showing_overlap():
+    def read_slowly():
+        for frame in np.concatenate([FRAMES, FRAMES]):
+            time.sleep(0.04)
+            yield frame
+
+    start = time.perf_counter()
+    rates = []
+    for frame in seglib.predict_video(make_labeller(delay=0.04), read_slowly()):
+        time.sleep(0.04)
+        rates.append(frame.rate)
+    assert time.perf_counter() - start < 0.75 * 3 * 14 * 0.04  # 0.38 of it, were all else free
+    assert 5 < rates[-1] <= 30
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_who_stops_early_leaves_no_thread(taken):
+    frames = seglib.predict_video(make_labeller(), FRAMES)
+    for _ in range(taken):
+        next(frames)
+    frames.close()
+    assert not find_threads()
+
+
+@pytest.mark.parametrize("with_output", [False, True])
+@pytest.mark.parametrize("where", ["source", "scorer"])
+def test_errors_arrive_as_they_are(where, with_output, tmp_path):
+    def fail(count):
+        if count == 3:
+            raise LookupError("by intent")
+
+    def read():
+        for count, frame in enumerate(FRAMES):
+            if where == "source":
+                fail(count)
+            yield frame
+
+    if with_output:
+        pytest.importorskip("cv2")
+    model = make_labeller(act=fail if where == "scorer" else lambda count: None)
+    output, seen = tmp_path / "out.mp4" if with_output else None, []
+    with pytest.raises(LookupError, match="by intent"):
+        seen.extend(seglib.predict_video(model, read(), output))
+    assert not find_threads()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [*CODECS, ".MP4"])
+def test_a_video_is_written(video, cv2, tmp_path, suffix):
+    path = tmp_path / "new" / f"out{suffix}"
+    assert seglib.predict_video(make_labeller(), video, path, opacity=1) == path
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (answer := capture.read())[0]:
+        frames.append(answer[1][..., ::-1])
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    expected = COLORS[::-1][LABELS].astype(int)
+    assert np.abs(frames - expected).mean() < (1 if suffix == ".mkv" else 25)
+
+
+def test_a_full_disk_is_noticed(cv2, tmp_path):
+    """Files may grow to 100 kB only, of which OpenCV says nothing."""
+    resource = pytest.importorskip("resource")
+    pictures = np.random.default_rng(0).integers(0, 256, (30, 120, 160, 3), np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        for suffix in CODECS:
+            with pytest.raises(OSError, match="is the disk full"):
+                seglib.predict_video(make_labeller(), pictures, tmp_path / f"out{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+
+
+class Camera:
+    """A capture of grey frames that count down, one each 20 ms, and then no more."""
+
+    def __init__(self, count):
+        self.left, self.times = count, {}
+        self.isOpened, self.get, self.release = lambda: True, lambda what: 50.0, lambda: None
+
+    def read(self):
+        time.sleep(0.02)
+        self.left -= 1
+        self.times[self.left] = time.perf_counter()
+        return self.left >= 0, np.full((32, 48, 3), max(self.left, 0), np.uint8)
+
+
+def test_what_a_camera_shows_is_never_old(cv2, monkeypatch):
+    camera, ages, numbers = Camera(40), [], []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
+    for frame in seglib.predict_video(make_labeller(), 0):
+        numbers.append(int(frame.image[0, 0, 0]))
+        ages.append(time.perf_counter() - camera.times[numbers[-1]])
+        time.sleep(0.2)  # ten frames' time
+    assert len(ages) <= 8
+    assert numbers == sorted(set(numbers), reverse=True)
+    assert sorted(ages)[len(ages) // 2] < 0.15
+
+
+def test_ctrl_c_ends_the_recording_of_a_camera_alone(cv2, monkeypatch, tmp_path):
+    def interrupt(count):
+        if count == 6:
+            raise KeyboardInterrupt
+
+    open_video, camera = cv2.VideoCapture, Camera(200)
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda source: camera if source == 0 else open_video(source)
+    )
+    path = seglib.predict_video(make_labeller(act=interrupt), 0, tmp_path / "out.mp4")
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    with pytest.raises(KeyboardInterrupt):
+        seglib.predict_video(make_labeller(act=interrupt), FRAMES, tmp_path / "another.mp4")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "error", "words"),
+    [
+        ([], None, ValueError, "the source holds no frame"),
+        ([FRAMES[0], FRAMES[0] / 255], None, ValueError, "uint8 RGB picture"),
+        ([FRAMES[0], FRAMES[0][:16]], "out.mp4", ValueError, "a video has one size"),
+        (FRAMES, "out.gif", ValueError, "expected .mp4, .webm"),
+        ("video.mkv", "video.mkv", ValueError, "is the source"),
+        ("none.mp4", None, OSError, "none.mp4 is not there"),
+        ("text.mp4", None, OSError, "no video that OpenCV can read"),
+    ],
+)
+def test_wrong_videos_are_told(video, monkeypatch, source, output, error, words):
+    monkeypatch.chdir(video.parent)
+    (video.parent / "text.mp4").write_text("no video")
+    before = sorted(video.parent.iterdir())
+    with pytest.raises(error, match=words):
+        list(seglib.predict_video(make_labeller(), source, output))
+    assert sorted(video.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("source", ["film.mp4", 0, FRAMES])
+def test_a_missing_opencv_is_named(monkeypatch, tmp_path, source):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "cv2" else find(name)
+    )
+    with pytest.raises(ModuleNotFoundError, match=r"opencv-python-headless.*seglib\[deploy\]"):
+        seglib.predict_video(make_labeller(), source, tmp_path / "out.mp4")
