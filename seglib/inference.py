@@ -8,7 +8,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from seglib.compiling import choose_jit
 from seglib.images import resize_image
 from seglib.labelling import (
     Scorer,
@@ -17,6 +16,7 @@ from seglib.labelling import (
     label_pictures,
     measure_probabilities,
 )
+from seglib.losses import choose_jit
 from seglib.models import model_classes, model_fit, resize_model
 from seglib.models.editing import check_model
 from seglib.progress import show_progress

@@ -5,7 +5,7 @@ import functools
 import keras
 from keras import ops
 
-from seglib.compiling import has_accelerator
+from seglib.losses import has_accelerator
 from seglib.processors import has_only_avx2
 
 

@@ -5,9 +5,9 @@ import weakref
 import keras
 from keras import ops
 
-from seglib.compiling import choose_jit
 from seglib.fitting import cut_padding, fit_image
 from seglib.labelling import check_picture, interpolate
+from seglib.losses import choose_jit
 from seglib.models import model_fit, task_layers
 from seglib.models.editing import check_model
 

@@ -11,8 +11,13 @@ from small_runs import TABLE, assert_same_run, compute, make_dataset, make_model
 import seglib
 from seglib.augment.mixing import soften
 from seglib.fitting import fit_image
-from seglib.losses import BoundaryLoss, CrossEntropyDice, PresenceLoss, UncertainLoss
-from seglib.losses.tasks import true_boundaries
+from seglib.losses import (
+    BoundaryLoss,
+    CrossEntropyDice,
+    PresenceLoss,
+    UncertainLoss,
+    true_boundaries,
+)
 from seglib.models import TaskLogits, copy_weights, prune, set_precision, task_layers
 from seglib.training import Batches
 from seglib.training.tasks import create_losses, describe_tasks

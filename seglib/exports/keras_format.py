@@ -20,7 +20,7 @@ def read(folder, card, threads):
     import keras
 
     import seglib.models  # noqa: F401, the layers that the file names
-    from seglib.compiling import choose_jit
+    from seglib.losses import choose_jit
 
     network = keras.models.load_model(folder / NAME, compile=False)  # safe mode is the default
     network.compile(jit_compile=choose_jit())

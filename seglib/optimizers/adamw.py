@@ -9,7 +9,7 @@ import typing
 import keras
 from keras import ops
 
-from seglib.compiling import compile_on_processor
+from seglib.losses import compile_on_processor
 
 UNKNOWN = ("clipnorm", "clipvalue", "global_clipnorm", "ema_overwrite_frequency")
 

@@ -6,7 +6,7 @@ import math
 import keras
 from keras import ops
 
-from seglib.compiling import has_accelerator
+from seglib.losses import has_accelerator
 from seglib.optimizers.adamw import AdamW, flatten, split
 
 # Jordan 2024: a polynomial that brings singular values to about 0.7 to 1.2 in 5 turns, but for

@@ -8,9 +8,8 @@ import keras
 import numpy as np
 
 from seglib.augment import choose_augmentation
-from seglib.compiling import choose_jit
 from seglib.folders import make_folder
-from seglib.losses import CrossEntropyDice, adapt_loss
+from seglib.losses import choose_jit, create_loss
 from seglib.models import copy_weights, set_model_classes
 from seglib.models.editing import check_model
 from seglib.optimizers import create_optimizer
@@ -376,23 +375,14 @@ def _start_from(model, init_from):
 
 
 def _choose_loss(loss, dataset, class_weights, augmentation):
-    ignore_label = dataset.classes.ignore_label
-    if loss is not None:
-        takes_ids_only = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-        is_soft = getattr(dataset.train, "is_soft", False)
-        if takes_ids_only and (is_soft or (augmentation and augmentation.mixup)):
-            raise ValueError(
-                "blended pairs have shares of classes, as of mixup, and "
-                "SparseCategoricalCrossentropy takes ids alone: use CategoricalCrossentropy or "
-                "seglib.CrossEntropy, or mixup=0"
-            )
-        return adapt_loss(loss, ignore_label)
-    if class_weights is not None and len(class_weights) != dataset.classes.num_classes:
-        raise ValueError(
-            f"expected {dataset.classes.num_classes} class weights, one for each row of the "
-            f"class table, received {len(class_weights)}"
-        )
-    return CrossEntropyDice(class_weights, ignore_label)
+    is_soft = getattr(dataset.train, "is_soft", False)
+    return create_loss(
+        loss,
+        ignore_label=dataset.classes.ignore_label,
+        class_weights=class_weights,
+        num_classes=dataset.classes.num_classes,
+        soft=is_soft or bool(augmentation and augmentation.mixup),
+    )
 
 
 def _compile(model, optimizer, losses, loss_weights, seed):

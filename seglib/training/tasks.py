@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from seglib.compiling import CompiledLoss
-from seglib.losses import BoundaryLoss, PresenceLoss, UncertainLoss
+from seglib.losses import BoundaryLoss, CompiledLoss, PresenceLoss, UncertainLoss
 from seglib.models import task_layers
 
 LOSSES = {"boundary": BoundaryLoss, "presence": PresenceLoss}

@@ -8,8 +8,8 @@ import numpy as np
 
 from seglib import metrics
 from seglib.caching import PreparedSplit
-from seglib.compiling import choose_jit
 from seglib.images import resize_image
+from seglib.losses import choose_jit
 from seglib.masks import resize_labels
 from seglib.models import set_precision
 from seglib.training.checkpoints import replacing
