@@ -17,8 +17,7 @@ from seglib.labelling import (
     measure_probabilities,
 )
 from seglib.losses import choose_jit
-from seglib.models import model_classes, model_fit, resize_model
-from seglib.models.editing import check_model
+from seglib.models import check_model, model_classes, model_fit, resize_model
 from seglib.progress import show_progress
 from seglib.reports import create_report
 

@@ -8,8 +8,7 @@ from keras import ops
 from seglib.fitting import cut_padding, fit_image
 from seglib.labelling import check_picture, interpolate
 from seglib.losses import choose_jit
-from seglib.models import model_fit, task_layers
-from seglib.models.editing import check_model
+from seglib.models import check_model, model_fit, task_layers
 
 _scorers = weakref.WeakKeyDictionary()
 

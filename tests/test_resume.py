@@ -63,7 +63,7 @@ def test_the_rehearsal_kills_a_process_and_resumes():
     assert without_timings(undisturbed.history).equals(without_timings(resumed.history))
     assert_same_weights(undisturbed.model, resumed.model)
     assert len(resumed.history) == 4
-    assert seglib.model_fit(resumed.model) == "letterbox"
+    assert seglib.models.model_fit(resumed.model) == "letterbox"
 
 
 def test_a_rehearsal_without_pairs_is_refused():

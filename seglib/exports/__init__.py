@@ -84,7 +84,7 @@ def export(model, path, *, format, precision="float32", calibration=None):
 
 def check_export(model, format, precision, calibration):
     """Raise, as `export` does, where a model cannot be exported so."""
-    from seglib.models.editing import refuse_rounding
+    from seglib.compressing import refuse_rounding
 
     check_precision(format, precision)
     check_runtime(format)

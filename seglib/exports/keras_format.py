@@ -7,7 +7,7 @@ NAME = "model.keras"
 
 def write(network, folder, *, precision, pictures=None):
     """Write a network; float32 weights in any case, as Keras keeps them."""
-    from seglib.models.editing import copy_model, set_precision
+    from seglib.models import copy_model, set_precision
 
     network = copy_model(network)
     if precision == "bfloat16":
@@ -19,7 +19,7 @@ def read(folder, card, threads):
     """Return the compiled function of uint8 pictures."""
     import keras
 
-    import seglib.models  # noqa: F401, the layers that the file names
+    import seglib.compressing  # noqa: F401, the layers that the file names
     from seglib.losses import choose_jit
 
     network = keras.models.load_model(folder / NAME, compile=False)  # safe mode is the default

@@ -13,7 +13,7 @@ def write(network, folder, *, precision, pictures=None):
     import tensorflow as tf
 
     from seglib.exports.tensorflow_graphs import trace
-    from seglib.models.editing import copy_model, set_precision
+    from seglib.models import copy_model, set_precision
 
     network = copy_model(network)
     if precision == "bfloat16":

@@ -10,8 +10,7 @@ import numpy as np
 from seglib.augment import choose_augmentation
 from seglib.folders import make_folder
 from seglib.losses import choose_jit, create_loss
-from seglib.models import copy_weights, set_model_classes
-from seglib.models.editing import check_model
+from seglib.models import check_model, copy_weights, set_model_classes
 from seglib.optimizers import create_optimizer
 from seglib.training.batches import ENDLESS, Batches
 from seglib.training.chaining import copy_run, find_earlier_run

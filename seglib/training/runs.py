@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from seglib import models  # noqa: F401 - registers the layers that a saved model needs
+from seglib import compressing  # noqa: F401 - registers the layers that a saved model needs
 from seglib.training.checkpoints import folder_size
 from seglib.training.locking import is_locked
 
