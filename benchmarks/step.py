@@ -19,8 +19,7 @@ import tensorflow as tf
 from keras import layers
 from timing import print_ratios, time_alternatives
 
-from seglib.compiling import CompiledLoss, choose_jit
-from seglib.losses import CrossEntropyDice
+from seglib.losses import CompiledLoss, CrossEntropyDice, choose_jit
 from seglib.models import set_precision
 from seglib.training import choose_precision
 

@@ -1,35 +1,57 @@
-import pathlib
+import itertools
+import random
 
 import keras
 import numpy as np
 import pytest
-from keras_checks import check_layer
-from small_runs import compute
+from keras_checks import assert_same, compute, random_images
+from scipy.special import expit, softmax
 
 import seglib
 from seglib.classes import ClassTable
-from seglib.encoders import encoder_layers
-from seglib.encoders.lite import find_weights
-from seglib.encoders.padding import PadToMultiple
-from seglib.encoders.torch_files import read_torch_arrays
+from seglib.encoders import encoder_layers, freeze_encoder
+from seglib.layers import ClassLogits
 from seglib.models import (
-    ClassLogits,
+    MODELS,
     copy_weights,
-    create_unet_model,
+    create_model,
     create_unetpp_model,
     model_classes,
     model_fit,
     prune,
+    resize_model,
     reweight_classes,
     set_model_classes,
     set_precision,
+    task_layers,
 )
 
 TABLE = ClassTable(["road", "sky", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)
+SMALL = {
+    "unetpp": {"filters": (4, 6)},
+    "unet": {"filters": (4, 6)},
+    "deeplabv3plus": {"filters": (4, 4, 6, 6, 8), "aspp_filters": 8, "low_filters": 4},
+    "fcn": {"filters": (4, 4, 6, 6, 8), "hidden": 8},
+    "segnet": {"filters": (4, 4, 6, 6, 8)},
+}
+VGG, STAGES = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
 
 
-def images(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+def create(name="unetpp", shape=(32, 32, 3), num_classes=3, **options):
+    return create_model(name, shape, num_classes=num_classes, **{**SMALL[name], **options})
+
+
+def score(model, x):
+    """Logits of the last output."""
+    return keras.tree.flatten(compute(model, x))[-1]
+
+
+def kernels(model, kind=keras.layers.Conv2D):
+    return [np.asarray(layer.kernel) for layer in model.layers if type(layer) is kind]
+
+
+def count_kernels(model):
+    return sum(kernel.size for kernel in kernels(model))
 
 
 def count_block(before, filters):
@@ -41,423 +63,363 @@ def count_head(before, filters, classes):
     return 9 * before * filters + 4 * filters + filters * classes + classes
 
 
-def test_unetpp_has_the_parameters_of_its_nested_nodes():
-    f, classes = (4, 6, 10), 5
-    expected = count_block(3, f[0]) + count_block(f[0], f[1]) + count_block(f[1], f[2])
+@pytest.fixture(scope="module")
+def nested():
+    """A U-Net++ of three levels and two heads that knows its classes."""
+    model = create(filters=(4, 6, 10), seed=3)
+    set_model_classes(model, TABLE, fit="letterbox")
+    return model
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    """A U-Net++ on an encoder, with all heads and its first row frozen."""
+    return create(
+        shape=(64, 64, 3),
+        filters=(4, 6),
+        encoder="efficientnet_lite0",
+        frozen_rows=1,
+        heads=("segmentation", "boundary", "presence"),
+    )
+
+
+def test_unetpp_has_the_parameters_of_its_nested_nodes(nested):
+    f, classes = (4, 6, 10), 3
+    encoder = count_block(3, f[0]) + count_block(f[0], f[1]) + count_block(f[1], f[2])
+    expected = encoder + 2 * count_head(f[0], f[0], classes)
     for row, column in ((0, 1), (1, 1), (0, 2)):
         expected += 4 * f[row + 1] * f[row]  # the 2×2 transposed convolution
         expected += count_block(f[row] * (column + 1), f[row])
-    expected += 2 * count_head(f[0], f[0], classes)
-    model = create_unetpp_model((32, 32, 3), num_classes=classes, filters=f)
-    assert model.count_params() == expected
+        node = nested.get_layer(f"x_{row}_{column}_join").output
+        assert node.shape == (None, 32 >> row, 32 >> row, f[row] * (column + 1))
+    assert nested.count_params() == expected
+    heads = [layer.name for layer in nested.layers if isinstance(layer, ClassLogits)]
+    assert heads == ["head_1", "head_2"]
+    plain = create("unet", filters=f)
+    expected = encoder + count_head(f[0], f[0], classes)
+    expected += sum(4 * f[i + 1] * f[i] + count_block(2 * f[i], f[i]) for i in (0, 1))
+    assert plain.count_params() == expected
+    assert len(create(filters=f, deep_supervision=False).outputs) == 1
 
 
-def test_unet_has_the_parameters_of_its_blocks():
-    f, classes = (4, 6, 10), 5
-    expected = count_block(3, f[0]) + count_block(f[0], f[1]) + count_block(f[1], f[2])
-    for row in (0, 1):
-        expected += 4 * f[row + 1] * f[row] + count_block(2 * f[row], f[row])
-    expected += count_head(f[0], f[0], classes)
-    model = create_unet_model((32, 32, 3), num_classes=classes, filters=f)
-    assert model.count_params() == expected
-
-
-@pytest.mark.parametrize("depth", [2, 3, 6])
-def test_heads_and_nodes_follow_the_number_of_filters(depth):
-    filters = [2 + i for i in range(depth)]
-    model = create_unetpp_model((64, 96, 3), num_classes=3, filters=filters)
-    names = [f"head_{j}" for j in range(1, depth)]
-    assert [layer.name for layer in model.layers if isinstance(layer, ClassLogits)] == names
-    assert [output.shape for output in model.outputs] == [(None, 64, 96, 3)] * (depth - 1)
-    for row in range(depth):
-        for column in range(1, depth - row):
-            node = model.get_layer(f"x_{row}_{column}_join")
-            assert node.output.shape[-1] == filters[row] * (column + 1)
-            assert node.output.shape[1:3] == (64 >> row, 96 >> row)
-    dropped = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
-    assert dropped == [f"x_{i}_0_drop" for i in range(max(1, depth - 2), depth)]
-
-
-def test_without_deep_supervision_only_the_last_head_is_there():
+def test_the_students_own_unet_has_the_parameters_of_its_blocks():
+    """No normalization, and dropout 0.3 in the third and fourth block."""
+    f = (32, 64, 128, 256, 512)
     model = create_unetpp_model(
-        (32, 32, 3), num_classes=3, filters=(2, 3, 4), deep_supervision=False
+        (128, 128, 3),
+        num_classes=12,
+        nested=False,
+        normalization=None,
+        dropout=(0, 0, 0.3, 0.3, 0),
     )
-    assert len(model.outputs) == 1
-    assert not any("head_1" in layer.name for layer in model.layers)
+    expected, before = 0, 3
+    for filters in f:
+        expected += 9 * before * filters + 9 * filters * filters + 2 * filters
+        before = filters
+    for i in range(4):
+        expected += 4 * f[i + 1] * f[i] + 9 * 2 * f[i] * f[i] + 9 * f[i] * f[i] + 2 * f[i]
+    assert model.count_params() == expected + 9 * 32 * 32 + 32 + 32 * 12 + 12
+    dropped = {layer.name: layer.rate for layer in model.layers if "drop" in layer.name}
+    assert dropped == {"x_2_0_drop": 0.3, "x_3_0_drop": 0.3}
+    assert not any("norm" in layer.name for layer in model.layers)
+    assert (model.name, model.output_shape) == ("unet", (None, 128, 128, 12))
 
 
-def test_at_stride_2_all_rows_have_half_the_size_and_heads_the_whole():
-    model = create_unetpp_model(
-        (32, 64, 3), num_classes=3, filters=(4, 6, 8), stride=2, detail=5, convolutions=1
-    )
-    assert [output.shape for output in model.outputs] == [(None, 32, 64, 3)] * 2
-    assert model.get_layer("x_0_0_b_relu").output.shape == (None, 16, 32, 4)
-    assert model.get_layer("x_2_0_b_relu").output.shape == (None, 4, 8, 8)
-    assert model.get_layer("detail_b_relu").output.shape == (None, 16, 32, 5)
+def test_at_stride_2_rows_have_half_the_size_and_heads_show_the_detail_of_each_pixel():
+    model = create(filters=(4, 6, 8), stride=2, detail=5, convolutions=1, dropout=0.5)
+    assert [output.shape for output in model.outputs] == [(None, 32, 32, 3)] * 2
+    assert model.get_layer("x_2_0_b_relu").output.shape == (None, 4, 4, 8)
     assert model.get_layer("head_2_join").output.shape[-1] == 4 + 5
     names = [layer.name for layer in model.layers]
     assert "x_0_1_a_conv" in names
     assert "x_0_1_b_conv" not in names
-
-
-def test_detail_shows_each_pixel_to_the_heads():
-    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6), stride=2, detail=5)
-    assert model.get_layer("detail_a_conv").kernel.shape == (6, 6, 3, 5)
-    assert model.get_layer("head_1_conv").filters == 5  # more than the row has
+    assert [name for name in names if "drop" in name] == ["x_1_0_drop", "x_2_0_drop"]
     first = model.get_layer("x_0_0_a_conv")
     first.set_weights([np.zeros_like(first.get_weights()[0])])  # all other ways are closed
-    x = images(1, 32, 32)
-    answer = compute(model, x)
-    for row, column in ((8, 8), (8, 9), (9, 8), (9, 9)):  # one square
+    x = random_images(1, 32, 32)
+    answer = score(model, x)
+    for row, column in ((8, 8), (9, 9)):  # of one square
         changed = x.copy()
         changed[0, row, column] ^= 255
-        assert (compute(model, changed) != answer).any()
+        assert (score(model, changed) != answer).any()
 
 
-def test_frozen_depthwise_kernels_are_all_and_nothing_else():
-    model = create_with_encoder(filters=(4, 6), frozen_depthwise=True)
-    for layer in model.layers:
-        assert layer.trainable != isinstance(layer, keras.layers.DepthwiseConv2D)
+@pytest.mark.parametrize("name", MODELS)
+def test_each_scores_every_pixel_of_any_size(name):
+    """Sides that do not divide are padded and cropped inside; weights follow from the seed."""
+    options = {"attention": "cbam", **({"filters": (2, 3, 4)} if "unet" in name else {})}
+    state = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    fixed, free = (create(name, shape, **options) for shape in ((45, 70, 3), (None, None, 3)))
+    assert np.array_equal(state[0], np.random.get_state()[1])  # noqa: NPY002
+    assert state[1] == random.getstate()
+    assert free.outputs[-1].shape == (None, None, None, 3)
+    x = random_images(1, 45, 70)
+    np.testing.assert_allclose(score(free, x), score(fixed, x), atol=1e-4)
+    assert (fixed.name, type(fixed.layers[-1])) == (name, ClassLogits)
+    other = create(name, num_classes=5, seed=2, **options)
+    pairs = zip(kernels(fixed), kernels(other), strict=True)
+    assert all((a != b).any() for a, b in pairs if a.shape == b.shape)
+    skipped = copy_weights(fixed, other)
+    assert skipped
+    assert all(layer.endswith("_classes") for layer in skipped)
+    blocks = {"unetpp": 6, "unet": 5, "deeplabv3plus": 6, "fcn": 6, "segnet": 10}[name]
+    names = [layer.name for layer in fixed.layers]
+    assert sum(name.endswith("_excite") for name in names) == blocks
+    assert sum(name.endswith("_places") for name in names) == blocks
+    first = kernels(fixed)[:2]
+    assert first[0].shape != first[1].shape or (first[0] != first[1]).any()
+    np.testing.assert_allclose(fixed.get_layer("scale")(np.array([0.0, 127.5, 255])), [-1, 0, 1])
 
 
-@pytest.mark.parametrize("frozen", [{"frozen_rows": 1}, {"frozen_depthwise": True}])
-def test_random_weights_that_are_frozen_are_told(frozen):
-    with pytest.warns(UserWarning, match="keep random weights as they are"):
-        create_with_encoder(filters=(4, 6), encoder_weights=None, **frozen)
-
-
-def test_frozen_rows_are_those_of_freeze_encoder():
-    model = create_with_encoder(filters=(4, 6), frozen_rows=1)
-    frozen = [layer.name for layer in encoder_layers(model) if not layer.trainable]
-    assert 0 < len(frozen) < len(encoder_layers(model))
-    other = create_with_encoder(filters=(4, 6))
-    seglib.freeze_encoder(other, upto=0)
-    assert frozen == [layer.name for layer in encoder_layers(other) if not layer.trainable]
-
-
-def test_pruned_models_are_smaller_and_agree_exactly():
-    model = create_unetpp_model((32, 32, 3), num_classes=4, filters=(4, 6, 8, 10))
-    set_model_classes(model, ClassTable(list("abcd"), [(i, i, i) for i in range(4)]))
-    x = images(2, 32, 32)
-    outputs = compute(model, x)
-    sizes = []
-    for level, expected in enumerate(outputs, start=1):
-        pruned = prune(model, level)
-        np.testing.assert_array_equal(compute(pruned, x), expected)
-        assert model_classes(pruned) == model_classes(model)
-        sizes.append(pruned.count_params())
-    assert sizes == sorted(set(sizes))
-    assert sizes[-1] < model.count_params()
-    pruned.set_weights([weight + 1 for weight in pruned.get_weights()])
-    np.testing.assert_array_equal(compute(model, x)[-1], outputs[-1])
-
-
-@pytest.mark.parametrize(("level", "supervised", "heads"), [(3, True, "1, 2"), (1, False, "2")])
-def test_pruning_at_a_head_that_is_not_there_says_which_are(level, supervised, heads):
-    model = create_unetpp_model(
-        (32, 32, 3), num_classes=3, filters=(2, 3, 4), deep_supervision=supervised
+def test_an_encoder_brings_its_weights_and_its_maps_are_the_first_nodes(pretrained):
+    channels = (16, 24, 40)
+    for row, column in itertools.product(range(2), (1,)):
+        node = pretrained.get_layer(f"x_{row}_{column}_join").output
+        assert node.shape == (None, 32 >> row, 32 >> row, channels[row] + (4, 6)[row])
+    assert [layer and layer.task for layer in task_layers(pretrained)] == [
+        "boundary",
+        "presence",
+        None,
+        "segmentation",
+    ]
+    outputs = compute(pretrained, random_images(1, 64, 64))
+    assert [x.shape for x in outputs] == [(1, 64, 64, 1), (1, 3), *[(1, 64, 64, 3)] * 2]
+    other = create(
+        shape=(64, 64, 3),
+        filters=(4, 6),
+        encoder="efficientnet_lite0",
+        seed=1,
+        frozen_depthwise=True,
     )
-    with pytest.raises(ValueError, match=rf"level of \[{heads}\]"):
-        prune(model, level)
-    assert prune(model, 2).count_params() <= model.count_params()
-
-
-def test_pictures_are_scaled_inside():
-    model = create_unet_model((32, 32, 3), num_classes=3, filters=(2, 3))
-    scaled = keras.Model(model.input, model.get_layer("scale").output)
-    answer = compute(scaled, np.full((1, 32, 32, 3), [0, 127.5, 255], np.float32))
-    np.testing.assert_allclose(answer[0, 0, 0], [-1, 0, 1], atol=1e-6)
-
-
-def test_kernels_of_one_shape_are_drawn_apart():
-    model = create_unet_model((32, 32, 3), num_classes=3, filters=(4, 4), seed=1)
-    first, second = (model.get_layer(f"x_1_0_{x}_conv").get_weights()[0] for x in "ab")
-    assert (first != second).any()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"filters": (8,)}, "2 to 6 filter counts"),
-        ({"filters": (2,) * 7}, "2 to 6 filter counts"),
-        ({"input_shape": (32, 32, 1)}, r"\(height, width, 3\)"),
-        ({"input_shape": (16, 32, 3)}, "at least 32 pixels"),
-        ({"num_classes": 1}, "at least 2 classes"),
-        ({"dropout": 1.0}, r"dropout in \[0, 1\)"),
-        ({"convolutions": 3}, r"convolutions to be 1 or 2, received 3"),
-        ({"stride": 4}, r"stride to be 1 or 2, received 4"),
-        ({"detail": 8}, "detail=8 needs stride=2"),
-        ({"detail": -4}, "at least 0 channels, received -4"),
-        ({"frozen_rows": 1}, "need an encoder"),
-        ({"frozen_depthwise": True}, "need an encoder"),
-        ({"encoder": "efficientnet_lite0", "stride": 3}, "stride to be 1 or 2, received 3"),
-        ({"encoder": "efficientnet_lite0", "frozen_rows": 9}, "from 0 to 3, .* received 9"),
-        ({"encoder": "efficientnet_lite0", "frozen_rows": -1}, "from 0 to 3, .* received -1"),
-    ],
-)
-def test_wrong_arguments_say_what_was_expected(change, message):
-    arguments = {"input_shape": (32, 32, 3), "num_classes": 3, "filters": (2, 3), **change}
-    with pytest.raises(ValueError, match=message):
-        create_unetpp_model(arguments.pop("input_shape"), **arguments)
-
-
-def test_a_saved_model_knows_its_classes(tmp_path):
-    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(2, 3, 4))
-    assert model_classes(model) is None
-    set_model_classes(model, TABLE)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert model_classes(loaded) == TABLE
-    x = images(1, 32, 32)
-    for answer, expected in zip(compute(loaded, x), compute(model, x), strict=True):
-        np.testing.assert_array_equal(answer, expected)
-
-
-def test_a_saved_model_knows_how_pictures_fit_it(tmp_path):
-    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(2, 3, 4))
-    assert model_fit(model) == "stretch"
-    set_model_classes(model, TABLE, fit="letterbox")
-    model.save(tmp_path / "model.keras")
-    assert model_fit(keras.saving.load_model(tmp_path / "model.keras")) == "letterbox"
-    assert model_fit(prune(model, 1)) == "letterbox"
-    set_model_classes(model, TABLE)
-    assert model_fit(model) == "stretch"
-    with pytest.raises(ValueError, match="fit to be one of stretch, letterbox, received 'crop'"):
-        set_model_classes(model, TABLE, fit="crop")
-
-
-def test_models_saved_before_there_was_a_choice_stretch():
-    config = ClassLogits(TABLE).get_config()
-    assert config.pop("fit") == "stretch"
-    assert ClassLogits.from_config(config).fit == "stretch"
-
-
-def test_a_model_at_another_size_is_one_that_was_made_so():
-    options = {"num_classes": 3, "filters": (4, 6, 8), "seed": 3, "deep_supervision": True}
-    model = create_unetpp_model((32, 32, 3), **options)
-    table = ClassTable(["a", "b", "c"], [(i, i, i) for i in range(3)])
-    set_model_classes(model, table, fit="letterbox")
-    other = seglib.resize_model(model, (40, 64))
-    assert other.input_shape == (None, 40, 64, 3)
-    assert (model_classes(other), model_fit(other), other.name) == (table, "letterbox", "unetpp")
-    x = images(2, 40, 64)
-    expected = compute(create_unetpp_model((40, 64, 3), **options), x)
-    for a, b in zip(
-        keras.tree.flatten(compute(other, x)), keras.tree.flatten(expected), strict=True
-    ):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-    for layer in other.layers:
-        for weight in layer.trainable_weights[:1]:
-            weight.assign(weight + 1)
-    assert model.get_weights()[0].max() < 1  # its own are as they were
-    for size in (64, (64, None), (64, 0), (64, 64, 3)):
-        with pytest.raises(ValueError, match="expected a size of"):
-            seglib.resize_model(model, size)
-
-
-def test_a_model_of_another_number_of_classes_is_refused():
-    model = create_unet_model((32, 32, 3), num_classes=4, filters=(2, 3))
-    with pytest.raises(ValueError, match="create it with num_classes=3"):
-        set_model_classes(model, TABLE)
-
-
-def test_low_precision_computes_low_and_answers_float32():
-    model = create_unet_model((32, 32, 3), num_classes=3, filters=(4, 8))
-    x = images(1, 32, 32)
-    expected = compute(model, x)
-    set_precision(model, "mixed_bfloat16")
-    model.compile()
-    answer = compute(model, x)
-    assert answer.dtype == np.float32
-    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
-    assert model.get_layer("x_0_0_a_conv").compute_dtype == "bfloat16"
-    assert (answer != expected).any()
-    np.testing.assert_allclose(answer, expected, atol=0.1)
-
-
-def test_copied_weights_leave_heads_of_other_classes_alone():
-    create = {"filters": (2, 3), "num_classes": 3}
-    source, target = (create_unet_model((32, 32, 3), **create, seed=seed) for seed in (1, 2))
-    set_model_classes(source, TABLE)
-    fresh = target.get_layer("head_1_classes").get_weights()
-    assert copy_weights(source, target) == ["head_1_classes"]
-    np.testing.assert_array_equal(target.get_layer("head_1_classes").get_weights()[0], fresh[0])
-    np.testing.assert_array_equal(
-        *(model.get_layer("x_1_0_a_conv").get_weights()[0] for model in (source, target))
-    )
-    set_model_classes(target, TABLE)
-    assert copy_weights(source, target) == []
-
-
-def test_layers_keep_the_contract(tmp_path):
-    x = images(2, 9, 14).astype(np.float32)
-    check_layer(PadToMultiple(8), x, tmp_path=tmp_path)
-    check_layer(ClassLogits(TABLE), np.pad(x, [(0, 0), (0, 7), (0, 2), (0, 0)]), x,
-                tmp_path=tmp_path)  # fmt: skip
-
-
-def test_padding_is_zero_at_the_bottom_and_right():
-    padded = keras.ops.convert_to_numpy(PadToMultiple(4)(np.ones((1, 3, 4, 1), np.float32)))
-    np.testing.assert_array_equal(padded[0, :, :, 0], [[1] * 4] * 3 + [[0] * 4])
-
-
-def test_models_and_losses_are_free_of_tensorflow():
-    folder = pathlib.Path(seglib.__file__).parent
-    paths = [*folder.glob("models/*.py"), *folder.glob("losses/*.py"), folder / "metrics.py"]
-    assert len(paths) > 10
-    for path in paths:
-        text = path.read_text()
-        assert "tensorflow" not in text
-        assert "tf." not in text
-
-
-def create_with_encoder(size=(64, 64), **options):
-    options = {"num_classes": 3, "filters": (4, 6), "encoder": "efficientnet_lite0", **options}
-    return create_unetpp_model((*size, 3), **options)
-
-
-def test_maps_of_an_encoder_are_the_first_nodes():
-    f, classes, channels = (8, 10, 12, 14), 5, (16, 24, 40, 112, 320)
-    model = create_with_encoder(filters=f, num_classes=classes, encoder_weights=None)
-    expected = sum(layer.count_params() for layer in encoder_layers(model))
-    assert expected == 2_998_304  # of EfficientNet-Lite0 without its head
-    for row in range(4):
-        for column in range(1, 5 - row):
-            node = model.get_layer(f"x_{row}_{column}_join").output
-            assert node.shape == (None, 32 >> row, 32 >> row, channels[row] + column * f[row])
-            below = channels[row + 1] if column == 1 else f[row + 1]
-            expected += 4 * below * f[row]
-            expected += count_block(node.shape[-1], f[row])
-    # Each of a head's pixels scores four of the picture's.
-    expected += 4 * (count_head(f[0], f[0], classes) + 3 * f[0] * classes)
-    assert model.count_params() == expected
-    assert [output.shape for output in model.outputs] == [(None, 64, 64, classes)] * 4
-    dropped = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
-    assert sorted(dropped) == ["x_3_0_drop", "x_4_0_drop"]
-
-
-def test_a_pretrained_encoder_brings_its_weights_and_the_seed_the_others():
-    first, second = (create_with_encoder(seed=seed) for seed in (1, 2))
-    kernels = read_torch_arrays(find_weights())["_conv_stem.weight"].transpose(2, 3, 1, 0)
-    for model in (first, second):
-        np.testing.assert_array_equal(
-            model.get_layer("encoder_stem_conv").get_weights()[0], kernels
+    assert_same(
+        *(
+            [w for layer in encoder_layers(m) for w in layer.get_weights()]
+            for m in (pretrained, other)
         )
-    pairs = [model.get_layer("x_0_1_a_conv").get_weights()[0] for model in (first, second)]
-    assert (pairs[0] != pairs[1]).any()
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3, 4])
-@pytest.mark.parametrize("supervised", [True, False])
-def test_an_encoder_takes_one_to_four_rows_and_any_classes(rows, supervised):
-    model = create_with_encoder(
-        (32, 32),
-        num_classes=2 + 40 * rows,
-        filters=(4,) * rows,
-        deep_supervision=supervised,
-        encoder_weights=None,
     )
-    heads = [layer.name for layer in model.layers if isinstance(layer, ClassLogits)]
-    assert heads == [f"head_{j}" for j in range(1 if supervised else rows, rows + 1)]
-    assert model.outputs[-1].shape == (None, 32, 32, 2 + 40 * rows)
-
-
-def test_decoders_of_encoders_have_widths_of_their_own():
-    model = create_with_encoder((32, 32), filters=None, encoder_weights=None)
-    widths = [model.get_layer(f"x_{row}_1_a_conv").filters for row in range(4)]
-    assert widths == [32, 48, 64, 96]
-    with pytest.raises(ValueError, match="1 to 4 filter counts"):
-        create_with_encoder(filters=(4,) * 5)
-
-
-@pytest.mark.parametrize("encoder", ["efficientnet_lite0", "MobileNetV2"])
-def test_with_an_encoder_sizes_are_padded_heads_pruned_and_models_saved(encoder, tmp_path):
-    options = {"encoder": encoder, "encoder_weights": None}
-    fixed, free = (create_with_encoder(size, **options) for size in ((33, 47), (None, None)))
-    set_model_classes(fixed, TABLE)
-    x = images(2, 33, 47)
-    outputs = compute(fixed, x)
-    assert [output.shape for output in outputs] == [(2, 33, 47, 3)] * 2
-    for answer, expected in zip(compute(free, x), outputs, strict=True):
-        np.testing.assert_allclose(answer, expected, atol=1e-4)
-
-    pruned = prune(fixed, 1)
-    np.testing.assert_array_equal(compute(pruned, x), outputs[0])
-    assert model_classes(pruned) == TABLE
-    assert len(encoder_layers(pruned)) < len(encoder_layers(fixed))
-
-    fixed.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert model_classes(loaded) == TABLE
-    for answer, expected in zip(compute(loaded, x), outputs, strict=True):
-        np.testing.assert_array_equal(answer, expected)
-    assert copy_weights(loaded, fixed) == []
-
-
-def test_a_model_with_a_pretrained_encoder_learns():
-    model = create_with_encoder((32, 32))
-    labels = np.random.default_rng(0).integers(0, 3, (2, 32, 32, 1))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-2), [loss] * 2)
-    values = [model.train_on_batch(images(2, 32, 32), [labels] * 2)[0] for _ in range(4)]
-    assert np.isfinite(values).all()
-    assert values[-1] < values[0]
-
-
-def test_low_precision_leaves_depthwise_kernels_in_float32():
-    model = create_with_encoder()
-    x = images(1, 64, 64)
-    expected = compute(model, x)[-1]
-    set_precision(model, "mixed_bfloat16")
-    assert model.get_layer("encoder_block_1_expand_conv").compute_dtype == "bfloat16"
-    assert model.get_layer("encoder_block_1_depthwise_conv").compute_dtype == "float32"
-    model.compile("sgd", ["mse"] * 2)
-    answer = compute(model, x)[-1]
-    assert answer.dtype == np.float32
-    assert (answer != expected).any()
-    np.testing.assert_allclose(answer, expected, atol=0.05 * np.abs(expected).max())
-    assert np.isfinite(model.train_on_batch(x, [np.zeros((1, 64, 64, 3))] * 2)).all()
-    set_precision(model, "mixed_float16")
-    assert model.get_layer("encoder_block_1_depthwise_conv").compute_dtype == "float16"
-    set_precision(model, "float32")
-    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-
-
-def test_reweighting_weighs_probabilities_and_leaves_the_model_alone():
-    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6, 8))
-    set_model_classes(model, TABLE)
-    x, weights = images(2, 32, 32), np.array([0.5, 3, 0.0])
-    before = [keras.ops.softmax(head) for head in compute(model, x)]
-    weighed = reweight_classes(model, weights)
-    assert model_classes(weighed) == TABLE
-    for head, probabilities in zip(compute(weighed, x), before, strict=True):
-        expected = probabilities * weights
-        expected = expected / keras.ops.sum(expected, axis=-1, keepdims=True)
-        np.testing.assert_allclose(keras.ops.softmax(head), expected, atol=1e-5)
-    after = [keras.ops.softmax(head) for head in compute(model, x)]
-    np.testing.assert_array_equal(before[-1], after[-1])
-
-
-def test_weights_that_cannot_weigh_classes_are_refused():
-    model = create_unetpp_model((32, 32, 3), num_classes=3, filters=(4, 6))
-    for weights in ([1, 2], [1, np.nan, 1], [1, -1, 1]):
-        with pytest.raises(ValueError, match="weight of at least 0 for each of 3 classes"):
-            reweight_classes(model, weights)
+    a, b = (m.get_layer("x_0_1_a_conv").get_weights()[0] for m in (pretrained, other))
+    assert (a != b).any()
+    for layer in other.layers:
+        assert layer.trainable != isinstance(layer, keras.layers.DepthwiseConv2D)
+    frozen = [layer.name for layer in encoder_layers(pretrained) if not layer.trainable]
+    freeze_encoder(other, upto=0)
+    depthwise = [layer.name for layer in other.layers if "depthwise_conv" in layer.name]
+    assert {*frozen, *depthwise} == {x.name for x in encoder_layers(other) if not x.trainable}
+    assert task_layers(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])) == [None]
 
 
 @pytest.mark.parametrize(
-    "use",
-    [
-        lambda model: seglib.predict(model, images(8, 8)),
-        lambda model: seglib.predict_heads(model, images(8, 8)),
-        lambda model: seglib.train(model, None, run_dir="run"),
-        lambda model: seglib.export(model, "export", format="keras"),
-        lambda model: seglib.prune(model, 1),
-        lambda model: seglib.prune_channels(model, 0.5),
-        lambda model: seglib.prune_magnitudes(model, 0.5),
-        lambda model: seglib.simulate_int8(model),
-        lambda model: seglib.drop_int8(model),
-    ],
+    ("name", "options", "stride"),
+    [("deeplabv3plus", {"output_stride": 8}, 8), ("deeplabv3plus", {}, 16), ("fcn", {}, 32)],
+)
+def test_pretrained_encoders_fit_into_other_networks(name, options, stride):
+    model = create(name, (64, 64, 3), encoder="efficientnet_lite0", encoder_weights=None, **options)
+    deepest = {"deeplabv3plus": "aspp_0_conv", "fcn": "dense_a_conv"}[name]
+    assert model.get_layer(deepest).input.shape[1] == 64 // stride
+    assert model.output_shape == (None, 64, 64, 3)
+
+
+def test_deeplab_has_the_papers_rates_and_the_mean_of_the_whole_map():
+    for stride, rates in ((8, (12, 24, 36)), (16, (6, 12, 18))):
+        model = create("deeplabv3plus", (64, 96, 3), output_stride=stride)
+        found = [model.get_layer(f"aspp_{number}_conv").dilation_rate for number in (1, 2, 3)]
+        assert found == [(rate, rate) for rate in rates]
+        assert model.get_layer("aspp_relu").output.shape[1:3] == (64 // stride, 96 // stride)
+        assert model.get_layer("low_relu").output.shape[1:] == (16, 24, 4)
+    parts = [model.get_layer(name).output for name in ("aspp_4", "aspp_join")]
+    mean, whole = compute(keras.Model(model.input, parts), random_images(1, 64, 96))
+    assert mean.shape == (1, 1, 1, 8)
+    np.testing.assert_allclose(whole[..., -8:], np.broadcast_to(mean, (1, 4, 6, 8)), rtol=1e-6)
+
+
+def count_vgg(filters):
+    """Weights of VGG-16's convolutions, biases aside."""
+    befores = (3, *filters)
+    parts = zip(befores, filters, STAGES, strict=False)
+    return sum(9 * n * (before + (count - 1) * n) for before, n, count in parts)
+
+
+def test_fcn_has_the_papers_parameters_and_refines_scores_down_to_its_stride():
+    def count(filters, hidden, classes):
+        dense = hidden * (49 * filters[-1] + hidden)
+        return count_vgg(filters) + dense + classes * (hidden + filters[3] + filters[2])
+
+    assert count_kernels(create("fcn")) == count(SMALL["fcn"]["filters"], 8, 3)
+    assert count(VGG, 4096, 21) == pytest.approx(134e6, rel=0.01)  # table 1 of the paper
+    for stride, skips in ((32, 0), (16, 1)):
+        model = create("fcn", (64, 64, 3), stride=stride)
+        assert len(kernels(model, keras.layers.Conv2DTranspose)) == skips
+        assert model.get_layer("head_1_up").input.shape[1] == 64 // stride
+    up = model.get_layer("skip_4_up_classes")  # starts as bilinear interpolation
+    x = random_images(1, 64, 64)
+    before, after = compute(keras.Model(model.input, [up.input, up.output]), x)
+    expected = keras.layers.UpSampling2D(2, interpolation="bilinear")(before)
+    # Inside: at the border a transposed convolution sees zeros.
+    np.testing.assert_allclose(after[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], rtol=1e-5)
+
+
+def test_segnet_has_the_papers_parameters():
+    def count(filters, classes):
+        ends = 0  # the first convolution of a decoder's stage has as many channels as it gets
+        for i, n in enumerate(STAGES):
+            ends += 9 * filters[i] * (filters[i] * (n - 1) + filters[max(i - 1, 0)] * (i > 0))
+        return count_vgg(filters) + ends + 9 * filters[0] * classes
+
+    assert count_kernels(create("segnet", dropout=0.1)) == count(SMALL["segnet"]["filters"], 3)
+    assert count(VGG, 11) == pytest.approx(29.45e6, rel=0.01)  # table 6 of the paper
+
+
+def reference_attention(kind, x, model):
+    """The papers' equations in NumPy."""
+    (w1, b1), (w2, b2) = (
+        model.get_layer(f"x_0_0_{x}").get_weights() for x in ("squeeze", "excite")
+    )
+
+    def excite(summary):
+        return np.maximum(summary @ w1 + b1, 0) @ w2 + b2
+
+    scores = excite(x.mean(axis=(1, 2)))
+    if kind == "cbam":
+        scores = scores + excite(x.max(axis=(1, 2)))
+    x = x * expit(scores)[:, None, None]
+    if kind == "cbam":
+        kernel, bias = model.get_layer("x_0_0_places").get_weights()
+        maps = np.pad(np.stack([x.mean(-1), x.max(-1)], -1), [(0, 0), (3, 3), (3, 3), (0, 0)])
+        windows = np.lib.stride_tricks.sliding_window_view(maps, (7, 7), axis=(1, 2))
+        x = x * expit(np.einsum("nhwcij,ijco->nhwo", windows, kernel) + bias)
+    return x
+
+
+@pytest.mark.parametrize(("kind", "last"), [("se", "weigh"), ("cbam", "place")])
+def test_attention_is_that_of_its_paper(kind, last):
+    model = create("unet", filters=(70, 4), attention=kind)
+    assert model.get_layer("x_0_0_squeeze").units == 4  # 70 / 16
+    parts = [model.get_layer(f"x_0_0_{name}").output for name in ("b_relu", last)]
+    before, after = compute(keras.Model(model.input, parts), random_images(2, 32, 32))
+    np.testing.assert_allclose(
+        after, reference_attention(kind, before, model), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_pruned_models_are_smaller_and_agree_exactly(nested):
+    x = random_images(2, 32, 32)
+    sizes = [prune(nested, level).count_params() for level in (1, 2)]
+    assert sizes[0] < sizes[1] < nested.count_params()
+    pruned = prune(nested, 1)
+    np.testing.assert_array_equal(compute(pruned, x), compute(nested, x)[0])
+    assert (model_classes(pruned), model_fit(pruned)) == (TABLE, "letterbox")
+    before = nested.get_weights()
+    pruned.set_weights([weight + 1 for weight in pruned.get_weights()])
+    assert_same(nested.get_weights(), before)
+
+
+def test_a_saved_model_knows_its_classes_and_how_pictures_fit_it(pretrained, tmp_path):
+    assert (model_classes(pretrained), model_fit(pretrained)) == (None, "stretch")
+    set_model_classes(pretrained, TABLE, fit="letterbox")
+    pretrained.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert (model_classes(loaded), model_fit(loaded)) == (TABLE, "letterbox")
+    x = random_images(1, 64, 64)
+    assert_same(compute(loaded, x), compute(pretrained, x))
+    assert copy_weights(loaded, pretrained) == []
+
+
+def test_a_model_at_another_size_is_one_that_was_made_so(nested):
+    other = resize_model(nested, (40, 64))
+    assert other.input_shape == (None, 40, 64, 3)
+    assert (model_classes(other), model_fit(other), other.name) == (TABLE, "letterbox", "unetpp")
+    x = random_images(2, 40, 64)
+    expected = compute(create(shape=(40, 64, 3), filters=(4, 6, 10), seed=3), x)
+    assert_same(compute(other, x), expected, atol=1e-6)
+
+
+def test_reweighting_weighs_probabilities_and_leaves_the_model_alone(nested, tmp_path):
+    x, weights = random_images(1, 32, 32), np.array([0.5, 3, 1.5])
+    before = compute(nested, x)
+    weighed = reweight_classes(nested, weights)
+    weighed.save(tmp_path / "weighed.keras")
+    weighed = keras.saving.load_model(tmp_path / "weighed.keras", safe_mode=True)
+    for head, scores in zip(compute(weighed, x), before, strict=True):
+        expected = softmax(scores, -1) * weights
+        expected = expected / expected.sum(axis=-1, keepdims=True)
+        np.testing.assert_allclose(softmax(head, -1), expected, atol=1e-5)
+    assert_same(compute(nested, x), before)
+    twice = reweight_classes(weighed, 1 / weights)
+    assert_same(compute(twice, x), before, atol=1e-5)
+
+
+def test_low_precision_computes_low_and_leaves_depthwise_kernels_in_float32(pretrained):
+    x = random_images(1, 64, 64)
+    expected = score(pretrained, x)
+    set_precision(pretrained, "mixed_bfloat16")
+    policies = {
+        name: pretrained.get_layer(f"encoder_block_3_{name}_conv").compute_dtype
+        for name in ("expand", "depthwise")
+    }
+    answer = score(pretrained, x)
+    set_precision(pretrained, "mixed_float16")
+    assert pretrained.get_layer("encoder_block_3_depthwise_conv").compute_dtype == "float16"
+    set_precision(pretrained, "float32")
+    assert policies == {"expand": "bfloat16", "depthwise": "float32"}
+    assert answer.dtype == np.float32
+    assert {weight.dtype for weight in pretrained.trainable_weights} == {"float32"}
+    assert 0 < np.abs(answer - expected).max() < 0.1 * np.abs(expected).max()
+    assert_same([score(pretrained, x)], [expected])
+
+
+def test_a_network_learns_in_bfloat16_with_attention():
+    model = create("unet", attention="cbam")
+    set_precision(model, "mixed_bfloat16")
+    model.compile(keras.optimizers.Adam(3e-3), seglib.losses.CrossEntropy(), run_eagerly=True)
+    x = random_images(4, 32, 32)
+    labels = (x[..., 0] > 127).astype(np.uint8)
+    losses = [float(model.train_on_batch(x, labels)) for _ in range(3)]
+    assert losses[-1] < losses[0]
+    assert model.outputs[-1].dtype == "float32"
+
+
+def test_random_weights_that_are_frozen_are_told():
+    with pytest.warns(UserWarning, match="keep random weights as they are"):
+        create(encoder="efficientnet_lite0", encoder_weights=None, frozen_rows=1)
+
+
+FOUR = ClassTable(list("abcd"), [(i, i, i) for i in range(4)])
+WRONG = [
+    (lambda m: create_model("unet3", (32, 32, 3), num_classes=3), r"'unetpp', 'unet', .*'unet3'"),
+    (lambda m: create(filters=(8,)), "2 to 6 filter counts"),
+    (lambda m: create(filters=(4,) * 5, encoder="efficientnet_lite0"), "1 to 4 filter counts"),
+    (lambda m: create(shape=(32, 32, 1)), r"\(height, width, 3\)"),
+    (lambda m: create(shape=(16, 32, 3)), "at least 32 pixels"),
+    (lambda m: create("segnet", num_classes=1), "at least 2 classes"),
+    (lambda m: create(dropout=1.0), r"dropout in \[0, 1\)"),
+    (lambda m: create(convolutions=3), r"convolutions to be one of \(1, 2\), received 3"),
+    (lambda m: create(stride=4), r"stride to be one of \(1, 2\), received 4"),
+    (lambda m: create(detail=8), "detail=8 needs stride=2"),
+    (lambda m: create(heads=("edges",)), "expected heads to be"),
+    (lambda m: create(frozen_depthwise=True), "need an encoder"),
+    (lambda m: create("unet", attention="self"), "attention to be one of .*'cbam'.*'self'"),
+    (lambda m: create(normalization="layer"), "normalization to be one of"),
+    (lambda m: create("deeplabv3plus", output_stride=32), r"one of \(8, 16\), received 32"),
+    (lambda m: create("deeplabv3plus", rates=(0, 1, 2)), "3 rates of at least 1"),
+    (lambda m: create("fcn", filters=(4, 4)), "expected 5 filter counts"),
+    (lambda m: create("fcn", stride=4), r"stride to be one of \(32, 16, 8\), received 4"),
+    (lambda m: prune(m, 3), "received 3 of unetpp, which has the heads head_1, head_2"),
+    (lambda m: prune(create("unet"), 1), "received 1 of unet"),
+    (lambda m: set_model_classes(m, TABLE, fit="crop"), "one of stretch, letterbox"),
+    (lambda m: set_model_classes(m, FOUR), "create it with num_classes=4"),
+    (lambda m: reweight_classes(m, [1, 2]), "weight of at least 0 for each of 3 classes"),
+    *[(lambda m, s=size: resize_model(m, s), "size of") for size in (64, (64, None), (64, 0))],
+]
+
+
+@pytest.mark.parametrize(("call", "words"), WRONG)
+def test_wrong_arguments_say_what_was_expected(nested, call, words):
+    with pytest.raises(ValueError, match=words):
+        call(nested)
+
+
+@pytest.mark.parametrize(
+    "use", [lambda m: prune(m, 1), model_classes, lambda m: resize_model(m, (64, 64))]
 )
 def test_a_folder_in_place_of_a_model_is_told(use):
     with pytest.raises(TypeError, match=r"received a str: seglib\.load_model\(folder\)"):

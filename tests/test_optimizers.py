@@ -1,152 +1,248 @@
 import keras
 import numpy as np
 import pytest
+from keras_checks import assert_same
 
-from seglib.optimizers import AdamW, Muon
+from seglib.optimizers import AdamW, Muon, create_optimizer, orthogonalize_matrices, turn_matrices
 
-X, Y = (
-    np.random.default_rng(i).normal(size=(16, n)).astype(np.float32) for i, n in ((0, 4), (1, 3))
-)
+KERNEL = (3, 3, 8, 6)
+# A convolution of an encoder, its bias, and what Muon leaves to AdamW: depthwise, dense, logits.
+SHAPES = {
+    "encoder_a/kernel": KERNEL,
+    "encoder_a/bias": (6,),
+    "b/depthwise": (3, 3, 6, 1),
+    "c/grouped": (7, 7, 1, 16),
+    "d/kernel": (8, 6),
+    "e_classes/kernel": (1, 1, 6, 3),
+    "f/kernel": (1, 1, 3, 2),
+}
 
 
-def train_model(optimizer, steps):
-    """Two layers, the first an encoder's, after some steps."""
-    model = keras.Sequential([
-        keras.Input((4,)),
-        keras.layers.Dense(8, name="encoder_a"),
-        keras.layers.Dense(3, name="b"),
-    ])  # fmt: skip
-    random = np.random.default_rng(2)
-    model.set_weights([random.normal(size=weight.shape) for weight in model.weights])
-    model.compile(optimizer, "mse")
+def draw(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def create_variables(shapes):
+    variables = []
+    for i, (path, shape) in enumerate(shapes.items()):
+        scope, name = path.split("/")
+        with keras.name_scope(scope):
+            variables.append(keras.Variable(draw(shape, i), name=name))
+    return variables
+
+
+def walk(optimizer, steps, shapes=SHAPES):
+    """Yield weights after each step along random gradients, the same for every optimizer."""
+    variables = create_variables(shapes)
+    optimizer.build(variables)
     for step in range(steps):
-        model.train_on_batch(X[step % 4 :: 4], Y[step % 4 :: 4])
-    return model
+        gradients = [draw(v.shape, 100 * step + i) for i, v in enumerate(variables, 10)]
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], variables)
+        yield [np.array(variable) for variable in variables]
 
 
-def create_keras_adamw(**options):
-    optimizer = keras.optimizers.AdamW(**options)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return optimizer
+def take_steps(optimizer, steps, shapes=SHAPES):
+    return list(walk(optimizer, steps, shapes))[-1]
+
+
+def multiply_turns(matrix):
+    """The iteration as it is published, on the matrix itself, in float64."""
+    x = matrix.astype(np.float64) / np.linalg.norm(matrix)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x
+
+
+def test_matrices_are_those_of_the_published_iteration():
+    shapes = [(27, 8), (8, 27), (8, 8), (5, 16), (16, 5), (144, 8), (2, 2), (27, 8)]
+    matrices = [draw(shape, i) for i, shape in enumerate(shapes)]
+    matrices += [1e-3 * matrices[0], 1e9 * matrices[0]]
+    answers = orthogonalize_matrices([keras.ops.convert_to_tensor(x) for x in matrices])
+    expected = [multiply_turns(matrix) for matrix in matrices]
+    assert_same(answers, expected, atol=2e-4)
+    turned = turn_matrices(keras.ops.convert_to_tensor(np.stack([matrices[1], matrices[0].T])))
+    assert_same(turned, [expected[1], expected[0].T], atol=2e-4)
+    zeros = keras.ops.zeros((18, 4))
+    assert_same(orthogonalize_matrices([zeros]), [zeros])
+
+
+def test_singular_values_come_close_to_one_and_vectors_stay():
+    stretched = draw((27, 8)) * np.float32(2) ** np.arange(8, dtype=np.float32)
+    answer = np.array(orthogonalize_matrices([keras.ops.convert_to_tensor(stretched)])[0])
+    values = np.linalg.svd(answer, compute_uv=False)
+    assert 0.6 < values.min() < values.max() < 1.25
+    left, _, right = np.linalg.svd(stretched, full_matrices=False)
+    rotated = left.T @ answer @ right.T
+    np.testing.assert_allclose(rotated - np.diag(np.diag(rotated)), 0, atol=2e-3)
 
 
 @pytest.mark.parametrize("accumulation", [None, 2])
-@pytest.mark.parametrize("steps", [1, 2, 7])
-def test_weights_are_those_of_keras_adamw(accumulation, steps):
-    options = {"learning_rate": 0.01, "weight_decay": 0.1,
-               "gradient_accumulation_steps": accumulation}  # fmt: skip
-    weights = [
-        train_model(o, steps).get_weights()
-        for o in (create_keras_adamw(**options), AdamW(**options))
+def test_weights_are_those_of_keras_adamw(accumulation):
+    options = {"weight_decay": 0.1, "gradient_accumulation_steps": accumulation}
+    theirs = keras.optimizers.AdamW(0.01, **options)
+    theirs.exclude_from_weight_decay(var_names=["bias"])
+    assert_same(take_steps(AdamW(0.01, **options), 5), take_steps(theirs, 5), atol=2e-6)
+
+
+def test_steps_are_those_of_keras_muon_on_the_same_matrix():
+    ours = take_steps(Muon(0.01, weight_decay=0.1), 3, {"a/kernel": KERNEL})
+    matrix = keras.Variable(draw(KERNEL).reshape(-1, KERNEL[-1]))
+    theirs = keras.optimizers.Muon(0.01, weight_decay=0.1)
+    for step in range(3):
+        gradient = draw(KERNEL, 100 * step + 10).reshape(matrix.shape)
+        theirs.apply([keras.ops.convert_to_tensor(gradient)], [matrix])
+    assert_same([ours[0].reshape(matrix.shape)], [matrix], atol=2e-5)
+
+
+def test_muon_leaves_to_adamw_what_is_no_matrix_or_makes_logits():
+    steps = [take_steps(kind(0.01, weight_decay=0.1), 1) for kind in (AdamW, Muon)]
+    unlike = [
+        path for path, a, b in zip(SHAPES, *steps, strict=True) if not np.allclose(a, b, atol=1e-6)
     ]
-    for a, b in zip(*weights, strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-6)
+    assert unlike == ["encoder_a/kernel", "f/kernel"]
 
 
-@pytest.mark.parametrize("create", [AdamW, Muon])
-def test_what_is_excluded_does_not_decay(create):
-    weights = []
-    for decay, excluded in ((0.0, []), (0.5, ["kernel"]), (0.5, [])):
-        optimizer = create(0.01, weight_decay=decay)
-        optimizer.exclude_from_weight_decay(var_names=excluded)
-        weights.append(train_model(optimizer, 1).get_weights())
-    without, spared, decayed = weights
-    for a, b, c in zip(without, spared, decayed, strict=True):
-        np.testing.assert_array_equal(a, b)
-        assert (c != a).all() == (c.ndim > 1)
-
-
-def test_constraints_hold():
-    model = keras.Sequential([
-        keras.Input((4,)), keras.layers.Dense(3, kernel_constraint=keras.constraints.MaxNorm(0.1))
-    ])  # fmt: skip
-    model.compile(AdamW(0.1), "mse")
-    model.train_on_batch(X, Y)
-    norms = np.linalg.norm(model.get_weights()[0], axis=0)
-    np.testing.assert_allclose(norms, 0.1, rtol=1e-3)
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_what_is_excluded_does_not_decay(kind):
+    without, spared, decayed = (
+        kind(0.01),
+        kind(0.01, weight_decay=0.5),
+        kind(0.01, weight_decay=0.5),
+    )
+    spared.exclude_from_weight_decay(var_names=["kernel", "grouped", "depthwise"])
+    without, spared, decayed = (take_steps(o, 1) for o in (without, spared, decayed))
+    assert_same(without, spared)
+    for a, b in zip(without, decayed, strict=True):
+        assert (a != b).all() == (a.ndim > 1)
 
 
 def test_the_encoder_learns_at_its_share_of_the_rate():
-    before = train_model(AdamW(), 0).get_weights()
-    after = train_model(AdamW(1e-3, encoder_rate=0.25), 1).get_weights()
-    steps = [np.abs(a - b).max() for a, b in zip(after, before, strict=True)]
-    np.testing.assert_allclose(steps, [0.25e-3, 0.25e-3, 1e-3, 1e-3], rtol=2e-3)  # Adam's first
+    before = create_variables(SHAPES)
+    full, part = (take_steps(Muon(1e-3, encoder_rate=rate), 1) for rate in (1, 0.25))
+    for path, start, a, b in zip(SHAPES, before, full, part, strict=True):
+        share = 0.25 if path.startswith("encoder_") else 1
+        np.testing.assert_allclose(b - start, share * (a - start), atol=1e-6)
 
 
 def test_averages_follow_closely_at_first():
-    optimizer = AdamW(0.01, use_ema=True, ema_momentum=0.2)
-    expected = None
-    for steps in range(1, 6):
-        weights = train_model(AdamW(0.01), steps).get_weights()
-        share = min(0.2, (steps - 1) / (steps + 9))
+    optimizer, expected = Muon(0.01, use_ema=True, ema_momentum=0.2), None
+    for step, weights in enumerate(walk(optimizer, 4)):
+        share = min(0.2, step / (step + 10))
         expected = [
             share * old + (1 - share) * new
             for old, new in zip(expected or weights, weights, strict=True)
         ]
-    train_model(optimizer, 5)
-    for a, b in zip(optimizer.averages(), expected, strict=True):
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(a), b, atol=1e-6)
+    assert_same(optimizer.averages(), expected, atol=1e-6)
+    # Counter and rate; momentum and average of matrices; a velocity as well of all others.
+    assert len(optimizer.variables) == 2 + 2 + 3
+    fresh = AdamW(use_ema=True)
+    fresh.build(create_variables(SHAPES))
+    assert_same(fresh.averages(), create_variables(SHAPES))
 
 
-def test_it_is_saved_with_its_state(tmp_path):
-    optimizer = AdamW(0.01, weight_decay=0.1, encoder_rate=0.5, use_ema=True)
-    model = train_model(optimizer, 3)
+def test_gradients_add_up_over_batches():
+    options = {"weight_decay": 0.1, "use_ema": True}
+    whole, parts = Muon(0.01, **options), Muon(0.01, gradient_accumulation_steps=2, **options)
+    variables = create_variables(SHAPES), create_variables(SHAPES)
+    for step in range(3):
+        first, second = ([draw(s, 10 * step + i) for s in SHAPES.values()] for i in (0, 1))
+        whole.apply([(a + b) / 2 for a, b in zip(first, second, strict=True)], variables[0])
+        before = [np.array(variable) for variable in variables[1]]
+        parts.apply([keras.ops.convert_to_tensor(gradient) for gradient in first], variables[1])
+        assert_same(variables[1], before)
+        parts.apply([keras.ops.convert_to_tensor(gradient) for gradient in second], variables[1])
+    assert_same(*variables, atol=2e-5)
+    assert_same(whole.averages(), parts.averages(), atol=2e-5)
+
+
+def create_model(optimizer):
+    """Convolutions whose steps are compiled as those of a training loop."""
+    constraint = keras.constraints.MaxNorm(0.5)
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            keras.layers.Conv2D(4, 3, padding="same", name="encoder_a"),
+            keras.layers.Conv2D(2, 1, kernel_constraint=constraint, name="c_classes"),
+        ]
+    )
+    model.set_weights([draw(weight.shape, i) for i, weight in enumerate(model.weights)])
+    model.compile(optimizer, "mse")
+    return model
+
+
+class Table(keras.optimizers.schedules.LearningRateSchedule):
+    """Rates step by step."""
+
+    rates = np.array([1e-3, 4e-3, 1 / 300], np.float32)
+
+    def __call__(self, step):
+        return keras.ops.take(keras.ops.convert_to_tensor(self.rates), step)
+
+
+@pytest.fixture(scope="module")
+def scheduled():
+    """A model after three compiled steps with a schedule object."""
+    model = create_model(Muon(Table(), weight_decay=0.1, encoder_rate=0.5, use_ema=True))
+    for _ in Table.rates:
+        model.train_on_batch(draw((4, 6, 6, 3)), draw((4, 6, 6, 2), 1))
+    return model
+
+
+def test_a_rate_that_is_set_before_each_step_is_a_schedule(scheduled, tmp_path):
+    model = create_model(Muon(1.0, weight_decay=0.1, encoder_rate=0.5, use_ema=True))
+    model.optimizer.build(model.trainable_variables)
+    for rate in Table.rates:
+        model.optimizer.learning_rate = rate
+        model.train_on_batch(draw((4, 6, 6, 3)), draw((4, 6, 6, 2), 1))
+    assert_same(model.get_weights(), scheduled.get_weights())
+    assert_same(model.optimizer.averages(), scheduled.optimizer.averages())
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras").optimizer
-    assert loaded.get_config() == optimizer.get_config()
-    for a, b in zip(loaded.variables, optimizer.variables, strict=True):
-        np.testing.assert_array_equal(np.array(a), np.array(b))
+    assert loaded.get_config() == model.optimizer.get_config()
+    assert_same(loaded.variables, model.optimizer.variables)
 
 
-def test_it_has_few_variables_whatever_the_model():
-    optimizer = AdamW(weight_decay=0.1, use_ema=True)
-    train_model(optimizer, 1)
-    # Counter and rate; momentum, velocity and average of kernels and of biases.
-    assert len(optimizer.variables) == 2 + 3 * 2
-
-
-def create_two():
-    return [keras.Variable(np.full(shape, 2.0, np.float32)) for shape in ((3,), (3,))]
+def test_constraints_hold(scheduled):
+    kernel = scheduled.get_layer("c_classes").get_weights()[0]
+    assert np.abs(kernel).max() < 0.5001 < np.abs(draw(kernel.shape, 2)).max()  # as it was drawn
 
 
 def test_gradients_go_to_the_variables_they_come_with():
-    first, second = create_two()
-    optimizer = AdamW(0.1)
-    optimizer.build([first, second])
-    optimizer.apply_gradients([(keras.ops.ones(3), second)])
-    np.testing.assert_array_equal(first, [2, 2, 2])
-    np.testing.assert_allclose(second, [1.9, 1.9, 1.9], rtol=1e-5)
-    optimizer.apply_gradients([(-keras.ops.ones(3), second), (keras.ops.ones(3), first)])
-    assert np.all(np.array(first) < 2)
-
-
-def test_what_has_no_gradient_does_not_shrink():
-    first, second = (keras.Variable(np.full((2, 2), 2.0, np.float32)) for _ in range(2))
-    optimizer = AdamW(0.1, weight_decay=0.5)
-    optimizer.build([first, second])
-    optimizer.apply([None, keras.ops.ones((2, 2))], [first, second])
-    np.testing.assert_array_equal(first, np.full((2, 2), 2.0))
-    assert np.all(np.array(second) < 1.91)
-    with pytest.raises(ValueError, match="no variable has a gradient"):
-        optimizer.apply([None, None], [first, second])
-
-
-def test_a_variable_that_it_was_not_built_for_is_refused():
-    first, second = create_two()
-    optimizer = AdamW(0.1)
-    optimizer.build([first])
+    variables = create_variables({"a/kernel": (2, 2), "b/kernel": (2, 2)})
+    first, second = (np.array(variable) for variable in variables)
+    optimizer, ones = AdamW(0.1, weight_decay=0.5), keras.ops.ones((2, 2))
+    optimizer.build(variables)
+    optimizer.apply_gradients([(ones, variables[1])])
+    optimizer.apply([ones, None], [variables[1], variables[0]])
+    np.testing.assert_array_equal(variables[0], first)  # without a gradient it does not shrink
+    assert (np.array(variables[1]) != second).all()
     with pytest.raises(KeyError):
-        optimizer.apply([keras.ops.ones(3)], [second])
+        optimizer.apply([ones], create_variables({"c/kernel": (2, 2)}))
+    with pytest.raises(ValueError, match="no variable has a gradient"):
+        optimizer.apply([None, None], variables)
+
+
+def test_optimizers_by_name():
+    assert type(create_optimizer("muon", 1e-3, encoder_rate=0.2, use_ema=True)) is Muon
+    assert create_optimizer("adamw", 1e-3, weight_decay=0.1).weight_decay == 0.1
+    adam = create_optimizer("adam", 1e-3, encoder_rate=0.2, weight_decay=0.0)
+    assert type(adam) is keras.optimizers.Adam
+    assert float(adam.learning_rate) == pytest.approx(1e-3)
+    saved = {**Muon(1e-3).get_config(), "keep_zeros": False}  # as models of version 0.1 have it
+    assert Muon.from_config(saved).momentum == 0.95
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("call", "words"),
     [
-        ({"encoder_rate": 2}, r"encoder_rate in \[0, 1\], received 2"),
-        ({"weight_decay": -1}, "weight_decay ≥ 0, received -1"),
-        ({"clipnorm": 1.0}, "clipnorm is not known here: use keras.optimizers.AdamW"),
+        (lambda: AdamW(encoder_rate=2), r"encoder_rate in \[0, 1\], received 2"),
+        (lambda: AdamW(weight_decay=-1), "weight_decay ≥ 0, received -1"),
+        (lambda: AdamW(clipnorm=1.0), "clipnorm is not known here: use keras.optimizers.AdamW"),
+        (lambda: Muon(momentum=1), r"momentum in \[0, 1\), received 1"),
+        (lambda: create_optimizer("moun", 1e-3), "received 'moun'"),
     ],
 )
-def test_wrong_arguments_say_what_was_expected(options, message):
-    with pytest.raises(ValueError, match=message):
-        AdamW(**options)
+def test_wrong_arguments_say_what_was_expected(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

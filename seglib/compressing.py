@@ -1,0 +1,271 @@
+"""Smaller and faster networks out of trained ones: channels removed, or trained to bear int8."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import layers, ops
+from scipy.special import ndtr
+
+from seglib.layers import Enlarge, PadToMultiple
+from seglib.models import check_model, rounds
+
+CONVOLUTIONS = (layers.Conv2D, layers.Conv2DTranspose)
+# Each channel of what comes out is made of the same channel of what goes in.
+PASSING = (
+    layers.BatchNormalization,
+    layers.ReLU,
+    layers.Dropout,
+    layers.MaxPooling2D,
+    layers.AveragePooling2D,
+    layers.UpSampling2D,
+    layers.Rescaling,
+    layers.DepthwiseConv2D,
+    PadToMultiple,
+    Enlarge,
+)
+MULTIPLE = 8  # channels come in eights, as processors compute them
+# Which axes of a kernel are its output channels: int8 has a scale for each.
+CHANNEL_AXES = {
+    layers.DepthwiseConv2D: (2, 3),
+    layers.Conv2DTranspose: (2,),
+    layers.Conv2D: (3,),
+    layers.Dense: (1,),
+}
+
+
+def prune_channels(model: keras.Model, keep: float) -> keras.Model:
+    """Remove the channels of a trained network that matter least: a smaller and faster one.
+
+    Channels are ranked by activation energy times outgoing weight norm. What must keep its width
+    does: maps that are added up or weighed by attention, and the scores of the classes. The answers
+    change: train the result for some epochs, `seglib.train(pruned, …)`, at a low learning rate.
+
+    Args:
+        model: keras.Model from `create_…_model`, trained.
+        keep: float in (0, 1], share of the channels of each convolution that stays, in multiples
+            of 8.
+
+    Returns:
+        keras.Model of the same name with weights of its own, all of them trainable.
+
+    Raises:
+        ValueError: `keep` is out of range, no channel of this model can go, or it simulates int8.
+
+    Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets", section 3; the energy from the
+    normalization as in Liu et al. 2017, "Learning Efficient Convolutional Networks through Network
+    Slimming", section 3.
+    """
+    if not 0 < keep <= 1:
+        raise ValueError(f"expected keep to be in (0, 1], received {keep}")
+    refuse_rounding(model)
+    channels = _Channels(model)
+    kept = {}  # by name of a layer that shrinks, the numbers of the channels that stay
+    for name, width in channels.widths.items():
+        count = min(width, MULTIPLE * -(-max(1, round(keep * width)) // MULTIPLE))
+        if name not in channels.pinned and count < width:
+            scores = np.sqrt(channels.activation_energy[name]) * channels.outgoing_norm[name]
+            kept[name] = np.sort(np.argsort(-scores, kind="stable")[:count])
+    if keep < 1 and not kept:
+        raise ValueError(
+            f"no channel of {model.name} can be removed: all its maps are added up, weighed by "
+            f"attention, or have {MULTIPLE} channels or fewer"
+        )
+
+    def shrink(layer):
+        config = layer.get_config()
+        if layer.name in kept:
+            config["filters"] = len(kept[layer.name])
+        if "trainable" in config:
+            config["trainable"] = True
+        return type(layer).from_config(config)
+
+    pruned = _clone(model, shrink)
+    for layer in pruned.layers:
+        layer.set_weights(channels.cut_weights(model.get_layer(layer.name), kept))
+    return pruned
+
+
+class _Channels:
+    """Which convolution made each channel of each map, and how much each matters.
+
+    A map's channels are a list of `(layer, number)`; `pinned` are layers whose width must stay.
+    `outgoing_norm` is the sum of squares of the weights that a channel is multiplied with.
+    """
+
+    def __init__(self, model):
+        self.maps, self.pinned, self.widths = {}, set(), {}
+        self.activation_energy, self.outgoing_norm = {}, {}
+        for layer in model.operations:
+            channels = self.incoming(layer)
+            made = self._follow(layer, channels)
+            for node in layer._inbound_nodes:
+                for tensor in node.output_tensors:
+                    unknown = [(None, n) for n in range(tensor.shape[-1])]
+                    self.maps[id(tensor)] = unknown if made is None else made
+        for tensor in model.outputs:
+            self.pinned |= {name for name, _ in self.maps[id(tensor)]}
+
+    def incoming(self, layer):
+        """The channels of the maps that go into a layer, of all its calls."""
+        tensors = [tensor for node in layer._inbound_nodes for tensor in node.input_tensors]
+        return [channel for tensor in tensors for channel in self.maps[id(tensor)]]
+
+    def _follow(self, layer, channels):
+        """The channels of what a layer gives; what it does with its input is noted."""
+        if isinstance(layer, layers.BatchNormalization):
+            self._note_energy(layer, channels)
+        if isinstance(layer, (layers.Concatenate, *PASSING)):
+            return channels
+        if not isinstance(layer, CONVOLUTIONS):  # what is not known keeps its width
+            self.pinned |= {name for name, _ in channels}
+            return None
+        kernel, width = np.square(np.asarray(layer.kernel)), layer.filters
+        if isinstance(layer, layers.Conv2DTranspose):  # (height, width, out, in)
+            kernel = kernel.swapaxes(2, 3)
+        for (name, n), value in zip(channels, kernel.sum(axis=(0, 1, 3)), strict=True):
+            if name is not None:
+                self.outgoing_norm[name][n] += value
+        self.widths[layer.name] = width
+        self.activation_energy[layer.name] = kernel.sum(axis=(0, 1, 2))
+        self.outgoing_norm[layer.name] = np.zeros(width)
+        return [(layer.name, n) for n in range(width)]
+
+    def _note_energy(self, layer, channels):
+        """The mean square after normalization and ReLU, of a normal distribution."""
+        scale, mean = np.abs(np.asarray(layer.gamma)) + 1e-12, np.asarray(layer.beta)
+        z = mean / scale
+        density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+        energy = (mean**2 + scale**2) * ndtr(z) + mean * scale * density
+        for (name, n), value in zip(channels, energy, strict=True):
+            if name is not None:
+                self.activation_energy[name][n] = value
+
+    def cut_weights(self, layer, kept):
+        """The weights of a layer, without what was made by, or comes from, removed channels."""
+        weights = layer.get_weights()
+        if not weights or not isinstance(layer, (*PASSING, *CONVOLUTIONS)):
+            return weights
+        inside = np.array([name not in kept or n in kept[name] for name, n in self.incoming(layer)])
+        if isinstance(layer, layers.BatchNormalization):
+            return [values[inside] for values in weights]
+        kernel, *biases = weights
+        if isinstance(layer, layers.DepthwiseConv2D):
+            return [kernel[:, :, inside], *(bias[inside] for bias in biases)]
+        outside = kept.get(layer.name, np.arange(layer.filters))
+        if isinstance(layer, layers.Conv2DTranspose):
+            kernel = kernel[:, :, outside][..., inside]
+        else:
+            kernel = kernel[:, :, inside][..., outside]
+        return [kernel, *(bias[outside] for bias in biases)]
+
+
+@keras.saving.register_keras_serializable(package="seglib")
+class Rounded(layers.Wrapper):
+    """A convolution or dense layer that computes with rounded weights on a rounded map.
+
+    Weights have a scale for each output channel, symmetric around 0; a map has one, from its lowest
+    to its highest value in the batch, 0 included. Gradients pass as if nothing were rounded.
+
+    Args:
+        layer: Conv2D, DepthwiseConv2D, Conv2DTranspose or Dense.
+        bits: int, of maps.
+        kernel_bits: int, of weights: 7, as exports to ONNX and OpenVINO have them.
+
+    Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", sections 2.1 and 3.
+    """
+
+    rounds = True
+
+    def __init__(self, layer, bits: int = 8, kernel_bits: int = 7, **kwargs):
+        super().__init__(layer, **{**kwargs, "dtype": "float32"})
+        self.bits, self.kernel_bits = bits, kernel_bits
+
+    def call(self, x):
+        low, high = ops.minimum(ops.min(x), 0), ops.maximum(ops.max(x), 0)
+        x = _round(x, (high - low) / (2**self.bits - 1))
+        kernel = self.layer.kernel
+        kind = next(kind for kind in CHANNEL_AXES if isinstance(self.layer, kind))
+        axes = [axis for axis in range(len(kernel.shape)) if axis not in CHANNEL_AXES[kind]]
+        highest = ops.max(ops.abs(kernel.value), axis=axes, keepdims=True)
+        rounded = _round(kernel.value, highest / (2 ** (self.kernel_bits - 1) - 1))
+        values = [(v, rounded if v is kernel else v.value) for v in self.layer.variables]
+        with keras.StatelessScope(state_mapping=values):
+            return self.layer.call(x)
+
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "bits": self.bits, "kernel_bits": self.kernel_bits}
+
+
+def simulate_int8(model: keras.Model) -> keras.Model:
+    """Copy a model so that it computes as in int8, and can be trained to bear it.
+
+    Where an int8 export loses too much: `seglib.train(simulate_int8(model), …)` for some epochs
+    at a low learning rate, then export what `drop_int8` gives. It comes near to what an export
+    computes: a map's range is that of the batch, where an export has one from its calibration.
+
+    Args:
+        model: keras.Model from `create_…_model`, trained.
+
+    Returns:
+        keras.Model of the same name with weights of its own. It computes in float32, whatever the
+        precision of `train`: slower, not faster.
+    """
+    check_model(model)
+
+    def wrap(layer):
+        copy = type(layer).from_config(layer.get_config())
+        is_rounded = isinstance(layer, tuple(CHANNEL_AXES))
+        return Rounded(copy, name=layer.name) if is_rounded else copy
+
+    copy = _clone(model, wrap)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def drop_int8(model: keras.Model) -> keras.Model:
+    """Undo `simulate_int8`: the plain model with the weights as they were trained.
+
+    Args:
+        model: keras.Model from `simulate_int8`.
+
+    Returns:
+        keras.Model with weights of its own.
+
+    Raises:
+        ValueError: the model computes with nothing rounded.
+    """
+    if not rounds(model):
+        raise ValueError(f"{model.name} is plain already: it is not from simulate_int8")
+
+    def unwrap(layer):
+        layer = layer.layer if isinstance(layer, Rounded) else layer
+        return type(layer).from_config(layer.get_config())
+
+    copy = _clone(model, unwrap)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def refuse_rounding(model: keras.Model) -> None:
+    """Raise ValueError where a model simulates int8."""
+    if rounds(model):
+        raise ValueError(
+            f"{model.name} simulates int8: take the plain model, seglib.drop_int8(model)"
+        )
+
+
+def _clone(model, change: Callable):
+    """A network of what `change` makes of each layer, without loss and optimizer."""
+    bare = keras.Model(model.input, model.output, name=model.name)
+    return keras.models.clone_model(bare, clone_function=change)
+
+
+def _round(x, step):
+    """Multiples of `step`, with the gradient of x itself."""
+    step = ops.maximum(step, keras.config.epsilon())
+    return x + ops.stop_gradient(ops.round(x / step) * step - x)

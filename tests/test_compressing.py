@@ -1,0 +1,176 @@
+import keras
+import numpy as np
+import pytest
+from keras_checks import assert_same, check_layer, compute, random_images
+from scipy import stats
+
+from seglib.compressing import Rounded, drop_int8, prune_channels, simulate_int8
+from seglib.models import create_model, set_precision
+
+
+def create(name="unetpp", shape=(32, 32, 3), **options):
+    filters = {"filters": (16, 32)} if "unet" in name else {"filters": (16, 16, 16, 16, 24)}
+    small = {"deeplabv3plus": {"aspp_filters": 16, "low_filters": 8}, "fcn": {"hidden": 16}}
+    options = {**filters, **small.get(name, {}), "attention": "cbam", **options}
+    return create_model(name, shape, num_classes=3, **options)
+
+
+def score(model, x):
+    return keras.tree.flatten(compute(model, x))[-1]
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A U-Net++ whose normalization has something to tell channels apart by."""
+    model = create(filters=(16, 32, 64), attention=None)
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.gamma.assign(random.uniform(0.5, 1.5, layer.gamma.shape))
+            layer.beta.assign(random.uniform(-0.5, 0.5, layer.beta.shape))
+    return model
+
+
+def test_channels_stay_in_eights(wide):
+    for keep in (0.3, 0.75, 1.0):
+        pruned = prune_channels(wide, keep)
+        shrunk = 0
+        for layer in wide.layers:
+            if isinstance(layer, keras.layers.Conv2D) and not layer.name.endswith("_classes"):
+                before, after = layer.filters, pruned.get_layer(layer.name).filters
+                assert after % 8 == 0
+                assert 0 <= after - keep * before < 8 + 4
+                shrunk += after < before
+        assert (shrunk > 5) == (keep < 1)
+        assert (pruned.name, pruned.output_shape) == ("unetpp", wide.output_shape)
+    assert_same(pruned.get_weights(), wide.get_weights())
+
+
+def test_the_channels_of_least_energy_and_outgoing_weight_go(wide):
+    """Energy: the mean square after ReLU of normally distributed values, here by drawing them."""
+    norm = wide.get_layer("x_2_0_a_norm")
+    values = stats.norm.rvs(
+        np.asarray(norm.beta), np.asarray(norm.gamma), (100_000, 64), random_state=0
+    )
+    energy = np.mean(np.maximum(values, 0) ** 2, axis=0)
+    heard = np.square(np.asarray(wide.get_layer("x_2_0_b_conv").kernel)).sum(axis=(0, 1, 3))
+    expected = np.argsort(-np.sqrt(energy) * heard)[:32]
+    kept = np.asarray(prune_channels(wide, 0.5).get_layer("x_2_0_a_norm").gamma)
+    found = np.flatnonzero(np.isin(np.asarray(norm.gamma), kept))
+    assert len(set(found) & set(expected)) >= 31  # where two are all but alike
+
+
+def test_silent_channels_go_first_and_change_nothing():
+    """Half of each convolution is silent: the half-sized network answers the same."""
+    model = create(filters=(16, 32), attention=None)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta = np.array(layer.gamma), np.array(layer.beta)
+            chosen = np.random.default_rng(len(gamma)).permutation(len(gamma))[: len(gamma) // 2]
+            gamma[chosen], beta[chosen] = 0, -1  # 0 after normalization and ReLU
+            layer.gamma.assign(gamma)
+            layer.beta.assign(beta)
+        elif "_up" in layer.name:  # it has no normalization: silent by its kernel
+            kernel = np.array(layer.kernel)
+            kernel[:, :, ::2] = 0
+            layer.kernel.assign(kernel)
+    pruned = prune_channels(model, 0.5)
+    assert pruned.count_params() < 0.3 * model.count_params()
+    x = random_images(2, 32, 32)
+    np.testing.assert_allclose(score(model, x), score(pruned, x), atol=1e-4)
+
+
+def test_a_pretrained_encoder_is_pruned_between_its_sums():
+    model = create(shape=(64, 64, 3), filters=(16, 16), encoder="efficientnet_lite0", frozen_rows=1)
+    pruned = prune_channels(model, 0.5)
+    for layer in model.layers:
+        if layer.name.endswith("_expand_conv"):
+            assert pruned.get_layer(layer.name).filters <= layer.filters / 2 + 8
+        if layer.name.endswith("_project_conv") and "block_2_" in layer.name:
+            assert pruned.get_layer(layer.name).filters == layer.filters  # it is added to
+    assert pruned.count_params() < 0.7 * model.count_params()
+    assert all(layer.trainable for layer in pruned.layers)
+    assert score(pruned, random_images(1, 64, 64)).shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unetpp",
+        "deeplabv3plus",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("unet", "fcn", "segnet")),
+    ],
+)
+def test_each_network_is_pruned_and_simulated_and_plain_again(name):
+    model, x = create(name), random_images(1, 32, 32)
+    pruned = prune_channels(model, 0.5)
+    assert pruned.count_params() < model.count_params()
+    assert score(pruned, x).shape == (1, 32, 32, 3)
+    simulated = simulate_int8(model)
+    assert sum(isinstance(layer, Rounded) for layer in simulated.layers) > 5
+    set_precision(simulated, "mixed_bfloat16")  # which would round before it does
+    assert {layer.compute_dtype for layer in simulated.layers} == {"float32"}
+    plain = drop_int8(simulated)
+    assert [type(layer) for layer in plain.layers] == [type(layer) for layer in model.layers]
+    expected = score(model, x)
+    np.testing.assert_array_equal(score(plain, x), expected)
+    difference = np.abs(score(simulated, x) - expected)
+    assert 0 < difference.mean() < 0.1 * np.abs(expected).mean() + 0.02
+    with pytest.raises(ValueError, match="drop_int8"):
+        prune_channels(simulated, 0.5)
+
+
+DRAW = keras.initializers.RandomUniform(0.1, 1, seed=0)
+LAYERS = {
+    "conv": (lambda: keras.layers.Conv2D(4, 3, padding="same", kernel_initializer=DRAW), 3),
+    "depthwise": (
+        lambda: keras.layers.DepthwiseConv2D(3, padding="same", depthwise_initializer=DRAW),
+        2,
+    ),
+    "transpose": (
+        lambda: keras.layers.Conv2DTranspose(
+            4, 2, strides=2, use_bias=False, kernel_initializer=DRAW
+        ),
+        2,
+    ),
+    "dense": (lambda: keras.layers.Dense(4, kernel_initializer=DRAW), 1),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_rounding_keeps_the_contract_of_layers(kind, tmp_path):
+    x = np.random.default_rng(0).uniform(0.1, 1, (2, 8, 8, 4)).astype("float32")
+    check_layer(Rounded(LAYERS[kind][0]()), x, tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_rounding_puts_weights_and_maps_on_a_grid(kind):
+    create_layer, axis = LAYERS[kind]
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype("float32")
+    layer, plain = Rounded(create_layer(), bits=4, kernel_bits=3), create_layer()
+    layer.build(x.shape)
+    plain.build(x.shape)
+    kernel, *others = layer.get_weights()
+    kernel = np.moveaxis(kernel, axis, 0)  # each channel by itself
+    steps = [np.abs(channel).max() / (2**2 - 1) for channel in kernel]
+    rounded = [np.round(channel / s) * s for channel, s in zip(kernel, steps, strict=True)]
+    plain.set_weights([np.moveaxis(np.stack(rounded), 0, axis), *others])
+    step = (max(x.max(), 0) - min(x.min(), 0)) / (2**4 - 1)
+    np.testing.assert_allclose(layer(x), plain(np.round(x / step) * step), atol=1e-4)
+    assert np.isfinite(np.asarray(layer(0 * x))).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: prune_channels(create(filters=(4, 8)), 0.9),
+            "no channel of unetpp can be removed",
+        ),
+        (lambda: prune_channels(create(), 1.5), "keep to be in"),
+        (lambda: drop_int8(create()), "it is not from simulate_int8"),
+    ],
+)
+def test_wrong_arguments_say_what_was_expected(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
