@@ -9,6 +9,7 @@ steps, the two commits by turns, five rounds.
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -17,7 +18,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import io
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PRESETS = ("fast", "default", "scratch", "best")

@@ -38,8 +38,8 @@ from camvid import CAMVID, ROOT, append_rows, describe_code, format_spread
 from timing import describe_machine
 
 import seglib
-from seglib.training import get_preset
 from seglib.system import parse_duration
+from seglib.training import get_preset
 
 RESULTS = ROOT / "benchmarks/results/architectures.csv"
 BUDGET = "3m"

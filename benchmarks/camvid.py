@@ -34,9 +34,8 @@ import seglib
 from seglib.datasets import Split
 from seglib.images import fit_image
 from seglib.predicting import label_probabilities
+from seglib.system import has_bfloat16_units, parse_duration
 from seglib.training import get_preset
-from seglib.system import has_bfloat16_units
-from seglib.system import parse_duration
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results/camvid.csv"

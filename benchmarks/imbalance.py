@@ -22,12 +22,10 @@ import numpy as np
 from camvid import CAMVID, ROOT, append_rows
 
 import seglib
-from seglib.balance import compare_methods
-from seglib.balance import TRAINED_METHODS, apply_method, cut_pairs
-from seglib.balance import MEASURED
+from seglib.balance import MEASURED, TRAINED_METHODS, apply_method, compare_methods, cut_pairs
 from seglib.predicting import apply_thresholds, fit_thresholds
-from seglib.training import get_preset
 from seglib.system import parse_duration
+from seglib.training import get_preset
 
 RESULTS = ROOT / "benchmarks/results/imbalance.csv"
 PLAIN = "cross-entropy"

@@ -27,8 +27,8 @@ from timing import describe_machine
 
 import seglib
 from seglib import reports
-from seglib.training import get_preset
 from seglib.scenes import STREET_CLASSES, THINGS, draw_scene
+from seglib.training import get_preset
 
 RESULTS = ROOT / "benchmarks/results/instances.csv"
 TRUTH = "truth"

@@ -1,27 +1,30 @@
-from . import augment as augment
-from . import balance as balance
-from . import checks as checks
-from . import classes as classes
-from . import compressing as compressing
-from . import datasets as datasets
-from . import deploying as deploying
-from . import encoders as encoders
-from . import images as images
-from . import learning as learning
-from . import losses as losses
-from . import masks as masks
-from . import models as models
-from . import optimizers as optimizers
-from . import plots as plots
-from . import predicting as predicting
-from . import preparing as preparing
-from . import recipes as recipes
-from . import reports as reports
-from . import runs as runs
-from . import scenes as scenes
-from . import splitting as splitting
-from . import system as system
-from . import training as training
+from . import (
+    augment,
+    balance,
+    checks,
+    classes,
+    compressing,
+    datasets,
+    deploying,
+    encoders,
+    images,
+    layers,
+    learning,
+    losses,
+    masks,
+    models,
+    optimizers,
+    plots,
+    predicting,
+    preparing,
+    recipes,
+    reports,
+    runs,
+    scenes,
+    splitting,
+    system,
+    training,
+)
 from .augment import Augmentation, augment_pair
 from .balance import (
     apply_method,

@@ -12,7 +12,7 @@ import statistics
 import numpy as np
 from PIL import Image, ImageFilter
 
-from seglib.fitting import PADDING
+from seglib.images import PADDING
 
 MID_GREY = 128.0
 GREY = np.full((3, 3), 1 / 3)  # the part of a colour that is grey: the mean of its channels

@@ -14,9 +14,9 @@ from scipy.ndimage import laplace
 from skimage.measure import label
 
 from seglib.augment import Augmentation, choose_augmentation
-from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable
 from seglib.images import resize_image
+from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.system import show_progress
 
 GRID = 32  # cells along each side of the frame

@@ -19,8 +19,10 @@ from scipy import ndimage, spatial
 from skimage import measure
 
 from seglib import masks
+from seglib.balance import imbalance_ratio
 from seglib.classes import ClassTable
-from seglib.encodings import (
+from seglib.images import DatasetError, check_image_size
+from seglib.masks import (
     LOSSY_NOISE_DISTANCE,
     LOSSY_UNKNOWN_DISTANCE,
     MAX_UNKNOWN_SHARE,
@@ -29,7 +31,6 @@ from seglib.encodings import (
     explain_sizes,
     read_mask,
 )
-from seglib.images import DatasetError, check_image_size
 from seglib.splitting import (
     drop_shared_ending,
     find_near_duplicates,
@@ -38,7 +39,6 @@ from seglib.splitting import (
     name_pictures,
     name_sequence,
 )
-from seglib.statistics import imbalance_ratio
 from seglib.system import make_folder, show_progress
 
 KEPT_COLORS = 16  # unknown ones of a mask

@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 
-from seglib import sequences, splitting
+from seglib import splitting
 from seglib.classes import ClassTable, create_class_table, read_class_table, voc_colors
 from seglib.images import SUFFIXES, DatasetError
 from seglib.masks import (
@@ -117,7 +117,7 @@ class Dataset:
 
     def prepare(self, *, image_size=(128, 128), cache_dir="outputs/cache", **options):
         """Decode and resize all pairs once; see `seglib.prepare_dataset`."""
-        from seglib.caching import prepare_dataset
+        from seglib.preparing import prepare_dataset
 
         return prepare_dataset(self, image_size=image_size, cache_dir=cache_dir, **options)
 
@@ -145,7 +145,7 @@ class Dataset:
         if isinstance(by, str) and by == "random":
             groups = len(pairs)
         elif isinstance(by, str) and by == "sequence":
-            groups = sequences.find_groups([image for image, _ in pairs])
+            groups = splitting.find_groups([image for image, _ in pairs])
         else:
             groups = [by(name) for name in names] if callable(by) else by
             if isinstance(by, str) or not hasattr(groups, "__len__") or len(groups) != len(pairs):

@@ -24,15 +24,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seglib import labelling, metrics
-from seglib.caching.threads import count_processors
-from seglib.classes import ClassTable, make_up_classes
-from seglib.fitting import fit_image
-from seglib.folders import make_folder
-from seglib.processors import has_bfloat16_units
-from seglib.progress import show_progress
-from seglib.startup import redirect
-from seglib.units import parse_duration, parse_size
+from seglib import predicting, reports
+from seglib.classes import ClassTable, create_class_table
+from seglib.images import fit_image
+from seglib.preparing import count_processors
+from seglib.system import (
+    has_bfloat16_units,
+    make_folder,
+    parse_duration,
+    parse_size,
+    redirect,
+    show_progress,
+)
 
 CARD, VERSION, CALIBRATION = "predictor.json", 1, 200  # pictures: more change nothing
 CODECS = {".mp4": "mp4v", ".webm": "VP80", ".avi": "MJPG", ".mkv": "FFV1"}
@@ -53,25 +56,32 @@ class Card:
     classes: ClassTable | None
 
 
+def name_classes(count):
+    """Return a table of numbered classes, for a model that knows none."""
+    return create_class_table([f"class_{i}" for i in range(count)])
+
+
 class Predictor:
     """An exported model, ready to label pictures, from several threads too.
 
     It has `card`, `path`, `megabytes` and `classes`: made-up ones where the model knew none.
     """
 
-    def __init__(self, scorer: labelling.Scorer, card: Card, path: pathlib.Path):
+    def __init__(self, scorer: predicting.Scorer, card: Card, path: pathlib.Path):
         self.scorer, self.card, self.path = scorer, card, path
-        self.classes = card.classes or make_up_classes(card.num_classes)
+        self.classes = card.classes or create_class_table(
+            [f"class_{i}" for i in range(card.num_classes)]
+        )
         files = [file for file in path.rglob("*") if file.is_file()]
         self.megabytes = sum(file.stat().st_size for file in files) / 1e6
 
     def predict(self, images, *, flip: bool = False, tile: bool = False):
         """Label pictures of any size; arguments and answer are those of `seglib.predict`."""
-        return labelling.label_pictures(self.scorer, images, flip=flip, tile=tile)
+        return predicting.predict(self.scorer, images, flip=flip, tile=tile)
 
     def predict_probabilities(self, image: np.ndarray, *, flip: bool = False, tile: bool = False):
         """Return the probability of each class at each pixel, as `seglib.predict_probabilities`."""
-        return labelling.measure_probabilities(self.scorer, image, flip=flip, tile=tile)
+        return predicting.predict_probabilities(self.scorer, image, flip=flip, tile=tile)
 
     def __repr__(self):
         card, (height, width) = self.card, self.card.image_size
@@ -103,8 +113,8 @@ def export(
     Source: int8 as Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", section 2.
     """
-    from seglib.inference import create_probabilities
     from seglib.models import model_classes, model_fit
+    from seglib.predicting import create_probabilities
 
     _check_export(model, format, precision, calibration)
     size, fit = model.input_shape[1:3], model_fit(model)
@@ -114,7 +124,7 @@ def export(
         chosen = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration)))
         for picture in (calibration[int(i)] for i in chosen):
             picture = picture[0] if isinstance(picture, tuple) else picture  # of a pair
-            labelling.check_picture(picture)
+            predicting.check_picture(picture)
             pictures.append(fit_image(picture, size, fit=fit).astype(np.float32))
     folder = pathlib.Path(path)
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
@@ -169,12 +179,12 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
             return score(batch)
 
     known = {name: values[name] for name in ("fit", "num_classes", "classes")}
-    scorer = labelling.Scorer(score=take_turns, size=card.image_size, **known)
+    scorer = predicting.Scorer(score=take_turns, size=card.image_size, **known)
     return Predictor(scorer, card, folder)
 
 
 def _check_export(model, format, precision, calibration):
-    from seglib.models.editing import refuse_rounding
+    from seglib.compressing import refuse_rounding
 
     if format not in FORMATS:
         raise ValueError(f"expected a format of {', '.join(FORMATS)}, received {format!r}")
@@ -247,7 +257,7 @@ def _one_by_one(score):
 
 def _with_precision(network, precision):
     """Return a copy that computes in a precision; its weights stay float32."""
-    from seglib.models.editing import copy_model, set_precision
+    from seglib.models import copy_model, set_precision
 
     network = copy_model(network)
     if precision == "bfloat16":
@@ -274,7 +284,7 @@ def read_keras(folder, card):
     import keras
 
     import seglib.models  # noqa: F401, the layers that the file names
-    from seglib.compiling import choose_jit
+    from seglib.losses import choose_jit
 
     network = keras.models.load_model(folder / "model.keras", compile=False)
     network.compile(jit_compile=choose_jit())
@@ -463,11 +473,13 @@ class DeploymentCard:
 
     def write(self, folder: str | os.PathLike) -> pathlib.Path:
         """Write `exports.csv` and `exports.png` to a folder, and return its path."""
-        from seglib.plots import keep_figure, plot_exports
+        from seglib.plots import keep_figure, plot_tradeoff
 
         folder = make_folder(folder, "the deployment card")
         self.table.round(5).to_csv(folder / "exports.csv")
-        keep_figure(plot_exports(self.table), folder / "exports.png")
+        keep_figure(
+            plot_tradeoff(self.table, ["p50_ms", "megabytes"], "mean_iou"), folder / "exports.png"
+        )
         return folder
 
     def __repr__(self):
@@ -529,7 +541,7 @@ def compare_exports(
 
 def _measure(predictor, split):
     """Return latencies in ms, label maps and confusion matrices, a picture each; the network's."""
-    labelling.check_classes(predictor.scorer, split.classes)
+    predicting.check_classes(predictor.scorer, split.classes)
     small = np.random.default_rng(0).integers(0, 256, (1, *predictor.scorer.size, 3), np.uint8)
     predictor.predict(split[0][0])  # what only the first call takes
     alone = [_time(predictor.scorer.score, small)[0] for _ in range(21)]
@@ -538,7 +550,7 @@ def _measure(predictor, split):
     latencies, predictions = zip(*timed, strict=True)
     options = {"num_classes": split.classes.num_classes, "ignore_label": split.classes.ignore_label}
     matrices = [
-        metrics.confusion_matrix(labels, predicted, **options)
+        reports.confusion_matrix(labels, predicted, **options)
         for (_, labels), predicted in zip(pairs, predictions, strict=True)
     ]
     return latencies, predictions, np.stack(matrices), float(np.median(alone))
@@ -557,16 +569,16 @@ def _compare(measured, first, classes, seed):
 
     def change(pairs):
         halves = pairs[..., :k, :k], pairs[..., k:, k:]
-        now, before = (metrics.mean_iou(x, ignore_label=classes.ignore_label) for x in halves)
+        now, before = (reports.mean_iou(x, ignore_label=classes.ignore_label) for x in halves)
         return now - before
 
-    low, high = metrics.bootstrap_interval(pairs, change, seed=seed)
+    low, high = reports.bootstrap_interval(pairs, change, seed=seed)
     same = np.concatenate([(a == b).ravel() for a, b in zip(predictions, first[1], strict=True)])
     return {
         "network_ms": alone,
         **{f"p{share}_ms": np.percentile(latencies, share) for share in (50, 95, 99)},
         "agreement": same.mean(),
-        "mean_iou": metrics.mean_iou(matrices.sum(axis=0), ignore_label=classes.ignore_label),
+        "mean_iou": reports.mean_iou(matrices.sum(axis=0), ignore_label=classes.ignore_label),
         "change": change(pairs.sum(axis=0)),
         "change_low": low,
         "change_high": high,
@@ -610,7 +622,7 @@ def predict_video(
     if hasattr(model, "scorer"):  # an export, which needs no Keras
         scorer = model.scorer
     else:
-        from seglib.inference import get_scorer
+        from seglib.predicting import get_scorer
 
         scorer = get_scorer(model)
     if output is not None:
@@ -655,7 +667,7 @@ def _open_source(source):
 
 def _read_iterable(frames):
     for frame in frames:
-        labelling.check_picture(frame)
+        predicting.check_picture(frame)
         yield np.array(frame)  # a copy, as some sources fill one buffer again and again
 
 
@@ -696,11 +708,13 @@ def run_ahead(items: Iterator, *, newest: bool = False) -> Iterator:
 
 
 def _label(scorer, images, name, opacity, **options):
-    classes = scorer.classes or make_up_classes(scorer.num_classes)
+    classes = scorer.classes or create_class_table(
+        [f"class_{i}" for i in range(scorer.num_classes)]
+    )
     times = collections.deque([time.perf_counter()])
     with contextlib.closing(images):
         for image in images:
-            labels = labelling.label_pictures(scorer, image, **options)
+            labels = predicting.predict(scorer, image, **options)
             times.append(time.perf_counter())
             while len(times) > 2 and times[-1] - times[0] > 1:
                 times.popleft()

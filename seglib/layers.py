@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from seglib.classes import ClassTable
 from seglib.losses import has_accelerator
-from seglib.processors import has_only_avx2
+from seglib.system import has_only_avx2
 
 register = keras.saving.register_keras_serializable(package="seglib")
 

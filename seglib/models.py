@@ -12,8 +12,7 @@ from keras import layers, ops
 
 from seglib.classes import ClassTable
 from seglib.encoders import create_encoder, encoder_layers, freeze_encoder
-from seglib.fitting import check_fit
-from seglib.images import check_image_size
+from seglib.images import check_fit, check_image_size
 from seglib.layers import (
     TASKS,
     BatchNormalization,

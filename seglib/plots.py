@@ -20,14 +20,18 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from scipy import ndimage
 
-from seglib.checks import DatasetReport
-from seglib.checks import find_strange_pixels
+from seglib.checks import DatasetReport, find_strange_pixels
 from seglib.classes import ClassTable
-from seglib.masks import LOSSY_NOISE_DISTANCE, NOISE_DISTANCE, read_mask
-from seglib.system import make_folder
 from seglib.images import read_image
-from seglib.masks import label_colors, sharpen_boundaries
+from seglib.masks import (
+    LOSSY_NOISE_DISTANCE,
+    NOISE_DISTANCE,
+    label_colors,
+    read_mask,
+    sharpen_boundaries,
+)
 from seglib.reports import find_regions
+from seglib.system import make_folder
 
 WIDTH = 10  # inches: what a notebook's column shows without shrinking
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")

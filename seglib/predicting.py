@@ -18,10 +18,9 @@ from skimage import measure, morphology, segmentation
 
 from seglib.classes import ClassTable
 from seglib.datasets import Split
-from seglib.images import cut_padding, fit_classes, fit_image
-from seglib.images import resize_image
-from seglib.system import show_progress
+from seglib.images import cut_padding, fit_classes, fit_image, resize_image
 from seglib.reports import Report, confusion_matrix, create_report, find_regions, mean_iou
+from seglib.system import show_progress
 
 MORPHOLOGY = {"dilation": "+", "erosion": "-", "opening": "-+", "closing": "+-"}  # + grows
 BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most
@@ -351,7 +350,7 @@ def _count_together(size):
 
 def _compile(model, what, create, settings=None):
     """Return the network that `create` makes of a model, compiled once for these settings."""
-    from seglib.compiling import choose_jit
+    from seglib.losses import choose_jit
 
     known = _networks.setdefault(model, {})
     if what not in known or known[what][0] != settings:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from seglib.classes import ClassTable, write_class_table
-from seglib.progress import show_progress
+from seglib.system import show_progress
 
 _COLORS = {
     "Sky": (128, 128, 128),

@@ -1,10 +1,10 @@
 """Runs of seconds: noisy pictures whose class is their brightness, which anything can learn."""
 
 import numpy as np
-from seglib.preparing import PreparedDataset, PreparedSplit
 
 import seglib
 from seglib.classes import ClassTable
+from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.runs import TIMINGS, RunFolder
 
 TABLE = ClassTable(["dark", "bright", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], ignore_label=2)

@@ -11,8 +11,8 @@ from small_runs import make_dataset, make_model
 import seglib
 from seglib import balance
 from seglib.augment import Augmentation
-from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.classes import ClassTable, read_class_table
+from seglib.preparing import PreparedDataset, PreparedSplit
 
 # Columns: road, car, pole (in no image), void (ignored).
 COUNTS = np.array([[6, 2, 0, 2], [8, 0, 0, 2], [4, 4, 0, 0]])

@@ -183,7 +183,7 @@ def write_ids(tmp_path, classes):
             labels = np.kron(random.permutation(20).reshape(4, 5) % 4, np.ones((10, 10)))
             save(folder / split / f"{i}.png", random.integers(0, 256, (40, 50, 3)))
             save(folder / f"{split}_labels" / f"{i}.png", labels)
-    seglib.write_class_table(folder / "class_dict.csv", classes)
+    seglib.classes.write_class_table(folder / "class_dict.csv", classes)
     return folder
 
 
@@ -257,7 +257,7 @@ def write_drives(tmp_path, classes):
             blocks = np.kron(random.permutation(20).reshape(5, 4) % 4, np.ones((8, 12), int))
             save(folder / split / f"{name}.png", image)
             save(folder / f"{split}_labels" / f"{name}_L.png", classes.colors[blocks])
-    seglib.write_class_table(folder / "class_dict.csv", classes)
+    seglib.classes.write_class_table(folder / "class_dict.csv", classes)
     return folder
 
 

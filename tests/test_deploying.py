@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 import seglib
-from seglib.classes import ClassTable, make_up_classes
+from seglib.classes import ClassTable, create_class_table
 from seglib.deploying import CODECS, FORMATS, blend_classes, quiet
-from seglib.labelling import Scorer
 from seglib.models import set_model_classes
+from seglib.predicting import Scorer
 
 CLASSES = ClassTable(
     ["sky", "void", "road", "car"], [(9, 9, 9), (0, 0, 0), (5, 0, 5), (0, 7, 0)], ignore_label=1
@@ -155,7 +155,7 @@ def test_a_card_of_the_first_versions_is_read(written, tmp_path):
     (tmp_path / "predictor.json").write_text(json.dumps(card))
     (tmp_path / "model.keras").write_bytes((written("keras") / "model.keras").read_bytes())
     predictor = seglib.load_predictor(tmp_path)
-    assert predictor.classes == make_up_classes(3)
+    assert predictor.classes == create_class_table([f"class_{i}" for i in range(3)])
     assert predictor.predict(draw_pictures(1, (40, 50))[0]).shape == (40, 50)
 
 
@@ -419,13 +419,16 @@ def test_a_keras_model_labels_alike():
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Rescaling(0.1)(image))
     frames = list(seglib.predict_video(model, FRAMES, opacity=1))
-    colors = make_up_classes(3).colors
+    colors = create_class_table([f"class_{i}" for i in range(3)]).colors
     np.testing.assert_array_equal([frame.overlay for frame in frames], colors[LABELS])
 
 
 @pytest.mark.parametrize("opacity", [0, 0.25, 0.5, 1])
 def test_colours_are_blended_exactly_but_for_rounding(opacity):
-    random, colors = np.random.default_rng(0), make_up_classes(300).colors
+    random, colors = (
+        np.random.default_rng(0),
+        create_class_table([f"class_{i}" for i in range(300)]).colors,
+    )
     image, labels = (
         random.integers(0, 256, (60, 80, 3), np.uint8),
         random.integers(0, 300, (60, 80)),

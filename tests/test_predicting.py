@@ -314,7 +314,7 @@ def test_fitted_thresholds_are_nearly_the_best_of_all_for_two_classes():
 
     def score(thresholds):
         predicted = apply_thresholds(probabilities, thresholds)
-        matrix = seglib.confusion_matrix(labels, predicted, num_classes=2)
+        matrix = seglib.reports.confusion_matrix(labels, predicted, num_classes=2)
         return seglib.reports.mean_iou(matrix)
 
     fitted = fit_thresholds(probabilities, labels)

@@ -14,7 +14,6 @@ import killed_runs
 import numpy as np
 import pytest
 from numpy_runs import Numbers, Stepper, run
-from seglib.preparing import PreparedSplit
 from small_runs import (
     assert_same_run,
     assert_same_weights,
@@ -25,6 +24,7 @@ from small_runs import (
 )
 
 import seglib
+from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS
 from seglib.runs import TIMINGS, RunState
 from seglib.training import CLOSING, Plan, learning_rate_at
