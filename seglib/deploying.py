@@ -69,9 +69,7 @@ class Predictor:
 
     def __init__(self, scorer: predicting.Scorer, card: Card, path: pathlib.Path):
         self.scorer, self.card, self.path = scorer, card, path
-        self.classes = card.classes or create_class_table(
-            [f"class_{i}" for i in range(card.num_classes)]
-        )
+        self.classes = card.classes or name_classes(card.num_classes)
         files = [file for file in path.rglob("*") if file.is_file()]
         self.megabytes = sum(file.stat().st_size for file in files) / 1e6
 
@@ -708,9 +706,7 @@ def run_ahead(items: Iterator, *, newest: bool = False) -> Iterator:
 
 
 def _label(scorer, images, name, opacity, **options):
-    classes = scorer.classes or create_class_table(
-        [f"class_{i}" for i in range(scorer.num_classes)]
-    )
+    classes = scorer.classes or name_classes(scorer.num_classes)
     times = collections.deque([time.perf_counter()])
     with contextlib.closing(images):
         for image in images:

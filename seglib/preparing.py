@@ -15,14 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from seglib.classes import ClassTable
-from seglib.images import (
-    DatasetError,
-    check_fit,
-    check_image_size,
-    fit_classes,
-    fit_image,
-    fit_labels,
-)
+from seglib.images import DatasetError, check_fit, check_image_size, fit_classes, fit_image
+from seglib.masks import fit_labels
 from seglib.system import explain_full_disk, lock_file, make_folder, replacing, show_progress
 
 VERSION = 3  # raise it when the same files and settings give other arrays
