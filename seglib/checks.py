@@ -19,7 +19,6 @@ from scipy import ndimage, spatial
 from skimage import measure
 
 from seglib import masks
-from seglib.balance import imbalance_ratio
 from seglib.classes import ClassTable
 from seglib.images import DatasetError, check_image_size
 from seglib.masks import (
@@ -532,7 +531,8 @@ def _check_classes(rows, dataset, image_size):
                 "absent classes", split, len(missing), where, detail=detail, total=len(scored)
             )
     pixels = counts.get("train", anywhere)
-    ratio = imbalance_ratio(pixels[None], classes)
+    seen = pixels[list(classes.scored_ids)]
+    ratio = seen.max() / seen[seen > 0].min() if seen.any() else float("nan")
     if ratio >= MIN_RATIO:
         ordered = [classes.names[i] for i in sorted(present, key=lambda i: pixels[i]) if pixels[i]]
         words = {"rarest": ordered[0], "commonest": ordered[-1], "ratio": ratio}
