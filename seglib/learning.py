@@ -15,7 +15,14 @@ from keras import ops
 from seglib import reports
 from seglib.augment import augment_pair, blend_pairs, soften
 from seglib.images import resize_image
-from seglib.losses import BoundaryLoss, CompiledLoss, PresenceLoss, UncertainLoss, choose_jit
+from seglib.losses import (
+    BoundaryLoss,
+    CompiledLoss,
+    FunctionLoss,
+    PresenceLoss,
+    UncertainLoss,
+    choose_jit,
+)
 from seglib.masks import resize_labels
 from seglib.models import set_precision, task_layers
 from seglib.optimizers import AdamW, create_optimizer
@@ -400,7 +407,8 @@ def weigh_tasks(model, task_weights):
 
 
 def _compile(loss):
-    return CompiledLoss(loss) if type(loss).__module__.startswith("seglib.") else loss
+    is_own = type(loss).__module__.startswith("seglib.") and not isinstance(loss, FunctionLoss)
+    return CompiledLoss(loss) if is_own else loss
 
 
 def resize_split(split, size):

@@ -354,6 +354,11 @@ def create_loss(
     if loss is None:
         weights = None if class_weights is None else check_weights(class_weights, num_classes)
         return CrossEntropyDice(weights, ignore_label)
+    if class_weights is not None:
+        raise ValueError(
+            "class_weights are for the cross-entropy of loss=None: give them to the loss itself, "
+            "such as seglib.losses.CrossEntropy(class_weights)"
+        )
     own = vars(keras.losses)
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
     is_named = name == loss or own.get(name) is loss  # such as keras.losses.mean_squared_error

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-import seglib.models  # noqa: F401 - registers the layers that a saved model needs
+import seglib.compressing  # noqa: F401 - registers the layers that a saved model needs
 from seglib import plots
 from seglib.recipes import simplify
 from seglib.system import explain_full_disk, format_duration, is_locked, lock_file, replacing

@@ -17,24 +17,17 @@ MODULES = range(20, 26)
 LONGEST = 750
 # From the ground up. A module imports from floors below, or from what is before it on its own.
 FLOORS = """
-    system
-    classes
-    images
-    masks
-    augment
-    datasets splitting preparing
-    reports
-    checks
-    scenes
-    plots
-    losses
-    balance
-    optimizers
-    encoders
-    models
-    compressing
+    system classes
+    images masks
+    augment recipes
+    splitting preparing scenes
+    datasets checks reports plots
+    losses balance
+    layers optimizers encoders
+    models compressing
     predicting
-    runs training
+    learning runs
+    training
     deploying
 """
 ORDER = FLOORS.split()
