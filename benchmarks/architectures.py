@@ -38,8 +38,8 @@ from camvid import CAMVID, ROOT, append_rows, describe_code, format_spread
 from timing import describe_machine
 
 import seglib
+from seglib.recipes import get_preset
 from seglib.system import parse_duration
-from seglib.training import get_preset
 
 RESULTS = ROOT / "benchmarks/results/architectures.csv"
 BUDGET = "3m"
@@ -67,7 +67,7 @@ CHANGES = {  # of the presets' U-Net++
     PRETRAINED: {},
 }
 VARIANTS = [*PLAIN, *CHANGES]
-OPTIMIZER = get_preset("scratch")["train"]["optimizer"]
+OPTIMIZER = get_preset("scratch").train["optimizer"]
 
 
 # In the process of a run
@@ -77,10 +77,10 @@ def train_and_score(variant, seed, budget, started, folder):
     """Train and score; leave the row in a file."""
     preset = get_preset("fast" if variant == PRETRAINED else "scratch")
     dataset = seglib.open_dataset(CAMVID)
-    prepared = dataset.prepare(cache_dir=folder / "cache", **preset["prepare"])
+    prepared = dataset.prepare(cache_dir=folder / "cache", **preset.prepare)
     model = create_model(variant, preset, prepared.classes.num_classes, seed)
     left = started + budget - time.time()
-    recipe = {**preset["train"], "batch_size": 16}  # alike for all, however many steps fit
+    recipe = {**preset.train, "batch_size": 16}  # alike for all, however many steps fit
     run = seglib.train(model, prepared, run_dir=folder / "run", seed=seed, time_budget=left,
                        **recipe)  # fmt: skip
     seconds = time.time() - started
@@ -102,9 +102,8 @@ def train_and_score(variant, seed, budget, started, folder):
 def create_model(variant, preset, num_classes, seed):
     options = {"num_classes": num_classes, "seed": seed}
     if variant in CHANGES:
-        return seglib.create_unetpp_model(**options, **preset["model"], **CHANGES[variant])
-    create = getattr(seglib, f"create_{variant}_model")
-    return create((*SIZE, 3), **options, **PLAIN[variant])
+        return seglib.create_unetpp_model(**options, **preset.model, **CHANGES[variant])
+    return seglib.create_model(variant, (*SIZE, 3), **options, **PLAIN[variant])
 
 
 def time_image(model):

@@ -36,7 +36,9 @@ def create_split(size):
     images = random.integers(0, 256, (COUNT, *size, 3)).astype(np.uint8)
     blocks = random.integers(0, CLASSES, (COUNT, size[0] // 16, size[1] // 16))
     labels = blocks.repeat(16, axis=1).repeat(16, axis=2).astype(np.uint8)
-    return PreparedSplit(images, labels, [str(i) for i in range(COUNT)], seglib.STREET_CLASSES)
+    return PreparedSplit(
+        images, labels, [str(i) for i in range(COUNT)], seglib.scenes.STREET_CLASSES
+    )
 
 
 def read_batches(split, augmentation):

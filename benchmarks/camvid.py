@@ -34,8 +34,8 @@ import seglib
 from seglib.datasets import Split
 from seglib.images import fit_image
 from seglib.predicting import label_probabilities
+from seglib.recipes import get_preset
 from seglib.system import has_bfloat16_units, parse_duration
-from seglib.training import get_preset
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results/camvid.csv"
@@ -55,7 +55,7 @@ YARDSTICK_NEEDS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run: a preset or the yardstick, its seconds, and what is changed in the preset."""
+    """A run: a preset or the yardstick, its seconds (0: its epochs), and what is changed in it."""
 
     preset: str
     budget: float
@@ -81,9 +81,10 @@ def create_job(preset, *, seed, budget=None, note=None, settings=(), unseen=""):
         raise ValueError(f"{YARDSTICK} has no settings to change, received {', '.join(changes)}")
     own = YARDSTICK_BUDGET
     if preset != YARDSTICK:
-        own = change_preset(get_preset(preset), settings)["time_budget"]
+        own = change_preset(get_preset(preset), settings).time_budget
     note = " ".join(changes) if note is None else note
-    seconds = parse_duration(own if budget is None else budget)
+    budget = budget or own
+    seconds = parse_duration(budget) if budget else 0.0
     return Job(preset=preset, budget=seconds, seed=seed, note=note, settings=tuple(settings),
                unseen=unseen)  # fmt: skip
 
@@ -99,10 +100,10 @@ def change_preset(preset, settings):
             )
         value = parse_value(text)
         if section == "augment":
-            augmentation = preset["train"].get("augment", seglib.Augmentation())
+            augmentation = preset.train.get("augment", seglib.Augmentation())
             section, value = "train", dataclasses.replace(augmentation, **{name: value})
             name = "augment"
-        preset[section][name] = value
+        getattr(preset, section)[name] = value
     return preset
 
 
@@ -129,12 +130,12 @@ def train_and_score(job, started, folder):
 def run_preset(job, dataset, started, folder):
     preset = change_preset(get_preset(job.preset), job.settings)
     dataset, scored = leave_out(dataset, job.unseen)
-    prepared = dataset.prepare(cache_dir=folder / "cache", **preset["prepare"])
+    prepared = dataset.prepare(cache_dir=folder / "cache", **preset.prepare)
     num_classes = prepared.classes.num_classes
-    model = seglib.create_unetpp_model(num_classes=num_classes, seed=job.seed, **preset["model"])
-    left = started + job.budget - time.time()
-    run = seglib.train(model, prepared, run_dir=folder / "run", seed=job.seed, time_budget=left,
-                       **preset["train"])  # fmt: skip
+    model = seglib.create_unetpp_model(num_classes=num_classes, seed=job.seed, **preset.model)
+    left = started + job.budget - time.time() if job.budget else None
+    options = {"run_dir": folder / "run", "seed": job.seed, "time_budget": left}
+    run = seglib.train(model, prepared, recipe=preset, **options)
     seconds = round(time.time() - started, 1)
     if not run.finished:
         raise SystemExit(f"stopped by {run.ended_by}: no row")
@@ -223,7 +224,7 @@ def collect_scores(report, flipped):
 
 
 def print_report(job, row, per_class):
-    over = " OVER THE BUDGET" * (row["seconds"] > job.budget)
+    over = " OVER THE BUDGET" * (0 < job.budget < row["seconds"])
     print(
         f"\n{job.title}, seed {job.seed} ({describe_machine()})\n"
         f"  {row['seconds']} s of {job.budget:g}{over}: {row['steps']} steps of "

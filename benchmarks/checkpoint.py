@@ -7,12 +7,12 @@ import time
 import seglib  # before TensorFlow: it switches oneDNN on
 
 # isort: split
-import keras
 import numpy as np
 from timing import describe_machine
 
+from seglib.learning import Learner
 from seglib.preparing import PreparedDataset, PreparedSplit
-from seglib.training import Checkpoints
+from seglib.runs import RunFolder
 
 WIDTHS = {"8..128": (8, 16, 32, 64, 128), "16..256": (16, 32, 64, 128, 256),
           "32..512": (32, 64, 128, 256, 512)}  # fmt: skip
@@ -23,9 +23,13 @@ def create_data(pairs):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (pairs, 128, 128, 3)).astype(np.uint8)
     labels = random.integers(0, 12, (pairs, 128, 128)).astype(np.uint8)
-    train = PreparedSplit(images, labels, [str(i) for i in range(pairs)], seglib.STREET_CLASSES)
+    train = PreparedSplit(
+        images, labels, [str(i) for i in range(pairs)], seglib.scenes.STREET_CLASSES
+    )
     none = train[:0]
-    return PreparedDataset(None, (128, 128), "random", seglib.STREET_CLASSES, train, none, none)
+    return PreparedDataset(
+        None, (128, 128), "random", seglib.scenes.STREET_CLASSES, train, none, none
+    )
 
 
 class FirstStep(Exception):
@@ -34,19 +38,19 @@ class FirstStep(Exception):
 
 def seconds_to_first_step(model, data, run_dir):
     """Seconds of `train` on a run that exists, before its first step."""
-    fit = keras.Model.fit
+    step = Learner.step
 
     def stop(*args, **options):
         raise FirstStep
 
-    keras.Model.fit = stop
+    Learner.step = stop
     start = time.perf_counter()
     try:
         seglib.train(model, data, run_dir=run_dir, epochs=EPOCHS + 1, class_weights=np.ones(12))
     except FirstStep:
         return time.perf_counter() - start
     finally:
-        keras.Model.fit = fit
+        Learner.step = step
 
 
 def measure(filters, folder):
@@ -55,17 +59,17 @@ def measure(filters, folder):
     model = seglib.create_unetpp_model((128, 128, 3), num_classes=12, filters=filters)
     building = time.perf_counter() - start
     written = []
-    write = Checkpoints.write
+    save = RunFolder.save
 
-    def timed_write(self, state, variables):
+    def timed_save(self, state, variables):
         start = time.perf_counter()
-        write(self, state, variables)
+        save(self, state, variables)
         written.append(time.perf_counter() - start)
 
-    Checkpoints.write = timed_write
+    RunFolder.save = timed_save
     run = seglib.train(model, data, run_dir=folder, epochs=EPOCHS, class_weights=np.ones(12))
-    Checkpoints.write = write
-    checkpoints = Checkpoints(pathlib.Path(folder))
+    RunFolder.save = save
+    checkpoints = RunFolder(pathlib.Path(folder))
     start = time.perf_counter()
     checkpoints.read()
     reading = time.perf_counter() - start

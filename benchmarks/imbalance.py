@@ -24,8 +24,8 @@ from camvid import CAMVID, ROOT, append_rows
 import seglib
 from seglib.balance import MEASURED, TRAINED_METHODS, apply_method, compare_methods, cut_pairs
 from seglib.predicting import apply_thresholds, fit_thresholds
+from seglib.recipes import get_preset
 from seglib.system import parse_duration
-from seglib.training import get_preset
 
 RESULTS = ROOT / "benchmarks/results/imbalance.csv"
 PLAIN = "cross-entropy"
@@ -42,18 +42,16 @@ AFTER = ("after: reweighted posterior", "after: thresholds")  # nothing is train
 def train_and_score(method, seed, folder):
     """Train and score; leave the rows in a file."""
     dataset, preset = seglib.open_dataset(CAMVID), get_preset("fast")
-    whole = dataset.prepare(cache_dir=ROOT / "outputs/cache", **preset["prepare"])
+    whole = dataset.prepare(cache_dir=ROOT / "outputs/cache", **preset.prepare)
     classes = whole.classes
     counts = seglib.count_pixels(whole.train, num_classes=classes.num_classes)
-    augment = preset["train"]["augment"]
+    augment = preset.train["augment"]
     prepared, options = apply_method(
         method, whole, augment=augment, patch_size=PATCH, count=PATCHES, seed=seed
     )
     prepared, epochs = cut_pairs(prepared, PAIRS, seed=seed)
-    model = seglib.create_unetpp_model(
-        num_classes=classes.num_classes, seed=seed, **preset["model"]
-    )
-    recipe = {**preset["train"], **OPTIMIZER, "validate_every": 1000, **options}
+    model = seglib.create_unetpp_model(num_classes=classes.num_classes, seed=seed, **preset.model)
+    recipe = {**preset.train, **OPTIMIZER, "validate_every": 1000, **options}
     run = seglib.train(model, prepared, run_dir=folder / "run", epochs=epochs, seed=seed, **recipe)
     steps = int(run.history["step"].iloc[-1])
     reports = {method: seglib.evaluate(model, dataset.val)}

@@ -26,18 +26,18 @@ from timing import print_ratios, time_alternatives
 import seglib
 from seglib.deploying import FORMATS
 from seglib.images import read_image
-from seglib.training import get_preset
+from seglib.recipes import get_preset
 
 OTHERS = ("onnx", "onnxruntime")
 RESULTS = ROOT / "benchmarks/results"
-KEEP, SPARSITY, EPOCHS = 0.65, 0.75, 30
+KEEP, EPOCHS = 0.65, 30
 SIZE = (360, 480)
 
 
 def create_model(run):
     if run:
         return seglib.load_model(run)
-    model = seglib.create_unetpp_model(num_classes=12, **get_preset("default")["model"])
+    model = seglib.create_unetpp_model(num_classes=12, **get_preset("default").model)
     return model
 
 
@@ -136,25 +136,14 @@ def digest_weights(model):
 
 
 def tune_pruned(model, dataset, folder):
-    """Return the model and two that were pruned and trained on, by name; finished runs are read."""
+    """Return the model and one that was pruned and trained on, by name; finished runs are read."""
     preset = get_preset("default")
-    data = dataset.prepare(cache_dir=ROOT / "outputs/cache", **preset["prepare"])
-    recipe = {**preset["train"], "schedule": "cosine", "learning_rate": 2e-3, "ema": 0.99}
+    data = dataset.prepare(cache_dir=ROOT / "outputs/cache", **preset.prepare)
+    recipe = {**preset.train, "schedule": "cosine", "learning_rate": 2e-3, "ema": 0.99}
     folder = folder / digest_weights(model)  # what was tuned of another model is no part of this
-    del recipe["optimizer"]  # below, one that keeps zeros
-    names = ("learning_rate", "weight_decay", "encoder_rate", "ema")
-    rate, decay, share, ema = (recipe.pop(name) for name in names)
-    models = {"whole": model}
-    for name, pruned in (
-        ("channels", seglib.prune_channels(model, KEEP)),
-        ("zeros", seglib.prune_magnitudes(model, SPARSITY)),
-    ):
-        optimizer = seglib.Muon(rate, weight_decay=decay, encoder_rate=share, use_ema=True,
-                                ema_momentum=ema, keep_zeros=name == "zeros")  # fmt: skip
-        seglib.train(pruned, data, run_dir=folder / name, epochs=EPOCHS, optimizer=optimizer,
-                     **recipe)  # fmt: skip
-        models[name] = pruned
-    return models
+    pruned = seglib.prune_channels(model, KEEP)
+    seglib.train(pruned, data, run_dir=folder / "channels", epochs=EPOCHS, **recipe)
+    return {"whole": model, "channels": pruned}
 
 
 def main():

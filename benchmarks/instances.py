@@ -27,8 +27,8 @@ from timing import describe_machine
 
 import seglib
 from seglib import reports
+from seglib.recipes import get_preset
 from seglib.scenes import STREET_CLASSES, THINGS, draw_scene
-from seglib.training import get_preset
 
 RESULTS = ROOT / "benchmarks/results/instances.csv"
 TRUTH = "truth"
@@ -161,19 +161,19 @@ def train_and_score(variant, seed, folder):
 
 
 def train_model(variant, seed, folder):
-    seglib.write_scenes(folder / "streets", num_scenes=SCENES)
+    seglib.scenes.write_scenes(folder / "streets", num_scenes=SCENES)
     prepared = seglib.open_dataset(folder / "streets").prepare(
         cache_dir=folder / "cache", image_size=(180, 240)
     )
     preset = get_preset("fast")
-    form = {**preset["model"], "input_shape": (None, None, 3)}
+    form = {**preset.model, "input_shape": (None, None, 3)}
     model = seglib.create_unetpp_model(
         num_classes=STREET_CLASSES.num_classes, heads=HEADS[variant], seed=seed, **form
     )
     augment = dataclasses.replace(
-        preset["train"]["augment"], size=(112, 112), native=True, scale=(0.8, 1.25)
+        preset.train["augment"], size=(112, 112), native=True, scale=(0.8, 1.25)
     )
-    recipe = {**preset["train"], **OPTIMIZER, "augment": augment, "validate_every": EPOCHS}
+    recipe = {**preset.train, **OPTIMIZER, "augment": augment, "validate_every": EPOCHS}
     run = seglib.train(model, prepared, run_dir=folder / "run", epochs=EPOCHS, seed=seed, **recipe)
     return score_model(model, has_boundary=variant != "plain", steps=int(run.best["step"]))
 
@@ -184,7 +184,7 @@ def score_model(model, *, has_boundary, steps):
     for index in HELD_OUT:
         image, true_labels, objects = draw_scene(index)
         labels = seglib.predict(model, image)
-        matrix = matrix + seglib.confusion_matrix(
+        matrix = matrix + seglib.reports.confusion_matrix(
             true_labels, labels, num_classes=len(STREET_CLASSES.names), ignore_label=11
         )
         ways = {TOUCHING: (None, 0.5)}

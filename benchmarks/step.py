@@ -19,16 +19,16 @@ import tensorflow as tf
 from keras import layers
 from timing import print_ratios, time_alternatives
 
+from seglib.learning import choose_precision
 from seglib.losses import CompiledLoss, CrossEntropyDice, choose_jit
 from seglib.models import set_precision
-from seglib.training import choose_precision
 
 CLASSES = 12
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
 
 
 def create_model(preset):
-    model = seglib.create_unetpp_model(num_classes=CLASSES, **preset["model"])
+    model = seglib.create_unetpp_model(num_classes=CLASSES, **preset.model)
     set_precision(model, choose_precision())
     return model
 
@@ -107,9 +107,9 @@ def main():
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     preset = seglib.get_preset(options.preset)
-    batch_size, _ = preset["train"]["batch_size"]
+    batch_size = int(np.ravel(preset.train["batch_size"])[0])
     common = {"weight_decay": 0.02, "use_ema": True}
-    own = {**common, "encoder_rate": preset["train"]["encoder_rate"]}
+    own = {**common, "encoder_rate": preset.train["encoder_rate"]}
     choices = {
         "step of the preset": lambda: seglib.Muon(1e-3, **own),
         "step with AdamW": lambda: seglib.AdamW(1e-3, **own),

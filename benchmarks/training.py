@@ -11,9 +11,9 @@ import keras
 import numpy as np
 from timing import print_ratios
 
+from seglib.learning import choose_precision
 from seglib.losses import CrossEntropyDice
 from seglib.preparing import PreparedDataset, PreparedSplit
-from seglib.training import choose_precision
 
 COUNT, BATCH_SIZE, EPOCHS = 96, 8, 4
 
@@ -37,7 +37,7 @@ def create_data():
     images = random.integers(0, 256, (COUNT, 128, 128, 3)).astype(np.uint8)
     labels = random.integers(0, 12, (COUNT, 128, 128)).astype(np.uint8)
     names = [str(i) for i in range(COUNT)]
-    classes = seglib.STREET_CLASSES
+    classes = seglib.scenes.STREET_CLASSES
     train = PreparedSplit(images, labels, names, classes)
     none = PreparedSplit(images[:0], labels[:0], [], classes)
     return PreparedDataset(None, (128, 128), "random", classes, train, none, none)
