@@ -35,7 +35,8 @@ prepared = seglib.open_dataset(data).prepare(cache_dir=cache, **part("prepare"))
 count = min(len(prepared.train), steps * batch_size) // batch_size * batch_size
 epochs = -(-steps * batch_size // count)
 prepared = dataclasses.replace(prepared, train=prepared.train[:count], val=prepared.val[:0])
-model = seglib.create_unetpp_model(num_classes=prepared.classes.num_classes, seed=0, **part("model"))
+classes = prepared.classes.num_classes
+model = seglib.create_unetpp_model(num_classes=classes, seed=0, **part("model"))
 train = {**part("train"), "batch_size": batch_size, "validate_every": 1000}
 with tempfile.TemporaryDirectory() as folder:
     start = time.perf_counter()

@@ -149,14 +149,8 @@ class Reader:
 class Learner:
     """A model that learns one batch at a time, and a copy with the weights that are kept.
 
-    Args:
-        model: keras.Model. Its weights change.
-        optimizer: keras optimizer that has trained nothing yet.
-        loss: keras loss of segmentation on labels and logits.
-        options: dict of training options, of which `task_weights` and `precision` are used.
-        classes: ClassTable.
-        metrics: keras metrics on labels and logits.
-        seed: int, of dropout.
+    `options` are those of training, of which `task_weights` and `precision` are used; `metrics`
+    are keras metrics on labels and logits.
     """
 
     def __init__(self, model, optimizer, loss, options, classes, metrics=(), seed=0):
@@ -176,25 +170,19 @@ class Learner:
         self.rate = None  # what `step` set last
         # Averaged weights are validated and kept, while the others go on learning.
         self.kept = type(model).from_config(json.loads(json.dumps(model.get_config())))
+        set_precision(self.kept, self.precision)
         self.scorer = keras.Model(self.kept.inputs, self.kept.outputs[-1])
         self.scorer.compile(jit_compile=jit)
 
     @property
     def variables(self):
-        """All that a step changes, a list of keras.Variable in an order that is always the same.
-
-        Weights, states of dropout, the optimizer's variables; a loss scale stands last.
-        """
+        """All that a step changes: weights, dropout's states, optimizer, and last a loss scale."""
         known = {id(variable) for variable in self.optimizer.variables}
         scale = [v for v in self.model.optimizer.variables if id(v) not in known]
         return [*self.model.weights, *self._dropout_states(), *self.optimizer.variables, *scale]
 
     def restore(self, arrays):
-        """Take over the values of a checkpoint.
-
-        Raises:
-            ValueError: they are of a model or an optimizer that keeps other ones.
-        """
+        """Take over the values of a checkpoint; refuse those of another optimizer or model."""
         variables = self.variables
         pairs = list(zip(variables, arrays, strict=False))
         # Of two precisions, only one may have a loss scale.
@@ -209,18 +197,10 @@ class Learner:
             variable.assign(value)
 
     def step(self, images, labels, *, rate=None):
-        """Learn from one batch.
+        """Learn from one batch; return the loss, and each metric by its name, as floats.
 
-        Args:
-            images: uint8 array `(batch, height, width, 3)`.
-            labels: array `(batch, height, width)` of ids, or with a share for each class.
-            rate: float, the learning rate; None leaves the optimizer's own.
-
-        Returns:
-            dict of floats: "loss", and each metric by its name.
-
-        Raises:
-            MemoryError: the step does not fit into the memory of the device.
+        Labels are ids `(batch, height, width)`, or have a share for each class. Without a `rate`
+        the optimizer has its own.
         """
         if rate is not None and rate != self.rate:  # else a callback may have changed it
             self.optimizer.learning_rate = self.rate = rate
@@ -254,18 +234,7 @@ class Learner:
                 target.assign(ops.copy(average))
 
     def validate(self, split, *, batch_size, should_stop=lambda: False):
-        """Score the kept copy on a prepared split, at the size of the model.
-
-        Args:
-            split: PreparedSplit.
-            batch_size: int.
-            should_stop: function without arguments, asked before each batch.
-
-        Returns:
-            dict of floats: val_loss, pixel_accuracy, mean_iou, and val_… of each metric; None
-            if it was told to stop.
-        """
-        set_precision(self.kept, self.precision)
+        """Return the kept copy's scores on a prepared split; None if it was told to stop."""
         ignore_label, num_classes = split.classes.ignore_label, split.classes.num_classes
         not_scored = np.setdiff1d(range(num_classes), split.classes.scored_ids)
         metrics = [type(metric).from_config(metric.get_config()) for metric in self.metrics]
@@ -303,19 +272,19 @@ class Learner:
         set_precision(self.kept, "float32")
         with replacing(file) as temporary:
             self.kept.save(temporary)
+        set_precision(self.kept, self.precision)
 
     def _dropout_states(self):
         return [variable for variable in self.model.variables if "seed_generator" in variable.path]
 
     def _explain_full_memory(self, batch_size):
-        advice = "prepare smaller images, or give the model fewer filters"
-        if batch_size > 1:
-            accumulated = self.optimizer.gradient_accumulation_steps or 1
-            advice = (
-                f"batch_size={-(-batch_size // 2)} takes about half of it; with "
-                f"gradient_accumulation={2 * accumulated}, updates are about the same (a run that "
-                'goes on takes them with allow_changes=("batch_size", "gradient_accumulation"))'
-            )
+        more = 2 * (self.optimizer.gradient_accumulation_steps or 1)
+        smaller = (
+            f"batch_size={-(-batch_size // 2)} takes about half of it, and updates stay about the "
+            f"same with gradient_accumulation={more}; a run that goes on takes both with "
+            'allow_changes=("batch_size", "gradient_accumulation")'
+        )
+        advice = smaller if batch_size > 1 else "prepare smaller images, or use fewer filters"
         return (
             f"a training step of {batch_size} pairs does not fit into the memory of "
             f"{describe_device()}: {advice}"
@@ -325,16 +294,8 @@ class Learner:
 def take_optimizer(options, changes):
     """Return the optimizer that training options describe, and the options without what it has.
 
-    Args:
-        options: dict of all training options.
-        changes: dict, those of them that the caller gave by name.
-
-    Returns:
-        keras optimizer that has trained nothing yet (itself, if its learning rate is a schedule);
-        dict.
-
-    Raises:
-        ValueError: a keras optimizer has the given options itself.
+    `changes` are the options that the caller gave by name: a keras optimizer may replace the
+    learning rate of a recipe, but not one that is given beside it.
     """
     optimizer = options["optimizer"]
     if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -356,20 +317,11 @@ def take_optimizer(options, changes):
             "to it, such as seglib.Muon(2e-3, weight_decay=0.1, use_ema=True), or name it, such "
             'as optimizer="muon"'
         )
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise ValueError(
-            "expected the optimizer that is inside the LossScaleOptimizer: where training is in "
-            "float16, the loss is scaled anyway"
-        )
-    options = {**options, **dict.fromkeys(OF_OPTIMIZER)}
-    config = optimizer.get_config()
-    if not isinstance(config["learning_rate"], float):
-        return optimizer, {**options, "schedule": None}
-    copy = type(optimizer).from_config(config)
-    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
-        if hasattr(optimizer, name):  # no part of its settings
-            setattr(copy, name, getattr(optimizer, name))
-    return copy, {**options, "learning_rate": config["learning_rate"]}
+    if optimizer.built:
+        raise ValueError("this optimizer has trained before: give train a new one each time")
+    rate = optimizer.get_config()["learning_rate"]
+    own = {"learning_rate": rate} if isinstance(rate, float) else {"schedule": None}
+    return optimizer, {**options, **dict.fromkeys(OF_OPTIMIZER), **own}
 
 
 def create_task_losses(model, loss, task_weights, ignore_label):
@@ -387,11 +339,7 @@ def create_task_losses(model, loss, task_weights, ignore_label):
 
 
 def weigh_tasks(model, task_weights):
-    """Let a model learn how much each of its tasks counts, unless that is given.
-
-    Raises:
-        ValueError: the model has no such tasks, or a weight is no finite number ≥ 0.
-    """
+    """Let a model learn how much each of its tasks counts, unless that is given."""
     layers = {layer.task: layer for layer in task_layers(model) if layer is not None}
     for layer in layers.values():
         layer.trainable = task_weights is None
@@ -412,17 +360,10 @@ def _compile(loss):
 
 
 def resize_split(split, size):
-    """Return a prepared split at the size of a model, where it was prepared at another one.
+    """Return a prepared split at the size of a model, as if it had been prepared at it.
 
-    Images are resized bilinearly with antialiasing; a pixel's label is the class that covers
-    most of its area, as in preparing.
-
-    Args:
-        split: PreparedSplit.
-        size: `(height, width)`; a side of None stays as it is.
-
-    Returns:
-        PreparedSplit; the same one if nothing is to be done, else one in memory.
+    Images are resized bilinearly with antialiasing; a pixel's label is the class that covers most
+    of its area. A side of `size` that is None stays as it is.
     """
     stored = split.images.shape[1:3]
     size = tuple(side or own for side, own in zip(size, stored, strict=True))
@@ -471,10 +412,7 @@ def precision_of_gpu(capability):
 
 
 def peak_memory():
-    """Return the most bytes that this process, or its accelerator if it has one, held so far.
-
-    NaN where the system does not tell.
-    """
+    """Return the most bytes that this process, or its accelerator, held; NaN if unknown."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -512,18 +450,18 @@ def describe_versions():
 
 def describe_device():
     """Return the names of the accelerators, or of the kind of processor, as text."""
-    names = []
-    if keras.backend.backend() == "tensorflow":
+    backend, names = keras.backend.backend(), []
+    if backend == "tensorflow":
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         names = [each.get("device_name", "GPU") for each in details]
-    elif keras.backend.backend() == "jax":
+    elif backend == "jax":
         import jax
 
         names = [device.device_kind for device in jax.local_devices() if device.platform != "cpu"]
-    elif keras.backend.backend() == "torch":
+    elif backend == "torch":
         import torch
 
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -104,10 +104,8 @@ class RunState:
 class RunFolder:
     """The files of one run. Whatever is replaced is whole or absent, never half.
 
-    Args:
-        path: path of the folder.
-        stream: the lock's open file, in which the folder notes how long the run has taken.
-        keep: int ≥ 1, how many checkpoints are kept.
+    `stream` is the lock's open file, in which the folder notes how long the run has taken;
+    `keep` is how many checkpoints are kept.
     """
 
     def __init__(self, path, stream=None, *, keep=2):
@@ -138,11 +136,7 @@ class RunFolder:
         return state
 
     def save(self, state, variables):
-        """Write a checkpoint beside and rename it, then remove all but the newest.
-
-        Raises:
-            OSError: the disk is full. The checkpoint before it stays usable.
-        """
+        """Write a checkpoint, then remove all but the newest ones."""
         arrays = {f"{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
         story = json.dumps(dataclasses.asdict(dataclasses.replace(state, arrays=None)))
         kept = f"the last good checkpoint is {self.newest}" if self.newest else "no checkpoint yet"
@@ -234,10 +228,7 @@ def _digest(file):
 
 @contextlib.contextmanager
 def open_run(path):
-    """Open a run's folder and keep other processes from training it meanwhile.
-
-    Yields:
-        RunFolder.
+    """Yield a RunFolder that no other process trains in meanwhile.
 
     Raises:
         BlockingIOError: another process trains it.
@@ -305,17 +296,10 @@ def _is_same(before, now):
 
 
 def take_up(folder, settings, *, resume_from="auto", allowed=()):
-    """Return where a run stands, here or in an earlier session's output.
+    """Return where a run stands, here or in an earlier session's output, and its seconds.
 
-    Args:
-        folder: RunFolder.
-        settings: dict, what the run is to be.
-        resume_from: "auto", None, or path of a run's folder or of one that holds it. "auto"
-            searches the folders that Kaggle attached for a run of the same settings.
-        allowed: names of settings that may differ.
-
-    Returns:
-        RunState, and the seconds that earlier sessions took.
+    `resume_from` is "auto" for the folders that Kaggle attached, None, or the path of a run's
+    folder or of one that holds it. Of the settings, those in `allowed` may differ.
 
     Raises:
         ValueError: the run has other settings, or is of an older seglib.

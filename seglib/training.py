@@ -207,16 +207,8 @@ def train(
 class Loop:
     """Steps, validation and checkpoints of a run, one after the other.
 
-    Args:
-        learner: Learner, or anything with its `step`, `validate`, `save` and `variables`.
-        batches: Batches.
-        split: PreparedSplit of validation pairs at the model's size; may be empty.
-        state: RunState.
-        plan: Plan.
-        options: dict of training options, of which `schedule` and `learning_rate` are used.
-        folder: RunFolder.
-        callbacks: Callbacks.
-        request: StopRequest.
+    `split` are the validation pairs at the model's size; of the options `schedule` and
+    `learning_rate` are used. Instead of a Learner, anything with its methods will do.
     """
 
     learner: Learner
@@ -230,14 +222,10 @@ class Loop:
     request: StopRequest
 
     def run(self, smallest_batch, save_steps=None, save_seconds=None):
-        """Train from where the run stands to its end, or until it is stopped.
+        """Train from where the run stands to its end, or until it is stopped; return by what.
 
-        Args:
-            smallest_batch: int, pairs a step, if few steps fit into the time.
-            save_steps, save_seconds: numbers, after which a checkpoint is due within an epoch.
-
-        Returns:
-            str, what ended the run, see `Run`.
+        Batches shrink to `smallest_batch` where few steps fit into the time. A checkpoint is due
+        within an epoch after so many steps, or so many seconds.
         """
         self.smallest_batch = smallest_batch
         self.save_steps, self.save_seconds = save_steps or np.inf, save_seconds or np.inf
@@ -300,7 +288,7 @@ class Loop:
         # Counted in updates: after a change of batch size, `step` counts smaller steps.
         steps = state.updates + max(0, state.planned_steps - state.step)
         share = learning_rate_at(state.updates, steps, self.options["schedule"])
-        return float(self.options["learning_rate"] * share)
+        return float(np.float32(self.options["learning_rate"]) * np.float32(share))
 
     def note(self, logs, seconds):
         """Count a step, refuse a loss that is no number, and look at the plan again."""
@@ -486,7 +474,7 @@ def learning_rate_at(step: int, steps: int, schedule: str = "trapezoid") -> floa
         fall = f(0.5) * (f(1) + f(math.cos(angle)))
     else:
         fall = f(steps - step) / max(f(1), f(0.4) * f(steps))
-    return min(max(min(rise, fall), f(0)), f(1))
+    return float(min(max(min(rise, fall), f(0)), f(1)))
 
 
 class Clock:
@@ -510,14 +498,7 @@ class Plan:
     """How many steps a run has: so many epochs, or what a time budget allows, if that is less.
 
     The speed is measured all the time, and the plan follows it, so that a run ends in time on a
-    machine that others use as well.
-
-    Args:
-        clock: Clock.
-        steps_per_epoch: int.
-        epochs: int or None.
-        budget: float or None, seconds.
-        options: dict of training options, of which `validate_every` and `patience` are used.
+    machine that others use as well. `budget` is in seconds; it and `epochs` may be None.
     """
 
     def __init__(self, clock, steps_per_epoch, epochs, budget, options):
@@ -636,12 +617,7 @@ def _epochs_since_best(history):
 
 
 class Callbacks:
-    """Tells keras callbacks what happens, and remembers which of them stopped training.
-
-    Args:
-        callbacks: keras callbacks.
-        model: keras.Model that trains.
-    """
+    """Tells keras callbacks what happens, and remembers which of them stopped training."""
 
     def __init__(self, callbacks, model):
         self.callbacks, self.model, self.stopped_by = list(callbacks), model, None

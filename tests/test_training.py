@@ -668,7 +668,7 @@ UNTRAINED = {}
         ({"batch_size": 2.5}, ValueError, "batch_size to be a whole number"),
         ({"batch_size": (4, 0)}, ValueError, "batch_size to be a whole number ≥ 1, received 0"),
         ({"batch_size": (4, 8)}, ValueError, r"the largest and the smallest, received \(4, 8\)"),
-        ({"class_weights": [1.0, 2.0]}, ValueError, "expected 3 class weights"),
+        ({"class_weights": [1.0, 2.0]}, ValueError, "each of 3 classes"),
         ({"time_budget": "soon"}, ValueError, "expected a duration such as"),
         ({"checkpoint_every": 0}, ValueError, "checkpoint_every to be ≥ 1 step"),
         ({"checkpoint_every": "often"}, ValueError, "expected a duration such as"),
@@ -676,7 +676,7 @@ UNTRAINED = {}
         ({"patience": 0}, ValueError, "patience to be a whole number"),
         ({"learningrate": 0.1}, ValueError, "no option 'learningrate': did you mean learning_rate"),
         ({"task_weights": {"boundary": 1}}, ValueError, "the model's tasks are none"),
-        ({"optimizer": "sgd"}, ValueError, "received 'sgd'"),
+        ({"optimizer": "fastest"}, ValueError, "received 'fastest'"),
         ({"sampling": [1, 2]}, ValueError, "for each of 12 training pairs"),
         ({"augment": "strong"}, ValueError, r"True, False or a seglib\.Augmentation"),
         (
