@@ -85,7 +85,7 @@ endef
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(call make_venv,$(PYTHON),$(VENV))
 	@echo "Downloading and installing TensorFlow, Jupyter and the rest, 2 GB: once, some minutes"
-	$(BIN)/python -m pip install -q -r requirements.txt -e .
+	$(BIN)/python -m pip install -r requirements.txt -e .
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

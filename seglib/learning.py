@@ -291,6 +291,24 @@ class Learner:
         )
 
 
+class Callbacks:
+    """Tells keras callbacks what happens, and remembers which of them stopped training."""
+
+    def __init__(self, callbacks, model):
+        self.callbacks, self.model, self.stopped_by = list(callbacks), model, None
+        for callback in self.callbacks:
+            callback.set_model(model)
+            callback.set_params({"verbose": 0})
+
+    def tell(self, event, *arguments):
+        """Call a method of all callbacks, such as `tell("on_epoch_begin", 0)`."""
+        for callback in self.callbacks:
+            self.model.stop_training = False
+            getattr(callback, event)(*arguments)
+            if self.model.stop_training and self.stopped_by is None:
+                self.stopped_by = type(callback).__name__
+
+
 def take_optimizer(options, changes):
     """Return the optimizer that training options describe, and the options without what it has.
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from seglib import learning, models
 from seglib.augment import choose_augmentation
-from seglib.learning import Batches, Learner, Reader
+from seglib.learning import Batches, Callbacks, Learner, Reader
 from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS, Recipe, check_names
@@ -218,7 +218,7 @@ class Loop:
     plan: "Plan"
     options: dict
     folder: RunFolder
-    callbacks: "Callbacks"
+    callbacks: Callbacks
     request: StopRequest
 
     def run(self, smallest_batch, save_steps=None, save_seconds=None):
@@ -560,7 +560,8 @@ class Plan:
     def revise(self, step):
         """Fit the steps that are left into the time that is left."""
         self.revised = self.clock.elapsed
-        left = self._count_steps(step, self.seconds_left())
+        breaks = (self.break_seconds or 0.0) / (self.validate_every * self.steps_per_epoch)
+        left = int(max(0.0, self.seconds_left()) / (self.step_seconds + breaks))
         self.steps = min(step + left, self.limit or step + left)
 
     def use_steps_per_epoch(self, steps):
@@ -594,44 +595,12 @@ class Plan:
             "seconds_between_epochs": self.break_seconds and round(self.break_seconds, 3),
         }
 
-    def _count_steps(self, step, seconds):
-        """The most steps whose time, with a break at each end of an epoch, is within `seconds`."""
-        step_seconds = self.step_seconds
-        break_seconds = (self.break_seconds or 0.0) / self.validate_every
-        to_epoch_end = self.steps_per_epoch - step % self.steps_per_epoch
-        first = int(seconds / step_seconds) if seconds > 0 else 0
-        if first <= to_epoch_end:  # the break at the run's end is taken off already
-            return first
-        seconds -= to_epoch_end * step_seconds + break_seconds
-        epoch_seconds = self.steps_per_epoch * step_seconds + break_seconds
-        whole, rest = divmod(max(0.0, seconds), epoch_seconds)
-        within = min(self.steps_per_epoch, int(rest / step_seconds))
-        return to_epoch_end + int(whole) * self.steps_per_epoch + within
-
 
 def _epochs_since_best(history):
     scores = [row["mean_iou"] for row in history]
     if not scores or np.isnan(scores[-1]):  # judged only where there was a validation
         return 0
     return len(scores) - 1 - int(np.nanargmax(scores))
-
-
-class Callbacks:
-    """Tells keras callbacks what happens, and remembers which of them stopped training."""
-
-    def __init__(self, callbacks, model):
-        self.callbacks, self.model, self.stopped_by = list(callbacks), model, None
-        for callback in self.callbacks:
-            callback.set_model(model)
-            callback.set_params({"verbose": 0})
-
-    def tell(self, event, *arguments):
-        """Call a method of all callbacks, such as `tell("on_epoch_begin", 0)`."""
-        for callback in self.callbacks:
-            self.model.stop_training = False
-            getattr(callback, event)(*arguments)
-            if self.model.stop_training and self.stopped_by is None:
-                self.stopped_by = type(callback).__name__
 
 
 def _check_options(options, epochs):
@@ -735,18 +704,11 @@ def rehearse_kill(data, *, seed: int = 0) -> tuple[Run, Run]:
 
     Raises:
         RuntimeError: the process ended before it could be killed.
-        ValueError: the training split is empty.
     """
-    if not len(data.train):
-        raise ValueError("the training split is empty: expected at least one pair")
     pairs = [data.train[i % len(data.train)] for i in range(12)]
     images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
-    few = dataclasses.replace(
-        data,
-        train=PreparedSplit(images, labels, [], data.classes),
-        val=data.val[:4],
-        test=data.test[:0],
-    )
+    train_split = PreparedSplit(images, labels, [], data.classes)
+    few = dataclasses.replace(data, train=train_split, val=data.val[:4], test=data.test[:0])
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         undisturbed = _train_few(few, folder / "undisturbed", seed)

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 
+from seglib.learning import Callbacks
 from seglib.recipes import DEFAULTS
 from seglib.runs import open_run, take_up
 from seglib.system import note_interrupts
-from seglib.training import Callbacks, Clock, Loop, Plan
+from seglib.training import Clock, Loop, Plan
 
 SCORES = (0.2, 0.5, 0.3, 0.4, 0.45, 0.6, 0.1, 0.2)  # of epochs, unless others are given
 
