@@ -5,7 +5,10 @@ import errno
 import gc
 import json
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -730,8 +733,38 @@ def test_a_rehearsal_ends_with_equal_runs():
 
 def test_models_are_freed_after_a_run(tmp_path):
     model = make_model()
-    seglib.train(model, make_dataset(), run_dir=tmp_path, time_budget="12s", epochs=3)
+    train(tmp_path, model=model, time_budget="30s", epochs=2)
     reference = weakref.ref(model)
     del model
     gc.collect()
     assert reference() is None
+
+
+MEMORY = """
+import gc, pathlib, re, sys, tempfile, weakref
+import seglib
+from small_runs import make_dataset, make_model
+
+alive, resident = [], []
+for number in range(5):
+    model = make_model(seed=number)
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"epochs": 3, "time_budget": "60s", "precision": "float32"}
+        seglib.train(model, make_dataset(), run_dir=folder, **options)
+    alive.append(weakref.ref(model))
+    del model
+    gc.collect()
+    status = pathlib.Path("/proc/self/status").read_text()
+    resident.append(int(re.search(r"VmRSS:\\s+(\\d+)", status)[1]) / 1024)
+print([reference() is None for reference in alive], resident[4] - resident[1])
+assert all(reference() is None for reference in alive)
+assert resident[4] - resident[1] <= 60, resident
+"""
+
+
+@pytest.mark.long
+def test_runs_of_one_process_do_not_add_up_in_memory():
+    here = pathlib.Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent)])
+    environment = {**os.environ, "PYTHONPATH": paths, "TQDM_DISABLE": "1"}
+    subprocess.run([sys.executable, "-c", MEMORY], env=environment, check=True)
