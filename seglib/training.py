@@ -462,8 +462,8 @@ def learning_rate_at(step: int, steps: int, schedule: str = "trapezoid") -> floa
         schedule: "trapezoid", "cosine" or "constant".
 
     Example:
-        >>> [round(learning_rate_at(step, 100), 2) for step in (0, 4, 59, 80, 99)]
-        [0.2, 1.0, 1.0, 0.5, 0.02]
+        >>> [round(learning_rate_at(step, 100), 2) for step in (0, 4, 59, 80, 90)]
+        [0.2, 1.0, 1.0, 0.5, 0.25]
     """
     if schedule == "constant":
         return 1.0
