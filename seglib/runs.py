@@ -22,7 +22,7 @@ import pandas as pd
 import seglib.compressing  # noqa: F401 - registers the layers that a saved model needs
 from seglib import plots
 from seglib.recipes import simplify
-from seglib.system import explain_full_disk, format_duration, is_locked, lock_file, replacing
+from seglib.system import format_duration, is_locked, lock_file, replacing
 
 PATTERN = "checkpoints/step_*.npz"
 FORMAT = 2  # of checkpoints; those of seglib 0.1 have none
@@ -139,13 +139,9 @@ class RunFolder:
         """Write a checkpoint, then remove all but the newest ones."""
         arrays = {f"{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
         story = json.dumps(dataclasses.asdict(dataclasses.replace(state, arrays=None)))
-        kept = f"the last good checkpoint is {self.newest}" if self.newest else "no checkpoint yet"
         folder = self.path / "checkpoints"
         folder.mkdir(exist_ok=True)
-        with (
-            explain_full_disk(self.path, f"{kept}: make room and call train again, it carries on"),
-            replacing(folder / "new.npz") as temporary,
-        ):
+        with replacing(folder / "new.npz") as temporary:
             with open(temporary, "wb") as stream:
                 np.savez(stream, story=np.array(story), **arrays)
             name = f"step_{state.step:09d}.{_digest(temporary)}.npz"

@@ -1,6 +1,7 @@
 """Training that is kept: a run is a folder, and training it again carries on."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -33,7 +34,14 @@ from seglib.runs import (
     open_run,
     take_up,
 )
-from seglib.system import StopRequest, make_folder, note_interrupts, parse_duration, show_progress
+from seglib.system import (
+    StopRequest,
+    explain_full_disk,
+    make_folder,
+    note_interrupts,
+    parse_duration,
+    show_progress,
+)
 
 SCHEDULES = ("trapezoid", "cosine", "constant")
 FREE = ("precision", "patience")  # options that may differ when a run is resumed
@@ -232,22 +240,24 @@ class Loop:
         self.saved = self.state.step, self.plan.clock.elapsed
         self.epoch_start = self.plan.clock.elapsed - self.state.epoch_seconds
         self.validation_batch = min(LARGEST_BATCH, self.batches.batch_size, len(self.split) or 1)
-        status, total, done = "failed", self.plan.steps, self.state.step
+        total, done = self.plan.steps, self.state.step
         self.tell("running")
+        advice = "the newest checkpoint is whole: make room and call train again, it carries on"
         try:
             with (
+                explain_full_disk(self.folder.path, advice),
                 Reader(self.batches) as self.reader,
                 show_progress(total=total, initial=done, unit="step", delay=0) as self.bar,
             ):
                 self.callbacks.tell("on_train_begin")
                 ended_by = self.follow_plan()
                 self.callbacks.tell("on_train_end")
-            status = "finished" if ended_by in ("plan", "patience") else f"stopped by {ended_by}"
         except BaseException as error:
-            status = f"failed: {str(error) or type(error).__name__}"
+            with contextlib.suppress(OSError):  # such as of a full disk, which is told already
+                self.tell(f"failed: {str(error) or type(error).__name__}")
             raise
-        finally:
-            self.tell(status)
+        is_end = ended_by in ("plan", "patience")
+        self.tell("finished" if is_end else f"stopped by {ended_by}")
         return ended_by
 
     def follow_plan(self):
