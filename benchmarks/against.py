@@ -2,17 +2,20 @@
 
     python benchmarks/against.py 58640cd --equal        # are weights after 20 steps the same?
     python benchmarks/against.py 58640cd --step         # is a training step as fast?
+    python benchmarks/against.py 58640cd --scripts masks data augment
 
 `--equal` trains each preset for 20 steps on CamVid from one seed. `--step` trains `fast` for 200
 steps, the two commits by turns, five rounds.
 """
 
 import argparse
+import collections
 import contextlib
 import io
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -21,6 +24,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PRESETS = ("fast", "default", "scratch", "best")
+LINE = re.compile(r"^ +(\S.*?) +([\d.]+) ms", re.MULTILINE)
 
 CHILD = """
 import hashlib, json, sys, tempfile, time, dataclasses
@@ -101,6 +105,25 @@ def compare_steps(trees, data, cache, *, rounds=5):
     print(f"a step takes {before:.1f} ms before, {now:.1f} ms now: {now / before:.3f} ×")
 
 
+def compare_scripts(trees, names, *, rounds=3):
+    """Run each commit's own benchmark scripts by turns; compare the lines that give milliseconds."""
+    for name in names:
+        seconds = [collections.defaultdict(list), collections.defaultdict(list)]
+        for _ in range(rounds):
+            for times, tree in zip(seconds, trees, strict=True):
+                environment = {**os.environ, "PYTHONPATH": str(tree), "TQDM_DISABLE": "1"}
+                script = [sys.executable, f"benchmarks/{name}.py"]
+                done = subprocess.run(
+                    script, cwd=tree, env=environment, check=True, capture_output=True, text=True
+                )
+                for what, value in LINE.findall(done.stdout):
+                    times[what].append(float(value))
+        print(name)
+        for what in seconds[0].keys() & seconds[1].keys():
+            before, now = (statistics.median(times[what]) for times in seconds)
+            print(f"  {what:45} {before:9.2f} ms {now:9.2f} ms {now / before:6.2f} ×", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,6 +132,7 @@ def main():
     parser.add_argument("--equal", action="store_true")
     parser.add_argument("--step", action="store_true")
     parser.add_argument("--presets", nargs="+", default=PRESETS)
+    parser.add_argument("--scripts", nargs="+", default=(), help="such as masks data augment")
     options = parser.parse_args()
     data = os.path.abspath(os.environ.get("CAMVID_DIR", "data/camvid"))
     with check_out(options.commit) as before, tempfile.TemporaryDirectory() as cache:
@@ -117,6 +141,7 @@ def main():
             compare_weights(trees, data, cache, options.presets)
         if options.step:
             compare_steps(trees, data, cache)
+        compare_scripts(trees, options.scripts)
 
 
 if __name__ == "__main__":

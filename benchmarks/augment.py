@@ -13,9 +13,9 @@ from scipy import ndimage
 from timing import print_ratios, time_alternatives
 
 from seglib.augment import draw_window
+from seglib.learning import Batches, choose_precision
 from seglib.losses import CrossEntropyDice
 from seglib.preparing import PreparedSplit
-from seglib.learning import Batches, choose_precision
 
 COUNT, STORED, SIZE, BATCH_SIZE, CLASSES = 48, (256, 320), (128, 128), 8, 12
 CROPS = {"size": SIZE, "scale": (0.75, 2.0), "aspect": 1.2}
