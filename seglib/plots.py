@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from scipy import ndimage
 
 from seglib.checks import DatasetReport, find_strange_pixels
@@ -36,19 +36,17 @@ from seglib.system import make_folder
 WIDTH = 10  # inches: what a notebook's column shows without shrinking
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 MARKERS = "osD^vP*"
-ERRORS = {"correct": (200, 200, 200), "wrong": (213, 94, 0), "ignored": (0, 0, 0)}
 MARK = (213, 94, 0)
+ERRORS = {"correct": (200, 200, 200), "wrong": MARK, "ignored": (0, 0, 0)}
 SMALL = 128  # pixels: of smaller pictures each pixel is shown
 CROP = 40  # pixels a side, in which blends can be seen
-SEVERITY_COLORS = {"error": "#B22222", "warning": "#A65900", "note": "0.3"}
-CURVES = {  # column: the panel it is in
-    "loss": "loss",
-    "val_loss": "loss",
-    "val_pixel_accuracy": "score, %",
-    "val_mean_iou": "score, %",
-    "pixel_accuracy": "score, %",
-    "mean_iou": "score, %",
-    "learning_rate": "learning rate",
+COLORS = {"error": "#B22222", "warning": "#A65900", "note": "0.3"}
+CURVES = {  # column: the panel it is in, and its name there
+    "loss": ("loss", "training loss"),
+    "val_loss": ("loss", "validation loss"),
+    "pixel_accuracy": ("score, %", "validation pixel accuracy"),
+    "mean_iou": ("score, %", "validation mean IoU"),
+    "learning_rate": ("learning rate", "learning rate"),
 }
 UNITS = {  # of the columns that methods, networks and exports are compared by
     "ms": "an image, ms",
@@ -61,11 +59,7 @@ UNITS = {  # of the columns that methods, networks and exports are compared by
 
 
 def keep_figure(figure: Figure, path: str | os.PathLike) -> Figure:
-    """Write a figure as a picture beside the other results, and return it to be shown.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
+    """Write a figure as a picture beside the other results, and return it to be shown."""
     path = pathlib.Path(path)
     make_folder(path.parent, "the figure")
     figure.savefig(path, dpi=100, facecolor="white")
@@ -105,11 +99,16 @@ def plot_grid(
     labels = [[p for p in row if p.ndim == 2 and p.dtype.kind in "iu"] for row in rows]
     if any(labels) and classes is None:
         raise ValueError("some of the arrays are labels: pass classes to colour them")
-    columns = [*columns, *["overlay"] * overlay, *["errors"] * errors]
+    columns = [*columns, *[""] * (len(rows[0]) - len(columns))]
+    columns += ["overlay"] * overlay + ["errors"] * errors
     for row, maps in zip(rows, labels, strict=True):
-        photo = next((picture for picture in row if picture.ndim == 3), None)
-        row += [_blend(photo, maps[-1], classes)] if overlay else []
-        row += [_map_errors(*maps[:2], classes.ignore_label)] if errors else []
+        if overlay:
+            photo = next(picture for picture in row if picture.ndim == 3)
+            blend = 0.5 * photo + 0.5 * label_colors(maps[-1], classes)
+            row.append(np.rint(blend).astype(np.uint8))
+        if errors:
+            kinds = np.where(maps[0] == classes.ignore_label, 2, maps[0] != maps[1])
+            row.append(np.array(list(ERRORS.values()), np.uint8)[kinds])
     ratios = [max(picture.shape[0] / picture.shape[1] for picture in row) for row in rows]
     height = sum(ratios) * WIDTH / len(rows[0]) + 0.05 * len(rows) + 0.35 * any(columns)
     figure = _create_figure(height, layout="compressed")
@@ -120,9 +119,11 @@ def plot_grid(
         ax.set_title(title)
     for ax, title in zip(axes[:, 0], titles, strict=False):
         ax.set_ylabel(title, fontsize=9)
-    for ax, picture in zip(axes[-1], rows[-1], strict=True):
-        if picture.dtype.kind == "f":
-            _add_probability_bar(ax)
+    shares = [ax for ax in axes[-1] if ax.images[0].get_array().ndim == 2]
+    for ax in shares:
+        style = {"orientation": "horizontal", "aspect": 30, "pad": 0.02, "ticks": [0, 0.5, 1]}
+        figure.colorbar(ax.images[0], ax=ax, label="probability", **style)
+    _grow_figure(figure, 0.5 * bool(shares))
     if any(labels):
         _add_class_legend(figure, classes, with_errors=errors)
     return figure
@@ -136,23 +137,13 @@ def plot_palette(classes: ClassTable) -> Figure:
     return figure
 
 
-def _blend(image, labels, classes):
-    return np.rint(0.5 * image + 0.5 * label_colors(labels, classes)).astype(np.uint8)
-
-
-def _map_errors(y_true, y_pred, ignore_label):
-    kinds = np.where(y_true == ignore_label, 2, y_true != y_pred)
-    return np.array(list(ERRORS.values()), np.uint8)[kinds]
-
-
 def _draw_picture(ax, picture, classes, with_names):
     """Draw an array by its kind. Photographs are interpolated; class colours never are."""
-    smooth = "auto" if picture.ndim == 3 and max(picture.shape) > SMALL else "nearest"
     if picture.dtype.kind == "f":
-        picture = picture.max(axis=-1) if picture.ndim == 3 else picture
-        ax.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
+        shares = picture.max(axis=-1) if picture.ndim == 3 else picture
+        ax.imshow(shares, interpolation="nearest", vmin=0, vmax=1)
     elif picture.ndim == 3:
-        ax.imshow(picture, interpolation=smooth)
+        ax.imshow(picture, interpolation="auto" if max(picture.shape) > SMALL else "nearest")
     else:
         ax.imshow(label_colors(picture, classes), interpolation="nearest")
         if with_names and min(picture.shape) >= CROP:
@@ -182,27 +173,16 @@ def _add_class_legend(figure, classes, *, loc="outside lower center", with_error
     colors = {classes.names[i]: classes.colors[i] / 255 for i in classes.scored_ids}
     ignored = classes.ignore_label
     if ignored is not None:
-        inside = 0 <= ignored < classes.num_classes
+        inside = ignored < classes.num_classes
         name = classes.names[ignored] if inside else ignored
         colors[f"{name} (ignored)"] = classes.colors[ignored] / 255 if inside else "black"
     if with_errors:
         colors |= {kind: np.divide(ERRORS[kind], 255) for kind in ("correct", "wrong")}
     handles = [Patch(fc=color, ec="0.5", label=name) for name, color in colors.items()]
-    fitting = max(1, int(figure.get_figwidth() / (0.5 + 0.08 * max(map(len, colors)))))
-    rows = -(-len(colors) // fitting)
-    _grow_figure(figure, 0.2 + 0.2 * rows)
+    columns = max(1, int(figure.get_figwidth() / (0.5 + 0.08 * max(map(len, colors)))))
+    _grow_figure(figure, 0.2 + 0.2 * -(-len(colors) // columns))
     style = {"fontsize": 9, "handlelength": 1.2, "columnspacing": 1.2, "frameon": False}
-    figure.legend(handles=handles, loc=loc, ncols=-(-len(colors) // rows), **style)
-
-
-def _add_probability_bar(ax):
-    figure, (rows, columns) = ax.figure, ax.images[0].get_size()
-    inches = rows / columns * figure.get_figwidth() / ax.get_gridspec().ncols
-    place = ax.inset_axes([0.05, -0.22 / inches, 0.9, 0.12 / inches])
-    bar = figure.colorbar(ax.images[0], cax=place, orientation="horizontal")
-    bar.set_label("probability", fontsize=8)
-    bar.set_ticks([0, 0.5, 1], labels=["0", "0.5", "1"], fontsize=8)
-    _grow_figure(figure, 0.4)
+    figure.legend(handles=handles, loc=loc, ncols=min(columns, len(colors)), **style)
 
 
 # What is in the data
@@ -219,11 +199,10 @@ def plot_class_frequency(frequency: pd.DataFrame, classes: ClassTable) -> Figure
     table = 100 * frequency[["pixel_share", "image_share"]].sort_values("pixel_share")
     figure, axes = _create_class_axes(table.index, columns=2)
     for ax, column in zip(axes, table, strict=True):
-        colors = _name_colors(table.index, classes)
-        bars = ax.barh(range(len(table)), table[column], color=colors, ec="0.3")
+        bars = _draw_bars(ax, table[column], classes)
         ax.bar_label(bars, [f"{share:.3g} %" for share in table[column]], padding=3, fontsize=9)
         ax.set_xlabel(f"share of {column.removesuffix('_share')}s, %")
-    lowest = min((share for share in table["pixel_share"] if share > 0), default=1)
+    lowest = table["pixel_share"].where(table["pixel_share"] > 0).min()
     axes[0].set(xlim=(lowest / 3, 300), xscale="log")
     axes[0].xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value <= 100 else "")
     axes[1].set(xlim=(0, 120), xticks=range(0, 101, 25))
@@ -238,9 +217,8 @@ def plot_co_occurrence(co_occurrence: pd.DataFrame) -> Figure:
             `SplitStatistics.co_occurrence`; NaN is left grey.
     """
     shares = 100 * co_occurrence.to_numpy(float)
-    figure, ax = _plot_matrix(shares, co_occurrence.index, "share of the row's images, %")
-    ax.set(xlabel="also holds", ylabel="an image that holds")
-    return figure
+    axes = "also holds", "an image that holds"
+    return _plot_matrix(shares, co_occurrence.index, axes, "share of the row's images, %")
 
 
 def plot_region_sizes(regions: pd.DataFrame, classes: ClassTable) -> Figure:
@@ -252,14 +230,12 @@ def plot_region_sizes(regions: pd.DataFrame, classes: ClassTable) -> Figure:
         classes: ClassTable.
     """
     table = regions.sort_values("median_area", na_position="first")
-    figure, (ax,) = _create_class_axes(table.index)
-    rows, colors = np.arange(len(table)), _name_colors(table.index, classes)
+    names = [f"{name} ({count:,})" for name, count in table["regions"].items()]
+    figure, (ax,) = _create_class_axes(names, label="class (regions)")
+    rows, colors = range(len(table)), _name_colors(table.index, classes)
     for width, color in ((7, "0.3"), (5, colors)):  # the wider line is the narrower one's edge
         ax.hlines(rows, table["smallest_area"], table["largest_area"], color=color, lw=width)
     ax.scatter(table["median_area"], rows, s=90, color=colors, ec="black", lw=1.5, zorder=3)
-    place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
-    for row, count in zip(rows, table["regions"], strict=True):
-        ax.annotate(f"regions: {count:,}", (1.01, row), **place)
     ax.set(xscale="log", xlabel="area of a region, pixels: smallest, median (dot), largest")
     return figure
 
@@ -272,22 +248,21 @@ def plot_location(location: np.ndarray, classes: ClassTable) -> Figure:
             `SplitStatistics.location`.
         classes: ClassTable.
     """
-    names = {i: classes.names[i] for i in classes.scored_ids}
-    columns = min(4, len(names))
-    rows = -(-len(names) // columns)
+    columns = min(4, len(classes.scored_ids))
+    rows = -(-len(classes.scored_ids) // columns)
     figure = _create_figure(0.7 + rows * (0.4 + 5.4 / columns))
     axes = figure.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
-    for ax, (i, name) in zip(axes.flat, names.items(), strict=False):
+    for ax in axes.flat:
+        ax.set_visible(False)
+    for ax, i in zip(axes.flat, classes.scored_ids, strict=False):
         shares = np.clip(100 * np.asarray(location[i]), 0.1, 100)
         mesh = ax.imshow(shares, norm=LogNorm(0.1, 100), aspect=0.75, extent=(0, 100, 100, 0))
-        ax.set_title(name, fontsize=10)
-        ax.set(xticks=[0, 50, 100], yticks=[0, 50, 100])
+        ax.set_title(classes.names[i], fontsize=10)
+        ax.set(visible=True, xticks=[0, 50, 100], yticks=[0, 50, 100])
     figure.supxlabel("from the left, % of the width", fontsize=10)
     figure.supylabel("from the top, % of the height", fontsize=10)
-    bar = figure.colorbar(mesh, ax=axes, label="share of pixels, %", aspect=30)
-    bar.set_ticks([0.1, 1, 10, 100], labels=["≤ 0.1", "1", "10", "100"])
+    style = {"label": "share of pixels, % (at least 0.1)", "aspect": 30, "format": "%g"}
+    figure.colorbar(mesh, ax=axes, **style)
     return figure
 
 
@@ -302,22 +277,23 @@ def plot_image_statistics(images: pd.DataFrame) -> Figure:
         "brightness": "mean grey value, 0–255",
         "contrast": "standard deviation of grey, 0–255",
         "sharpness": "variance of the Laplacian, grey²",
+        "colour": "mean of a channel, 0–255",
     }
-    axes = figure.subplot_mosaic([list(units), ["size", "colour", "colour"]])
+    axes = figure.subplot_mosaic([list(units)[:3], ["size", "colour", "colour"]])
     for column, unit in units.items():
-        axes[column].hist(images[column], bins=20, color=OKABE_ITO[0], ec="white")
         axes[column].set(title=column, xlabel=unit, ylabel="images")
+        if column in images:
+            axes[column].hist(images[column], bins=20, color=OKABE_ITO[0], ec="white")
+    for column, color in {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}.items():
+        bins = np.arange(0, 261, 5)
+        axes["colour"].hist(images[column], bins, histtype="step", color=color, lw=2, label=column)
+    axes["colour"].legend(frameon=False)
     sizes, ax = images.value_counts(["width", "height"]), axes["size"]
     ax.scatter(*zip(*sizes.index, strict=True), 20 + 200 * sizes / len(images), OKABE_ITO[0])
     for size, count in sizes.head(4).items():
         ax.annotate(f"{count:,}", size, (0, 9), textcoords="offset points", ha="center")
     ax.margins(0.2)
     ax.set(title="size, and how many", xlabel="width, pixels", ylabel="height, pixels")
-    for column, color in {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}.items():
-        bins = np.arange(0, 261, 5)
-        axes["colour"].hist(images[column], bins, histtype="step", color=color, lw=2, label=column)
-    axes["colour"].legend(frameon=False)
-    axes["colour"].set(title="colour", xlabel="mean of a channel, 0–255", ylabel="images")
     return figure
 
 
@@ -328,19 +304,16 @@ def plot_class_weights(weights: pd.DataFrame) -> Figure:
         weights: DataFrame by class name, a column a method, as `weight_table` makes it. Weights of
             0 are not drawn.
     """
+    weights = weights[::-1].where(weights > 0)  # the first class on top
     figure, (ax,) = _create_class_axes(weights.index)
-    rows, middle = np.arange(len(weights)), (weights.shape[1] - 1) / 2
-    for k, method in enumerate(weights):
-        values = weights[method].where(weights[method] > 0)
+    offsets = np.linspace(0.25, -0.25, weights.shape[1])
+    for k, (method, offset) in enumerate(zip(weights, offsets, strict=True)):
         style = {"marker": MARKERS[k % 7], "color": OKABE_ITO[k % 7], "ls": "none"}
-        offset = 0.25 * (k - middle) / max(middle, 1)
-        ax.plot(values, rows + offset, label=str(method).replace("_", " "), **style)
+        rows = np.arange(len(weights)) + offset
+        ax.plot(weights[method], rows, label=str(method).replace("_", " "), **style)
     ax.set(xscale="log", xlabel="class weight (no unit)")
-    ax.set_yticks(rows[1:] - 0.5, minor=True)
-    ax.grid(which="minor", axis="y", color="0.85")
-    ax.tick_params(which="minor", left=False)
+    ax.grid(axis="y", color="0.92")
     ax.axvline(1, color="0.6", lw=1, zorder=0)
-    ax.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     _grow_figure(figure, 0.4)
     return figure
@@ -352,33 +325,36 @@ def plot_findings(report: DatasetReport, *, max_examples: int = 8) -> Figure:
     Args:
         report: DatasetReport.
         max_examples: int. Of one kind of finding at most two are shown.
-
-    Raises:
-        DatasetError: a file is not there any more.
     """
-    rows = []
+    shown = []
     for finding in report.findings:
-        shown = sum(finding.check == other.check for other, _ in rows)
-        rows += [(finding, example) for example in finding.examples[: 2 - shown]]
-    rows = rows[:max_examples]
-    if not rows:
+        known = sum(finding.check == other.check for other, _ in shown)
+        shown += [(finding, example) for example in finding.examples[: 2 - known]]
+    shown = shown[:max_examples]
+    if not shown:
         figure = _create_figure(0.6)
         ax = figure.add_subplot(frameon=False, xticks=[], yticks=[])
         ax.text(0, 0.5, "There is no finding that a picture could show.", va="center")
         return figure
-    pictures = [_draw_example(example, report) for _, example in rows]
-    ratios = [max(0.5, *(p.shape[0] / p.shape[1] for _, p in row)) for row in pictures]
-    heights = [min(ratio, 1.2) * WIDTH / 3 + 0.4 for ratio in ratios]
+    rows = [_draw_example(example, report) for _, example in shown]
+    ratios = [max(p.shape[0] / p.shape[1] for _, p in row) for row in rows]
+    heights = [np.clip(ratio, 0.6, 1.2) * WIDTH / 3 + 0.3 for ratio in ratios]
     figure = _create_figure(sum(heights))
     axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
-    for row, (finding, _), shown in zip(axes, rows, pictures, strict=True):
-        for ax, (caption, picture) in zip(row, shown, strict=False):
+    for places, row, (finding, _) in zip(axes, rows, shown, strict=True):
+        for ax, (caption, picture) in zip(places, row, strict=False):
             step = -(-max(picture.shape) // 1000)  # no more pixels are seen
-            smooth = "auto" if max(picture.shape) > 2 * CROP else "nearest"
-            ax.imshow(picture[::step, ::step].copy(), interpolation=smooth)
-            ax.set(xticks=[], yticks=[], anchor="N")
-            ax.set_title(caption if len(caption) <= 40 else f"…{caption[-39:]}", fontsize=9)
-        _explain(row[-1], finding)
+            _draw_picture(ax, picture[::step, ::step].copy(), report.classes, False)
+            ax.set_title(caption[-40:], fontsize=9)
+            ax.set_anchor("N")
+        place = f" in {finding.split}" if finding.split else ""
+        where = f" [{finding.where}]" if finding.where else ""
+        title = textwrap.fill(f"{finding.severity}: {finding.check}{place}", 38)
+        style = {"max_lines": 14, "placeholder": " …", "break_on_hyphens": False}
+        words = textwrap.fill(f"{finding.meaning} {finding.advice}{where}", 42, **style)
+        places[2].set_axis_off()
+        places[2].set_title(title, loc="left", fontsize=10, color=COLORS[finding.severity])
+        places[2].text(0, 1, words, va="top", fontsize=9)
     return figure
 
 
@@ -387,33 +363,31 @@ def _draw_example(example, report):
     if len(example.pairs) == 2:
         images = [read_image(image) for image, _ in example.pairs]
         return list(zip(example.captions, images, strict=True))
-    (image, mask), classes = example.pairs[0], report.classes
+    (image, mask), classes, check = example.pairs[0], report.classes, example.check
     labels, pixels, lossy = read_mask(mask, classes, encoding=example.encoding)
-    wrong = (labels < 0) | (labels >= classes.num_classes)
-    if classes.ignore_label is not None:
-        wrong &= labels != classes.ignore_label
-    colors = label_colors(np.where(wrong, 0, labels), classes)
-    if example.check in ("unknown colours", "stray colours"):
+    wrong = ~np.isin(labels, [*range(classes.num_classes), classes.ignore_label or 0])
+    colors, marked = label_colors(np.where(wrong, 0, labels), classes), f"{check} marked"
+    if check in ("unknown colours", "stray colours"):
         unknown, _ = find_strange_pixels(pixels, labels, classes, lossy=lossy)
         return [(mask.name, pixels), ("unknown colours marked", _mark(pixels, unknown))]
-    if example.check in ("blended boundaries", "lossy masks"):
+    if check in ("blended boundaries", "lossy masks"):
         # The part of the mask with the most blends, as it is and as it is read.
         strange = np.logical_or(*find_strange_pixels(pixels, labels, classes, lossy=lossy))
         dense = ndimage.uniform_filter(strange.astype(np.float32), CROP, mode="constant")
         middle = np.unravel_index(dense.argmax(), dense.shape)
-        top, left = np.minimum(middle, np.subtract(dense.shape, CROP // 2)) - CROP // 2
-        part = np.s_[max(0, top) : max(0, top) + CROP, max(0, left) : max(0, left) + CROP]
+        corner = np.minimum(middle, np.subtract(dense.shape, CROP // 2)) - CROP // 2
+        part = tuple(slice(start, start + CROP) for start in np.maximum(corner, 0))
         tolerance = LOSSY_NOISE_DISTANCE if lossy else NOISE_DISTANCE
         read = sharpen_boundaries(pixels, labels, classes, tolerance=tolerance)
-        read = label_colors(read[part], classes)
-        return [(f"part of {mask.name}", pixels[part]), ("as it is read", read)]
-    if example.check == "unknown ids":
-        return [(image.name, read_image(image)), ("unknown ids marked", _mark(colors, wrong))]
-    if example.check == "tiny regions":
+        halves = pixels[part], label_colors(read[part], classes)
+        return list(zip((f"part of {mask.name}", "as it is read"), halves, strict=True))
+    if check == "unknown ids":
+        return [(image.name, read_image(image)), (marked, _mark(colors, wrong))]
+    if check == "tiny regions":
         regions, ids, areas = find_regions(labels)
         tiny = areas * np.prod(report.image_size) < labels.size  # under a pixel in training
         tiny &= np.isin(ids, classes.scored_ids)
-        return [(mask.name, colors), ("tiny regions marked", _mark(colors, tiny[regions]))]
+        return [(mask.name, colors), (marked, _mark(colors, tiny[regions]))]
     halves = [("photograph", read_image(image)), ("mask", colors)]
     return [(f"{name}, {half.shape[0]}×{half.shape[1]}", half) for name, half in halves]
 
@@ -425,82 +399,41 @@ def _mark(colors, where):
     return marked
 
 
-def _explain(ax, finding):
-    """Write the finding beside its pictures."""
-    place = f" in {finding.split}" if finding.split else ""
-    where = f" [{finding.where}]" if finding.where else ""
-    title = textwrap.wrap(f"{finding.severity}: {finding.check}{place}", 38)
-    style = {"max_lines": 14, "placeholder": " …", "break_on_hyphens": False}
-    words = textwrap.wrap(f"{finding.meaning} {finding.advice}{where}", 42, **style)
-    ax.set_axis_off()
-    style = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
-    color = SEVERITY_COLORS[finding.severity]
-    ax.annotate("\n".join(title), (0, 1), (0, 0), weight="bold", color=color, **style)
-    ax.annotate("\n".join(words), (0, 1), (0, -15 * len(title)), fontsize=9, **style)
-
-
 # How training went, and what models score
 
 
 def plot_learning_curves(history: pd.DataFrame) -> Figure:
     """Show losses and scores over the epochs, a panel a unit, and mark the best epoch.
 
-    The best epoch has the highest validation mean IoU; without one, the lowest
-    validation loss, or what is known of the training data.
+    The best epoch has the highest validation mean IoU; without one, the lowest loss.
 
     Args:
-        history: DataFrame, a row an epoch, as in `Run.history`: `epoch` (else rows count from 1),
-            `loss`, `val_loss`, `learning_rate`, and `pixel_accuracy` and `mean_iou` in [0, 1] on
-            the validation data. Where these are named `val_pixel_accuracy` and `val_mean_iou`, as
-            Keras does, the names without `val_` are of the training data. NaN and other columns
-            are left out.
-
-    Raises:
-        ValueError: there is no row, or no number in any of these columns.
+        history: DataFrame, a row an epoch, as in `Run.history`: `epoch`, and any of `loss`,
+            `val_loss`, `learning_rate`, and `pixel_accuracy` and `mean_iou` in [0, 1] on the
+            validation data.
     """
-    epochs = history["epoch"] if "epoch" in history else range(1, len(history) + 1)
-    table = history.set_axis(epochs, axis="index").filter(list(CURVES))
-    scores = {column: f"val_{column}" for column in ("pixel_accuracy", "mean_iou")}
-    if set(table).isdisjoint(scores.values()):
-        table = table.rename(columns=scores)
-    table = table.astype(float).dropna(axis="columns", how="all")
-    if table.empty:
-        raise ValueError(
-            f"expected a row an epoch and columns such as loss and mean_iou, received "
-            f"{len(history)} rows of the columns {list(history.columns)}"
-        )
-    panels = dict.fromkeys(CURVES[column] for column in table)
+    table = history.set_index("epoch").filter(list(CURVES)).dropna(axis="columns", how="all")
+    panels = list(dict.fromkeys(CURVES[column][0] for column in table))
     figure = _create_figure(3.4)
     axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True))
-    for column, color in zip(CURVES, OKABE_ITO, strict=True):
+    for (column, (panel, name)), color in zip(CURVES.items(), OKABE_ITO, strict=False):
         if column in table:
-            values = table[column].dropna()  # some are only measured every few epochs
-            values = 100 * values if "%" in CURVES[column] else values
-            ax = axes[CURVES[column]]
-            ax.plot(values.index, values, ".-", color=color, label=_spell(column))
-    for unit, ax in axes.items():
-        ax.set(xlabel="epoch", ylabel=unit)
+            values = table[column].dropna() * (100 if "%" in panel else 1)  # not in each epoch
+            axes[panel].plot(values.index, values, ".-", color=color, label=name)
+    column = next(c for c in ("mean_iou", "val_loss", *table) if c in table)
+    best = table[column].idxmax() if column == "mean_iou" else table[column].idxmin()
+    for panel, ax in axes.items():
+        ax.set(xlabel="epoch", ylabel=panel)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.spines[["top", "right"]].set_visible(False)
-        if unit != "loss":
-            ax.set_ylim(bottom=0)  # a rate that is held is a level line; the legend has room below
-        if unit != "learning rate":
-            ax.legend(edgecolor="none")
-    signs = {"val_mean_iou": 1, "val_loss": -1, "mean_iou": 1, "loss": -1}
-    column = next((column for column in signs if column in table), None)
-    if column is not None:
-        best = (signs[column] * table[column]).idxmax()
-        for ax in axes.values():
-            ax.axvline(best, color="0.4", ls="--", lw=1, zorder=0)
-        value = table[column][best]
-        value = f"{value:.3g}" if "loss" in column else f"{100 * value:.1f} %"
-        figure.suptitle(f"best epoch: {best:.0f} ({_spell(column)} {value})", fontsize=10)
+        if panel != "loss":
+            ax.set_ylim(bottom=0)  # a rate that is held is a level line
+        ax.legend(edgecolor="none")
+        ax.axvline(best, color="0.4", ls="--", lw=1, zorder=0)
+    figure.suptitle(
+        f"best epoch: {best} ({CURVES[column][1]} {table[column][best]:.3g})", fontsize=10
+    )
     return figure
-
-
-def _spell(column):
-    data = "validation" if column.startswith("val_") else "training"
-    return f"{data} {column.removeprefix('val_')}".replace("_", " ").replace("iou", "IoU")
 
 
 def plot_confusion_matrix(matrix: np.ndarray, classes: ClassTable) -> Figure:
@@ -515,9 +448,8 @@ def plot_confusion_matrix(matrix: np.ndarray, classes: ClassTable) -> Figure:
     matrix = np.asarray(matrix, float)[np.ix_(ids, ids)]
     whole = matrix.sum(axis=1, keepdims=True)
     matrix = 100 * matrix / np.where(whole > 0, whole, np.nan)
-    figure, ax = _plot_matrix(matrix, [classes.names[i] for i in ids], "share of the true class, %")
-    ax.set(xlabel="predicted class", ylabel="true class")
-    return figure
+    axes, names = ("predicted class", "true class"), [classes.names[i] for i in ids]
+    return _plot_matrix(matrix, names, axes, "share of the true class, %")
 
 
 def plot_per_class(per_class: pd.DataFrame, classes: ClassTable) -> Figure:
@@ -531,18 +463,14 @@ def plot_per_class(per_class: pd.DataFrame, classes: ClassTable) -> Figure:
     table = 100 * per_class.filter(["iou", "iou_low", "iou_high"])
     table = table.sort_values("iou", na_position="first")
     figure, (ax,) = _create_class_axes(table.index)
-    ends, rows, colors = table["iou"], range(len(table)), _name_colors(table.index, classes)
-    ax.barh(rows, ends.fillna(0), color=colors, ec="0.3")
-    if {"iou_low", "iou_high"} <= set(table):
-        sides = [table["iou"] - table["iou_low"], table["iou_high"] - table["iou"]]
-        for color, width in (("white", 4), ("black", 1.5)):  # seen on dark and light bars
-            style = {"fmt": "none", "ecolor": color, "elinewidth": width}
-            ax.errorbar(table["iou"], rows, xerr=np.maximum(sides, 0), **style)
+    bars, ends = _draw_bars(ax, table["iou"].fillna(0), classes), table["iou"]
+    if "iou_low" in table:
         ends = table["iou_high"].fillna(ends)
-    style = {"textcoords": "offset points", "va": "center", "fontsize": 9}
-    for row, value, end in zip(rows, table["iou"], ends, strict=True):
-        text, place = ("not scored", 0) if np.isnan(value) else (f"{value:.1f}", end)
-        ax.annotate(text, (place, row), (4, 0), **style)
+        for color, width in (("white", 4), ("black", 1.5)):  # seen on dark and light bars
+            ax.hlines(range(len(table)), table["iou_low"], ends, color=color, lw=width)
+    for bar, value, end in zip(bars, table["iou"], ends.fillna(0), strict=True):
+        text = "not scored" if np.isnan(value) else f"{value:.1f}"
+        ax.text(end + 1, bar.get_y() + 0.4, text, va="center", fontsize=9)
     mean = table["iou"].mean()
     ax.axvline(mean, color="0.4", ls="--", lw=1, zorder=0, label=f"mean {mean:.1f} %")
     ax.set(xlim=(0, 108), xticks=range(0, 101, 20), xlabel="IoU, %")
@@ -565,36 +493,37 @@ def plot_tradeoff(
         size: column that the areas of the marks are proportional to, such as "parameters".
         baseline: row that gets dashed lines, or None.
 
-    Raises:
-        ValueError: the table has no row.
     """
-    if table.empty:
-        raise ValueError("expected a table with a row for each mark, received an empty one")
     columns = [x] if isinstance(x, str) else list(x)
     looks, legend = _choose_looks(table.index)
     areas = np.full(len(table), 60) if size is None else 900 * table[size] / table[size].max()
     figure = _create_figure(4.4)
     axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    up, colors = _read_column(table, y), [color for _, color, _ in looks]
+    (up, up_ends), colors = _read_column(table, y), [color for _, color, _ in looks]
     for ax, column in zip(axes, columns, strict=True):
-        across = _read_column(table, column)
-        marks = zip(across[column], up[y], areas, looks, strict=True)
-        for left, height, area, (marker, color, face) in marks:
-            style = {"marker": marker, "edgecolors": color, "lw": 1.5, "alpha": 0.7}
-            ax.scatter(left, height, area, face, zorder=3, **style)
-        if across.shape[1] == 3:
-            ax.hlines(up[y], *across.iloc[:, 1:].T.to_numpy(), colors)
-        if up.shape[1] == 3:
-            ax.vlines(across[column], *up.iloc[:, 1:].T.to_numpy(), colors)
+        across, ends = _read_column(table, column)
+        for left, height, area, look in zip(across, up, areas, looks, strict=True):
+            style = {"marker": look[0], "edgecolors": look[1], "lw": 1.5, "alpha": 0.7}
+            ax.scatter(left, height, area, look[2], zorder=3, **style)
+        ax.errorbar(across, up, up_ends, ends, fmt="none", ecolor=colors)
         if baseline in table.index:
-            ax.axvline(across[column][baseline], color="0.4", ls="--", lw=1, zorder=0)
-            ax.axhline(up[y][baseline], color="0.4", ls="--", lw=1, zorder=0)
-        ax.set(xlabel=UNITS.get(column, column), ylim=_widen(up.to_numpy()))
-        _set_limits(ax, column, across.to_numpy())
-    axes[0].set_ylabel(UNITS.get(y, y))
+            ax.axvline(across[baseline], color="0.4", ls="--", lw=1, zorder=0)
+            ax.axhline(up[baseline], color="0.4", ls="--", lw=1, zorder=0)
+        ax.set(xlabel=UNITS.get(column, column))
+        ax.margins(0.1)
+        ax.grid(color="0.92")
+        ax.spines[["top", "right"]].set_visible(False)
+        if across.max() > 10 * across.min():
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter("{x:g}")
+        elif not column.endswith("iou"):
+            ax.set_xlim(left=0)
+    low, high = axes[0].get_ylim()
+    more = max(0, 2 - (high - low)) / 2  # little is made of differences below a point
+    axes[0].set(ylabel=UNITS.get(y, y), ylim=(low - more, high + more))
     if size is not None:
-        numbers = [f", {number / 1e6:.3g} M" for number in table[size]]
-        legend = {f"{n}{number}": legend[n] for n, number in zip(legend, numbers, strict=True)}
+        legend = {f"{n}, {table[size][n] / 1e6:.3g} M": look for n, look in legend.items()}
     handles = [
         Line2D([], [], ls="", marker=marker, color=color, mfc=face, ms=8, label=label)
         for label, (marker, color, face) in legend.items()
@@ -618,36 +547,15 @@ def _choose_looks(index):
     looks = [(markers[p], colors[f], colors[f] if m == models[0] else "white") for m, f, p in index]
     legend = {name: ("o", color, color) for name, color in colors.items()}
     legend |= {name: (marker, "0.4", "0.4") for name, marker in markers.items()}
-    if len(models) > 1:
-        legend |= {m: ("o", "0.4", "0.4" if m == models[0] else "white") for m in models}
+    legend |= dict.fromkeys(models[1:], ("o", "0.4", "white"))
     return looks, legend
 
 
 def _read_column(table, name):
-    """Return a column with its lower and higher ends, where they are known, in its unit."""
-    part = table[[c for c in (name, f"{name}_low", f"{name}_high") if c in table]]
-    return 100 * part if name.endswith("iou") else part
-
-
-def _widen(values, least=2.0):
-    """Return limits that show all values, and do not make much of differences below a point."""
-    middle, half = (values.min() + values.max()) / 2, 0.6 * (values.max() - values.min())
-    return middle - max(half, least / 2), middle + max(half, least / 2)
-
-
-def _set_limits(ax, column, values):
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(color="0.92")
-    ax.set_axisbelow(True)
-    if column.endswith("iou"):
-        ax.set_xlim(_widen(values))
-    elif values.max() <= 10 * values.min():
-        ax.set_xlim(0, 1.15 * values.max())
-    else:
-        ax.set(xscale="log", xlim=(values.min() / 1.3, values.max() * 1.3))
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_locator(NullLocator())
+    """Return a column in its unit, and how far its ends are from it, where they are known."""
+    ends = table.filter([f"{name}_low", f"{name}_high"]).to_numpy().T
+    values, factor = table[name], 100 if name.endswith("iou") else 1
+    return factor * values, factor * abs(ends - values.to_numpy()) if len(ends) else None
 
 
 # What the figures share
@@ -668,15 +576,20 @@ def _grow_figure(figure, inches):
     figure.set_figheight(figure.get_figheight() + inches)
 
 
-def _create_class_axes(names, *, columns=1):
+def _create_class_axes(names, *, columns=1, label="class"):
     """Return a figure and its axes side by side, a row a class, the first one at the bottom."""
     figure = _create_figure(0.9 + 0.32 * len(names))
     axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
     axes[0].set_yticks(range(len(names)), names)
-    axes[0].set(ylim=(-0.6, len(names) - 0.4), ylabel="class")
+    axes[0].set(ylim=(-0.6, len(names) - 0.4), ylabel=label)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _draw_bars(ax, values, classes):
+    colors = _name_colors(values.index, classes)
+    return ax.barh(range(len(values)), values, color=colors, ec="0.3")
 
 
 def _name_colors(names, classes):
@@ -685,8 +598,8 @@ def _name_colors(names, classes):
     return [colors[name] for name in names]
 
 
-def _plot_matrix(matrix, names, unit):
-    """Return a figure of percentages `(k, k)` with the numbers written in, and the axes."""
+def _plot_matrix(matrix, names, labels, unit):
+    """Return a figure of percentages `(k, k)` with the numbers written in."""
     size = len(names)
     figure = _create_figure(min(max(0.55 * size + 1.5, 4), 9))
     ax = figure.subplots()
@@ -697,9 +610,8 @@ def _plot_matrix(matrix, names, unit):
     ax.set_yticks(range(size), names)
     style = {"ha": "center", "va": "center", "size": min(9, 180 / size)}
     for (row, column), value in np.ndenumerate(matrix):
-        if np.isnan(value) or (size > 12 and value < 0.5):
-            text = ""  # a large matrix is easier to read without its zeros
-        else:
-            text = f"{value:.1f}" if size <= 12 and 0 < value < 99.95 else f"{value:.0f}"
-        ax.text(column, row, text, color="black" if value > 50 else "white", **style)
-    return figure, ax
+        if value >= 0.5 or (size <= 12 and value >= 0):  # large ones are read without zeros
+            text = f"{value:.1f}" if size <= 12 else f"{value:.0f}"
+            ax.text(column, row, text, color="black" if value > 50 else "white", **style)
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    return figure

@@ -4,10 +4,10 @@ Keras is imported for Keras models alone: an export of another format does witho
 """
 
 import dataclasses
-import os
+import functools
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,32 +20,25 @@ from seglib.classes import ClassTable
 from seglib.datasets import Split
 from seglib.images import cut_padding, fit_classes, fit_image, resize_image
 from seglib.reports import Report, confusion_matrix, create_report, find_regions, mean_iou
-from seglib.system import show_progress
+from seglib.system import replacing, show_progress
 
 MORPHOLOGY = {"dilation": "+", "erosion": "-", "opening": "-+", "closing": "+-"}  # + grows
 BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most
 
-_networks = weakref.WeakKeyDictionary()  # model -> {what it answers: (settings, network)}
+_networks = weakref.WeakKeyDictionary()  # model -> {what made it: network}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """What gives each class its probability at each pixel, and what it must be given.
+    """What gives each class its probability at each pixel, and what it must be given."""
 
-    Args:
-        score: function of uint8 pictures `(n, height, width, 3)`; returns float32 probabilities
-            `(n, height, width, k)` of the k classes that are not ignored.
-        size: `(height, width)` of the pictures that it takes; None for any.
-        fit: "stretch" or "letterbox", how pictures are brought to that size.
-        num_classes: int, ignored ones included.
-        classes: ClassTable, or None where it is not known.
-    """
-
-    score: Callable
-    size: tuple
-    fit: str
-    num_classes: int
-    classes: ClassTable | None = None
+    score: (
+        Callable  # of uint8 `(n, height, width, 3)`: float32 `(n, height, width, scored classes)`
+    )
+    size: tuple  # height and width that it takes; None for any
+    fit: str  # how pictures are brought to that size: "stretch" or "letterbox"
+    num_classes: int  # ignored ones included
+    classes: ClassTable | None = None  # where they are known
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -75,29 +68,29 @@ def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool = False)
     Raises:
         ValueError: a picture is no uint8 RGB array.
     """
-    scorer, is_list = get_scorer(model), isinstance(images, list | tuple)
+    scorer, is_list = get_scorer(model, flip=flip), isinstance(images, list | tuple)
     if not is_list and np.ndim(images) != 4:
-        return label_probabilities(*_score_pictures(scorer, [images], flip, tile)[0], scorer.ids)
+        (scores,) = _score_pictures(scorer, [images], tile)
+        return label_probabilities(scores, np.shape(images)[:2], scorer.ids)
     # Tiles are batches by themselves, and pictures of any size may differ.
-    count = 1 if tile or None in scorer.size else _count_together(scorer.size)
-    labels = [
-        label_probabilities(*scores, scorer.ids)
-        for start in show_progress(range(0, len(images), count), desc="predicting", unit="batch")
-        for scores in _score_pictures(scorer, images[start:][:count], flip, tile)
-    ]
-    return labels if is_list else np.array(labels, np.uint8).reshape(images.shape[:3])
+    count, labels = 1 if tile or None in scorer.size else _count_together(scorer.size), []
+    for start in show_progress(range(0, len(images), count), desc="predicting", unit="batch"):
+        batch = images[start:][:count]
+        for scores, image in zip(_score_pictures(scorer, batch, tile), batch, strict=True):
+            labels.append(label_probabilities(scores, np.shape(image)[:2], scorer.ids))
+    dtype = np.min_scalar_type(max(scorer.ids))
+    return labels if is_list else np.array(labels, dtype).reshape(images.shape[:3])
 
 
 def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=False) -> np.ndarray:
-    """Return what `predict` chooses from: the probability of each class at each pixel.
+    """Return what `predict` chooses from: float32 `(height, width, num_classes)` of one picture.
 
-    For one uint8 RGB picture `(height, width, 3)`, a float32 array `(height, width, num_classes)`;
-    0 for the ignored class.
+    The probability of the ignored class is 0.
     """
-    scorer = get_scorer(model)
-    probabilities, size = _score_pictures(scorer, [image], flip, tile)[0]
+    scorer, size = get_scorer(model, flip=flip), np.shape(image)[:2]
+    (scores,) = _score_pictures(scorer, [image], tile)
     planes = np.zeros((*size, scorer.num_classes), np.float32)
-    planes[..., list(scorer.ids)] = _enlarge(probabilities, size)
+    planes[..., list(scorer.ids)] = _enlarge(scores, size)
     return planes
 
 
@@ -111,19 +104,12 @@ def predict_heads(model, image: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         dict of the heads that the model has, float32 probabilities: "boundary" `(height, width)`,
         for `separate_instances`; "presence" `(num_classes,)`, void for the ignored class.
-
-    Raises:
-        ValueError: the model has no such heads, or the picture is no uint8 RGB array.
     """
-    from seglib.models import model_fit
-
-    check_picture(image)
-    network, fit, size = _compile(model, "heads", _create_heads), model_fit(model), image.shape[:2]
-    target = [side or own for side, own in zip(model.input_shape[1:3], size, strict=True)]
-    scores = network.predict_on_batch(fit_image(image, target, fit=fit)[None])
+    network, scorer, size = _compile(model, _create_heads), get_scorer(model), np.shape(image)[:2]
+    scores = network.predict_on_batch(_fit_pictures(scorer, [image]))
     answers = {task: values[0] for task, values in scores.items()}
     if "boundary" in answers:
-        shown = cut_padding(answers["boundary"], size, fit=fit)
+        shown = cut_padding(answers["boundary"], size, fit=scorer.fit)
         answers["boundary"] = _enlarge(shown, size)[..., 0]
     return answers
 
@@ -131,8 +117,9 @@ def predict_heads(model, image: np.ndarray) -> dict[str, np.ndarray]:
 def combine_scales(model, scales: Sequence[float] = (1, 1.5)) -> Scorer:
     """Let a model see each picture at several sizes, and average the probabilities.
 
-    Small things are found at the larger sizes, large ones at the smaller; it takes as long as all
-    of them. Sizes beyond those of training (`scale` of its `Augmentation`) gain nothing.
+    Small things are found at the larger sizes, large ones at the smaller. Sizes beyond those of
+    training (`scale` of its `Augmentation`) gain nothing. Chen et al. 2018, "Encoder-Decoder with
+    Atrous Separable Convolution for Semantic Image Segmentation", section 4 ("MS").
 
     Args:
         model: keras.Model with one input size.
@@ -140,22 +127,15 @@ def combine_scales(model, scales: Sequence[float] = (1, 1.5)) -> Scorer:
 
     Returns:
         Scorer with weights of its own, a model for `predict`, `evaluate` and `predict_video`.
-
-    Raises:
-        ValueError: the model takes pictures of any size.
-
-    Source: Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic
-    Image Segmentation", section 4 ("MS").
     """
     from seglib.models import resize_model
 
     own = get_scorer(model).size
     if None in own:
         raise ValueError(
-            "scales are multiples of a model's size, but this one takes pictures of any: "
-            "give combine_scales what resize_model(model, (height, width)) returns"
+            "the model takes pictures of any size: first resize_model(model, (height, width))"
         )
-    sizes = sorted(tuple(max(1, round(scale * side)) for side in own) for scale in scales)
+    sizes = sorted(tuple(round(scale * side) for side in own) for scale in scales)
     parts = [get_scorer(resize_model(model, size)) for size in sizes]
 
     def score(batch):
@@ -182,28 +162,26 @@ def evaluate(model, split: Split, *, flip=False, tile=False, seed: int = 0) -> R
     Raises:
         ValueError: the split is empty, or of other classes than the model.
     """
-    labelled = label_split(model, split, flip=flip, tile=tile)
-    return create_report(labelled, split.classes, names=split.names, seed=seed)
-
-
-def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
-    """Yield true labels, predicted labels and the milliseconds of `predict` for each pair.
-
-    The options are those of `predict`. Raises ValueError for a split of other classes.
-    """
     scorer = get_scorer(model)
     check_classes(scorer, split.classes)
-    for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
-        image, labels = split[i]
-        if i == 0:
-            predict(scorer, image, **options)  # compiles, which is no latency
-        start = time.perf_counter()
-        predicted = predict(scorer, image, **options)
-        yield labels, predicted, 1e3 * (time.perf_counter() - start)
+
+    def label():
+        for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
+            image, labels = split[i]
+            if i == 0:
+                predict(scorer, image, flip=flip, tile=tile)  # compiles, which is no latency
+            start = time.perf_counter()
+            predicted = predict(scorer, image, flip=flip, tile=tile)
+            yield labels, predicted, 1e3 * (time.perf_counter() - start)
+
+    return create_report(label(), split.classes, names=split.names, seed=seed)
 
 
-def get_scorer(model) -> Scorer:
+def get_scorer(model, *, flip=False) -> Scorer:
     """Return the Scorer of a model's last head, compiled once; of a Predictor its own."""
+    if flip:
+        scorer = get_scorer(model)
+        return dataclasses.replace(scorer, score=functools.partial(_see_both_ways, scorer.score))
     if isinstance(model, Scorer):
         return model
     if hasattr(model, "scorer"):
@@ -212,12 +190,16 @@ def get_scorer(model) -> Scorer:
 
     classes = model_classes(model)
     return Scorer(
-        score=_compile(model, "classes", create_probabilities, classes).predict_on_batch,
+        score=_compile(model, create_probabilities).predict_on_batch,
         size=model.input_shape[1:3],
         fit=model_fit(model),
         num_classes=model.outputs[-1].shape[-1],
         classes=classes,
     )
+
+
+def _see_both_ways(score, batch):
+    return (score(batch) + score(np.ascontiguousarray(batch[:, :, ::-1]))[:, :, ::-1]) / 2
 
 
 def create_probabilities(model):
@@ -236,10 +218,7 @@ def check_classes(scorer: Scorer, classes: ClassTable) -> None:
     """Raise ValueError where a scorer knows other classes than the data that it is scored on."""
     known = scorer.classes
     if known not in (None, classes, fit_classes(classes, fit=scorer.fit)):
-        raise ValueError(
-            f"the model was trained for {known.names} but the data have {classes.names}: "
-            "evaluate it on data of its own classes"
-        )
+        raise ValueError(f"the model was trained for {known.names}, the data have {classes.names}")
 
 
 def check_picture(picture: np.ndarray) -> None:
@@ -253,20 +232,12 @@ def check_picture(picture: np.ndarray) -> None:
 
 
 def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[int]) -> np.ndarray:
-    """Label each pixel of a picture by what is most probable at a smaller or larger scale.
+    """Return the ids `(height, width)` of probabilities `(rows, columns, k)`, enlarged bilinearly.
 
-    The probabilities are interpolated bilinearly (half-pixel centres, the edges kept). What is most
-    probable at all four neighbours of a pixel is so at the pixel, which lies between them: only
-    where they differ, at a few percent of the pixels, anything is computed.
-
-    Args:
-        probabilities: float32 array `(rows, columns, k)`, of the classes `ids`.
-        size: `(height, width)` of the picture.
-
-    Returns:
-        uint8 array `(height, width)`, uint16 where an id is above 255.
+    What is most probable at all four neighbours of a pixel is so at the pixel: only where they
+    differ, at a few percent of the pixels, anything is computed.
     """
-    ids = np.array(ids, np.uint8 if max(ids) <= 255 else np.uint16)
+    ids = np.array(ids, np.min_scalar_type(max(ids)))
     best = probabilities.argmax(axis=-1).astype(ids.dtype)
     if probabilities.shape[:2] == tuple(size):
         return ids[best]
@@ -285,35 +256,29 @@ def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[in
     return ids[labels]
 
 
-def _score_pictures(scorer, pictures, flip, tile):
-    """Return `(probabilities, (height, width))` for each picture, at the scorer's scale."""
-    for picture in pictures:
-        check_picture(picture)
-    sizes = [np.shape(picture)[:2] for picture in pictures]
+def _score_pictures(scorer, pictures, tile):
+    """Return the probabilities of each picture, at the scorer's scale."""
     if tile:
-        return [
-            (_score_tiles(scorer, picture, flip), np.shape(picture)[:2]) for picture in pictures
-        ]
-    target = tuple(own or side for own, side in zip(scorer.size, sizes[0], strict=True))
-    batch = [fit_image(np.asarray(picture), target, fit=scorer.fit) for picture in pictures]
-    scores = _score_batch(scorer, np.stack(batch), flip)
+        return [_score_tiles(scorer, picture) for picture in pictures]
+    scores = scorer.score(_fit_pictures(scorer, pictures))
     return [
-        (cut_padding(values, size, fit=scorer.fit), size)
-        for values, size in zip(scores, sizes, strict=True)
+        cut_padding(values, np.shape(picture)[:2], fit=scorer.fit)
+        for values, picture in zip(scores, pictures, strict=True)
     ]
 
 
-def _score_batch(scorer, batch, flip):
-    """Probabilities `(n, height, width, planes)` of a batch of the scorer's size."""
-    scores = scorer.score(batch)
-    if flip:
-        mirrored = scorer.score(np.ascontiguousarray(batch[:, :, ::-1]))
-        scores = (scores + mirrored[:, :, ::-1]) / 2
-    return scores
+def _fit_pictures(scorer, pictures):
+    """Return pictures as one batch of the scorer's size; where it takes any, of the first's."""
+    for picture in pictures:
+        check_picture(picture)
+    first = np.shape(pictures[0])
+    target = scorer.size[0] or first[0], scorer.size[1] or first[1]
+    return np.stack([fit_image(np.asarray(x), target, fit=scorer.fit) for x in pictures])
 
 
-def _score_tiles(scorer, picture, flip):
+def _score_tiles(scorer, picture):
     """Probabilities at the picture's own scale: tiles that overlap by half, blended."""
+    check_picture(picture)
     rows, columns = (side or 128 for side in scorer.size)
     height, width = np.shape(picture)[:2]
     missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)
@@ -330,7 +295,7 @@ def _score_tiles(scorer, picture, flip):
     count = _count_together((rows, columns))
     for start in range(0, len(places), count):
         some = places[start:][:count]
-        scores = _score_batch(scorer, np.stack([padded[place] for place in some]), flip)
+        scores = scorer.score(np.stack([padded[place] for place in some]))
         for place, score in zip(some, scores, strict=True):
             total[place] += score * window
             weight[place] += window
@@ -348,16 +313,17 @@ def _count_together(size):
     return max(1, min(BATCH_SIZE, BATCH_PIXELS // int(np.prod(size))))
 
 
-def _compile(model, what, create, settings=None):
-    """Return the network that `create` makes of a model, compiled once for these settings."""
+def _compile(model, create):
+    """Return the network that `create` makes of a model, compiled once for its scored classes."""
     from seglib.losses import choose_jit
+    from seglib.models import model_classes
 
-    known = _networks.setdefault(model, {})
-    if what not in known or known[what][0] != settings:
-        network = create(model)
-        network.compile(jit_compile=choose_jit())
-        known[what] = settings, network
-    return known[what][1]
+    known, classes = _networks.setdefault(model, {}), model_classes(model)
+    key = create, classes and classes.scored_ids
+    if key not in known:
+        known[key] = create(model)
+        known[key].compile(jit_compile=choose_jit())
+    return known[key]
 
 
 def _create_heads(model):
@@ -402,12 +368,12 @@ def _find_neighbors(source, length):
 def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> np.ndarray:
     """Turn probabilities into labels, with a threshold that each class has to reach.
 
-    A pixel takes the most probable of the classes that reach their threshold, and the most probable
-    of all where none does. A high threshold is for a class that is predicted too eagerly.
+    A pixel takes the most probable class that reaches its threshold, or of all where none does. A
+    high threshold is for a class that is predicted too eagerly.
 
     Args:
         probabilities: float array `(..., k)`, such as `(height, width, k)`.
-        thresholds: float for all classes, array `(k,)`, or dict `{id: float}`, 0 for the others.
+        thresholds: array `(k,)`, or dict `{id: float}`, 0 for the others.
 
     Returns:
         uint8 array `(...)`, uint16 where an id is above 255; of equal classes the lower id.
@@ -423,7 +389,7 @@ def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> 
     reached = (probabilities >= limits) & (probabilities > 0)
     allowed = np.where(reached, probabilities, -np.inf).argmax(axis=-1)
     labels = np.where(reached.any(axis=-1), allowed, probabilities.argmax(axis=-1))
-    return labels.astype(np.uint8 if len(limits) <= 256 else np.uint16)
+    return labels.astype(np.min_scalar_type(len(limits) - 1))
 
 
 def fit_thresholds(probabilities: ArrayLike, labels: ArrayLike, *, ignore_label=None) -> np.ndarray:
@@ -434,7 +400,7 @@ def fit_thresholds(probabilities: ArrayLike, labels: ArrayLike, *, ignore_label=
 
     Args:
         probabilities: float array `(..., k)`.
-        labels: int array `(...)`; pixels of the id `ignore_label` do not count.
+        labels: int array `(...)`; those of the id `ignore_label` do not count.
     """
     probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
     valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
@@ -454,28 +420,23 @@ def fit_thresholds(probabilities: ArrayLike, labels: ArrayLike, *, ignore_label=
 def morph_labels(labels: ArrayLike, operation: str, *, radius: float = 1) -> np.ndarray:
     """Grow, shrink or smooth the regions of all classes, the most frequent class first.
 
-    "dilation" grows a class by a disk of `radius` pixels, and "erosion" shrinks it; "opening"
-    erodes, then dilates, which drops thin parts; "closing" dilates, then erodes, which bridges
-    gaps. Beyond the image border lies neither this class nor another.
-
-    Dilation and closing grow each class from where it is in `labels`, int `(height, width)`; where
-    two grow into each other, the rarer one wins. Erosion and opening shrink one class after the
-    other; a pixel that a class loses takes the nearest other class.
-
-    Raises:
-        ValueError: labels are not 2D, or the operation is unknown.
+    Args:
+        labels: int array `(height, width)`.
+        operation: "dilation" grows a class by a disk, and where two meet, the rarer one wins;
+            "erosion" shrinks it, and what it loses takes the nearest other class; "opening" erodes,
+            then dilates, which drops thin parts; "closing" the reverse, which bridges gaps.
+        radius: float, pixels, of the disk.
     """
     if operation not in MORPHOLOGY:
         raise ValueError(f"expected one of {', '.join(MORPHOLOGY)}, received {operation!r}")
-    before = _copy_labels(labels)
-    labels = before.copy()
+    before, labels = _copy_labels(labels), _copy_labels(labels)
     for class_id in _order_classes(before):
         # Were it grown from its present extent, a rare class could be gone before its turn.
         mask = (before if operation in ("dilation", "closing") else labels) == class_id
         morphed = mask
         for step in MORPHOLOGY[operation]:
             morphed = _dilate(morphed, radius) if step == "+" else ~_dilate(~morphed, radius)
-        labels = _take_nearest(labels, mask & ~morphed, source=~mask)
+        _take_nearest(labels, mask & ~morphed, source=~mask)
         labels[morphed] = class_id
     return labels
 
@@ -483,19 +444,19 @@ def morph_labels(labels: ArrayLike, operation: str, *, radius: float = 1) -> np.
 def remove_small_regions(labels: ArrayLike, *, min_size: int | dict[int, int]) -> np.ndarray:
     """Give regions that are too small the class of the nearest pixel that is in no such region.
 
-    A region is a set of pixels of one class that touch at a side or a corner. Where all are too
-    small, nothing changes.
-
     Args:
-        labels: int array `(height, width)`.
-        min_size: int, pixels; or dict `{id: int}`, 0 for the others. Smaller regions go.
+        labels: int array `(height, width)`. Pixels of a region touch at a side or a corner.
+        min_size: int, pixels; or dict `{id: int}`, 0 for the others. Smaller regions go, unless
+            all are smaller.
     """
     labels = _copy_labels(labels)
     regions, ids, areas = find_regions(labels)
     if isinstance(min_size, dict):
         min_size = np.array([min_size.get(i, 0) for i in ids.tolist()])
     small = (areas < min_size)[regions]
-    return labels if small.all() else _take_nearest(labels, small, source=~small)
+    if not small.all():
+        _take_nearest(labels, small, source=~small)
+    return labels
 
 
 def fill_holes(labels: ArrayLike) -> np.ndarray:
@@ -530,37 +491,25 @@ def _order_classes(labels):
 
 
 def _dilate(mask, radius):
-    return (
-        morphology.isotropic_dilation(mask, radius) if mask.any() else mask
-    )  # it would grow nothing, too
+    return morphology.isotropic_dilation(mask, radius) & mask.any()  # nothing grows from nothing
 
 
 def _take_nearest(labels, lost, *, source):
-    """Return labels where pixels in `lost` have the label of the nearest pixel in `source`."""
-    if not lost.any():
-        return labels.copy()
-    known = np.where(source, labels.astype(np.int64) + 1, 0)
-    return np.where(lost, segmentation.expand_labels(known, sum(labels.shape)) - 1, labels).astype(
-        labels.dtype
-    )
+    """Give pixels in `lost` the label of the nearest pixel in `source`, in place."""
+    if lost.any():
+        near = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
+        labels[lost] = labels[tuple(near[:, lost])]
 
 
 # Objects
 
 
 class Instances(NamedTuple):
-    """What `separate_instances` finds.
+    """What `separate_instances` finds; bottom and right are one past an object, as in slices."""
 
-    Args:
-        instances: int32 array `(height, width)`, 1.. for the pixels of each object, 0 elsewhere.
-        counts: dict `class id -> number of objects`, of each class that was looked at.
-        boxes: DataFrame by the objects' numbers: class, pixels, and top, left, bottom and right
-            (the last two are one past the object, as in slices).
-    """
-
-    instances: np.ndarray
-    counts: dict[int, int]
-    boxes: pd.DataFrame
+    instances: np.ndarray  # int32 `(height, width)`: the number of each object, 0 elsewhere
+    counts: dict[int, int]  # class id: number of objects, of each class that was looked at
+    boxes: pd.DataFrame  # by the objects' numbers: class, top, left, bottom, right, pixels
 
 
 def separate_instances(
@@ -568,10 +517,10 @@ def separate_instances(
 ) -> Instances:
     """Tell the objects of a label map apart.
 
-    Without a boundary map an object is a set of pixels of one class that touch at a side or a
-    corner. With one, such a set falls apart where boundaries cut through it: its parts between
-    them grow, those over the weakest boundaries first, until they meet (a watershed; Meyer 1994,
-    "Topographic distance and watershed lines"). A set that boundaries fill stays one object.
+    Without a boundary map an object is a region of one class. With one, a region falls apart where
+    boundaries cut through it: its parts between them grow, those over the weakest boundaries
+    first, until they meet (a watershed; Meyer 1994, "Topographic distance and watershed lines").
+    A region that boundaries fill stays one object.
 
     Args:
         labels: int array `(height, width)`, as of `seglib.predict`.
@@ -629,19 +578,13 @@ def encode_rle(mask: ArrayLike) -> str:
     Args:
         mask: bool or 0/1 array `(height, width)`. An empty one gives an empty str.
 
-    Raises:
-        ValueError: the mask is not 2D, or holds anything but 0 and 1.
-
     Example:
         >>> encode_rle([[0, 1], [1, 1], [0, 0]])
         '2 1 4 2'
     """
     mask = np.asarray(mask)
     if mask.ndim != 2 or not np.isin(mask, (0, 1)).all():
-        raise ValueError(
-            f"expected a mask (height, width) of 0 and 1, received {mask.dtype} {mask.shape}; "
-            "a label map is encoded one class at a time, as labels == class_id"
-        )
+        raise ValueError("a mask is 2D and of 0 and 1: encode labels as labels == class_id, each")
     flat = np.pad(mask.T.ravel().astype(np.int8), 1)
     edges = np.flatnonzero(np.diff(flat)) + 1
     starts, ends = edges[::2], edges[1::2]
@@ -652,14 +595,7 @@ def decode_rle(text: str, shape: tuple[int, int]) -> np.ndarray:
     """Decode what `encode_rle` wrote, its runs in any order, to a bool array of a shape.
 
     Raises:
-        ValueError: these are no pairs of numbers, a run is empty or leaves the image, or two runs
-            overlap.
-
-    Example:
-        >>> decode_rle("2 1 4 2", (3, 2)).astype(int)
-        array([[0, 1],
-               [1, 1],
-               [0, 0]])
+        ValueError: these are no pairs, a run is empty or leaves the image, or two runs overlap.
     """
     pixels = shape[0] * shape[1]
     try:
@@ -702,16 +638,14 @@ def write_submission(path, predictions: Iterable, classes: ClassTable, *, empty_
             rows[image_id, i] = encode_rle(np.asarray(labels) == i) or empty_mask
     lines = [(image_id, classes.names[i], text) for (image_id, i), text in rows.items()]
     table = pd.DataFrame(lines, columns=["image_id", "class", "rle"])
-    partial = f"{path}.partial"
-    table.to_csv(partial, index=False, lineterminator="\n")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
 
 
 def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_mask="") -> dict:
     """Read a file that `write_submission` wrote back into label maps.
 
     Args:
-        path, classes, empty_mask: as it was written.
         shapes: dict `{image id: (height, width)}`, or one `(height, width)` for all images.
 
     Returns:

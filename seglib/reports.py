@@ -1,6 +1,8 @@
 """What predictions score: confusion matrices, the figures that follow, and reports of a split.
 
-Figures work over leading axes: one matrix, one an image, or a thousand resampled ones.
+A figure takes an array of matrices `(..., k, k)`, row true and column predicted, and returns one
+value for each, or one a class. True pixels of the class `ignore_label` count nowhere, and its
+figure is NaN; predicting it is still an error of the true class.
 """
 
 import dataclasses
@@ -11,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import spatial
+from skimage import measure
 
 from seglib.classes import ClassTable
 from seglib.system import make_folder
@@ -24,8 +28,7 @@ def confusion_matrix(
     Matrices add, so a large set can be scored one batch at a time.
 
     Args:
-        y_true: int array, any shape. Ids in `[0, num_classes)` or `ignore_label`.
-        y_pred: int array, same shape. Ids in `[0, num_classes)`.
+        y_true, y_pred: int arrays of one shape, ids in `[0, num_classes)`.
         num_classes: int. Includes the background.
         ignore_label: int or None. Pixels whose true id is this are skipped.
 
@@ -50,16 +53,7 @@ def confusion_matrix(
 def class_iou(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
     """Intersection over union of each class, also called the Jaccard index.
 
-    Args:
-        matrix: array `(..., k, k)` of counts, row true and column predicted.
-        ignore_label: int or None. True pixels of this class count nowhere and its figure is NaN;
-            predicting it is still an error of the true class.
-
-    Returns:
-        float64 array `(..., k)` in [0, 1]; NaN for a class neither true nor predicted anywhere.
-
-    Raises:
-        ValueError: the matrix is not square.
+    NaN for a class that is neither true nor predicted anywhere.
 
     Example:
         >>> class_iou([[1, 1, 0], [0, 2, 0], [0, 0, 0]]).round(3)
@@ -70,49 +64,25 @@ def class_iou(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarr
 
 
 def class_f1(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
-    """F1 score of each class, also called Dice; arguments and NaN as in `class_iou`.
-
-    Example:
-        >>> class_f1([[1, 1], [0, 2]]).round(3)
-        array([0.667, 0.8  ])
-    """
+    """F1 score of each class, also called Dice; NaN as in `class_iou`."""
     hits, true, predicted = _count(matrix, ignore_label)
     return _divide(2 * hits, true + predicted)
 
 
 def class_precision(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
-    """Share of each class's predicted pixels that are right, 0 for a class never predicted.
-
-    Arguments and NaN as in `class_iou`.
-
-    Example:
-        >>> class_precision([[1, 1], [0, 2]]).round(3)
-        array([1.   , 0.667])
-    """
+    """Share of each class's predicted pixels that are right, 0 for a class never predicted."""
     hits, true, predicted = _count(matrix, ignore_label)
     return _divide(hits, np.where(true > 0, np.maximum(predicted, 1), predicted))
 
 
 def class_recall(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
-    """Share of each class's true pixels that are found, 0 for a class only predicted.
-
-    Arguments and NaN as in `class_iou`.
-
-    Example:
-        >>> class_recall([[1, 1], [0, 2]])
-        array([0.5, 1. ])
-    """
+    """Share of each class's true pixels that are found, 0 for a class only predicted."""
     hits, true, predicted = _count(matrix, ignore_label)
     return _divide(hits, np.where(predicted > 0, np.maximum(true, 1), true))
 
 
 def pixel_accuracy(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
-    """Share of all pixels that are right; arguments as in `class_iou`, one figure a matrix.
-
-    Example:
-        >>> float(pixel_accuracy([[1, 1], [0, 2]]))
-        0.75
-    """
+    """Share of all pixels that are right."""
     hits, true, _ = _count(matrix, ignore_label)
     return _divide(np.nansum(hits, axis=-1), np.nansum(true, axis=-1))[()]
 
@@ -128,23 +98,13 @@ def mean_iou(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarra
 
 
 def mean_accuracy(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
-    """Mean of `class_recall` over the classes that are true somewhere.
-
-    Example:
-        >>> float(mean_accuracy([[1, 1, 0], [0, 1, 1], [0, 0, 0]]))
-        0.5
-    """
+    """Mean of `class_recall` over the classes that are true somewhere."""
     hits, true, _ = _count(matrix, ignore_label)
     return _mean(_divide(hits, true))
 
 
 def frequency_weighted_iou(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
-    """Mean of `class_iou`, each class weighted by its number of true pixels.
-
-    Example:
-        >>> round(float(frequency_weighted_iou([[1, 1], [0, 2]])), 3)
-        0.583
-    """
+    """Mean of `class_iou`, each class weighted by its number of true pixels."""
     hits, true, predicted = _count(matrix, ignore_label)
     weighted = true * _divide(hits, true + predicted - hits)
     return _divide(np.nansum(weighted, axis=-1), np.nansum(true, axis=-1))[()]
@@ -168,79 +128,56 @@ def boundary_f1(
     Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013.
 
     Args:
-        y_true: int array `(height, width)`. Ids in `[0, num_classes)` or `ignore_label`.
-        y_pred: int array, same shape. Ids in `[0, num_classes)`.
-        num_classes: int.
-        ignore_label: int or None. Pixels whose true id is this take no part.
+        y_true, y_pred, num_classes, ignore_label: as in `confusion_matrix`, `(height, width)`.
         tolerance: float. Pixels; None takes 0.75 % of the image diagonal, rounded up.
 
     Returns:
         float64 array `(num_classes,)` in [0, 1]; NaN for a class that is not in the truth.
-
-    Raises:
-        ValueError: the shapes differ or are not 2D, or an id is out of range.
 
     Example:
         >>> boundary_f1([[0, 0, 0, 1]], [[0, 0, 1, 1]], num_classes=3, tolerance=1)
         array([ 1.,  1., nan])
     """
     y_true, y_pred, valid = _check_labels(y_true, y_pred, num_classes, ignore_label)
-    if y_true.ndim != 2:
-        raise ValueError(f"expected labels of shape (height, width), received {y_true.shape}")
     if tolerance is None:
         tolerance = np.ceil(0.0075 * np.hypot(*y_true.shape))
     outlines = [_find_outline(labels, valid) for labels in (y_true, y_pred)]
     scores = np.full(num_classes, np.nan)
     for i in np.unique(y_true[valid]):
+        is_true, is_predicted = (y_true == i) & valid, (y_pred == i) & valid
         true, predicted = (
-            np.argwhere(outline & (labels == i))
-            for outline, labels in zip(outlines, (y_true, y_pred), strict=True)
+            np.argwhere(is_true & outlines[0]),
+            np.argwhere(is_predicted & outlines[1]),
         )
         if len(true) or len(predicted):
             recall = _share_near(true, predicted, tolerance)
             precision = _share_near(predicted, true, tolerance)
             scores[i] = 2 * precision * recall / max(precision + recall, 1e-300)
         else:
-            scores[i] = np.array_equal((y_true == i) & valid, (y_pred == i) & valid)
+            scores[i] = np.array_equal(is_true, is_predicted)
     return scores
 
 
 def bootstrap_interval(
     matrices: ArrayLike, statistic: Callable, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of a figure, had other images of the same kind been scored.
+    """95 % interval `(low, high)` of a figure, had other images of the same kind been scored.
 
-    Images are resampled with replacement 1,000 times, not pixels: the pixels of one image are not
-    independent.
-
-    Args:
-        matrices: array `(n, k, k)`, the confusion matrix of each image.
-        statistic: function of an array `(r, k, k)` that returns `(r, ...)`, as `mean_iou` does.
-        seed: int.
-
-    Returns:
-        Two float64 arrays, low and high, in the shape of the figure. Resamples where it is NaN
-        are left out.
-
-    Example:
-        >>> low, high = bootstrap_interval([[[1, 1], [0, 2]]] * 3, pixel_accuracy)
-        >>> float(low), float(high)
-        (0.75, 0.75)
+    The matrices of images are resampled 1,000 times, as pixels of an image are not independent;
+    resamples where the figure is NaN are left out.
     """
     matrices = np.asarray(matrices, np.float64)
-    rng, chances = np.random.default_rng(seed), np.full(len(matrices), 1 / len(matrices))
-    values = []
-    for _ in range(10):  # in parts, so that the matrices of many classes fit into memory
-        counts = rng.multinomial(len(matrices), chances, size=100).astype(np.float64)
-        values.append(statistic(np.tensordot(counts, matrices, axes=1)))
-    values = np.concatenate(values)
+    n, rng = len(matrices), np.random.default_rng(seed)
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=(10, 100)).astype(np.float64)
+    # In ten parts, so that the matrices of many classes fit into memory.
+    values = np.concatenate([statistic(np.tensordot(c, matrices, axes=1)) for c in counts])
     bounds = np.full((2, *values.shape[1:]), np.nan)
     some = ~np.isnan(values).all(axis=0)  # nanquantile warns where all are NaN
     bounds[:, some] = np.nanquantile(values[:, some], [0.025, 0.975], axis=0)
     return bounds[0][()], bounds[1][()]
 
 
-MATRIX_FIGURES = {
+FIGURES = {
     "pixel_accuracy": pixel_accuracy,
     "mean_iou": mean_iou,
     "mean_accuracy": mean_accuracy,
@@ -254,7 +191,7 @@ class Report:
 
     Args:
         classes: ClassTable.
-        confusion: int64 array `(k, k)`, summed over the images; row true, column predicted.
+        matrices: int64 array `(n, k, k)`, the confusion matrix of each image.
         per_image: DataFrame, a row for each image: image (its name), pixel_accuracy, mean_iou,
             boundary_f1, latency_ms (NaN where it was not measured).
         per_class: DataFrame by class name, a row for each scored class in the order of ids:
@@ -267,7 +204,7 @@ class Report:
     """
 
     classes: ClassTable
-    confusion: np.ndarray
+    matrices: np.ndarray
     per_image: pd.DataFrame
     per_class: pd.DataFrame
     pixel_accuracy: float
@@ -277,51 +214,44 @@ class Report:
     boundary_f1: float
     intervals: dict
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """int64 array `(k, k)`, summed over the images; row true, column predicted."""
+        return self.matrices.sum(axis=0)
+
     def summary(self) -> pd.DataFrame:
         """Return a table with a row for each figure: value, low, high (NaN: no interval)."""
-        rows = {
-            name: (getattr(self, name), *self.intervals.get(name, (np.nan, np.nan)))
-            for name in (*MATRIX_FIGURES, "boundary_f1")
-        }
+        rows = {name: (getattr(self, name), *bounds) for name, bounds in self.intervals.items()}
+        rows["boundary_f1"] = self.boundary_f1, np.nan, np.nan
         table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
         return table.rename_axis("figure")
 
     def worst(self, n: int = 5) -> list[str]:
         """Return the names of the `n` images with the lowest mean IoU, the worst first."""
-        return self.per_image.sort_values("mean_iou", kind="stable")["image"].tolist()[:n]
+        return self.per_image.nsmallest(n, "mean_iou")["image"].tolist()
 
     def best(self, n: int = 5) -> list[str]:
         """Return the names of the `n` images with the highest mean IoU, the best first."""
-        order = self.per_image.sort_values("mean_iou", ascending=False, kind="stable")
-        return order["image"].tolist()[:n]
+        return self.per_image.nlargest(n, "mean_iou")["image"].tolist()
 
     def write(self, folder: str | os.PathLike) -> list[pathlib.Path]:
-        """Write results.csv (a row for each image), per_class.csv and summary.csv to a folder.
-
-        Returns:
-            list of the three paths.
-        """
+        """Write results.csv (a row an image), per_class.csv and summary.csv; return the paths."""
         folder = make_folder(folder, "the report")
+        tables = self.per_image.set_index("image"), self.per_class, self.summary()
         paths = [folder / name for name in ("results.csv", "per_class.csv", "summary.csv")]
-        self.per_image.to_csv(paths[0], index=False)
-        self.per_class.to_csv(paths[1])
-        self.summary().to_csv(paths[2])
+        for table, path in zip(tables, paths, strict=True):
+            table.to_csv(path)
         return paths
 
     def __repr__(self):
-        count = len(self.per_image)
         return (
-            f"Report({count} image{'s' * (count != 1)}: pixel accuracy {self.pixel_accuracy:.3f}, "
-            f"mean IoU {self.mean_iou:.3f})"
+            f"Report(images: {len(self.per_image)}, pixel accuracy: {self.pixel_accuracy:.3f}, "
+            f"mean IoU: {self.mean_iou:.3f})"
         )
 
 
 def create_report(
-    pairs: Iterable,
-    classes: ClassTable,
-    *,
-    names: Sequence[str] | None = None,
-    seed: int = 0,
+    pairs: Iterable, classes: ClassTable, *, names: Sequence[str] | None = None, seed: int = 0
 ) -> Report:
     """Score pairs of true and predicted labels, one image at a time.
 
@@ -332,18 +262,15 @@ def create_report(
         names: sequence of str, a name for each image. None numbers them from 0.
         seed: int, of the bootstrap intervals.
 
-    Returns:
-        Report.
-
     Raises:
-        ValueError: there is no pair, a pair is no pair of label maps of this table (its number is
-            named), or names are not as many as the images.
+        ValueError: there is no pair, or a pair is no pair of label maps of this table (its number
+            is named).
 
     Example:
         >>> from seglib.classes import ClassTable
         >>> classes = ClassTable(["road", "sky"], [(128, 64, 128), (70, 130, 180)])
         >>> create_report([([[1, 1], [0, 0]], [[1, 1], [1, 0]])], classes)
-        Report(1 image: pixel accuracy 0.750, mean IoU 0.583)
+        Report(images: 1, pixel accuracy: 0.750, mean IoU: 0.583)
     """
     ignored = {"ignore_label": classes.ignore_label}
     matrices, boundaries, latencies = [], [], []
@@ -356,30 +283,27 @@ def create_report(
             raise ValueError(f"image number {number}, counted from 0: {error}") from None
     if not matrices:
         raise ValueError("nothing to report: the split is empty, expected one image at least")
-    names = list(range(len(matrices)) if names is None else names)
-    if len(names) != len(matrices):
-        raise ValueError(f"expected {len(matrices)} names, one an image, received {len(names)}")
     matrices, boundaries = np.stack(matrices), pd.DataFrame(np.stack(boundaries))
     confusion, pixels = matrices.sum(axis=0), matrices.sum(axis=2)
 
-    def score(matrix):  # each figure of matrices, and then the IoU of each class
-        figures = [figure(matrix, **ignored) for figure in MATRIX_FIGURES.values()]
-        return np.concatenate([np.stack(figures, axis=-1), class_iou(matrix, **ignored)], axis=-1)
+    def score(matrices):  # each figure, and then the IoU of each class
+        figures = (*FIGURES.values(), class_iou)
+        return np.column_stack([figure(matrices, **ignored) for figure in figures])
 
-    values, count = score(confusion).tolist(), len(MATRIX_FIGURES)
-    low, high = bootstrap_interval(matrices, score, seed=seed)
-    bounds = zip(low[:count].tolist(), high[:count].tolist(), strict=True)
+    bounds = bootstrap_interval(matrices, score, seed=seed)
+    values, low, high = (x.tolist() for x in (score(confusion[None])[0], *bounds))
+    iou = slice(len(FIGURES), None)
     per_image = {
-        "image": [str(name) for name in names],
+        "image": [str(name) for name in (range(len(matrices)) if names is None else names)],
         "pixel_accuracy": pixel_accuracy(matrices, **ignored),
         "mean_iou": mean_iou(matrices, **ignored),
         "boundary_f1": boundaries.mean(axis=1),
         "latency_ms": np.array(latencies, float),
     }
     per_class = {
-        "iou": values[count:],
-        "iou_low": low[count:],
-        "iou_high": high[count:],
+        "iou": values[iou],
+        "iou_low": low[iou],
+        "iou_high": high[iou],
         "f1": class_f1(confusion, **ignored),
         "precision": class_precision(confusion, **ignored),
         "recall": class_recall(confusion, **ignored),
@@ -391,33 +315,22 @@ def create_report(
     table.index = pd.Index([classes.names[i] for i in classes.scored_ids], name="class")
     return Report(
         classes=classes,
-        confusion=confusion,
+        matrices=matrices,
         per_image=pd.DataFrame(per_image),
         per_class=table,
-        **dict(zip(MATRIX_FIGURES, values[:count], strict=True)),
+        **dict(zip(FIGURES, values, strict=False)),
         boundary_f1=float(table["boundary_f1"].mean()),
-        intervals=dict(zip(MATRIX_FIGURES, bounds, strict=True)),
+        intervals=dict(zip(FIGURES, zip(low, high, strict=True), strict=False)),
     )
 
 
 def find_regions(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Number the regions of a label map: pixels of one class that touch at a side or a corner.
 
-    Args:
-        labels: int array `(height, width)`.
-
-    Returns:
-        int array `(height, width)` of numbers from 1 on; and by number, of which 0 is no region,
-        int arrays of the regions' ids (that of no region is -1) and of their pixels.
-
-    Example:
-        >>> regions, ids, areas = find_regions(np.array([[5, 5, 7], [0, 5, 7]]))
-        >>> ids, areas
-        (array([-1,  5,  7,  0]), array([0, 3, 2, 1]))
+    Returns an int array of numbers from 1 on, and by number the regions' ids and their pixels;
+    number 0 is no region, of id -1.
     """
-    from skimage.measure import label
-
-    regions = label(labels, background=-1, connectivity=2)
+    regions = measure.label(labels, background=-1, connectivity=2)
     areas = np.bincount(regions.ravel())
     ids = np.full(len(areas), -1)
     ids[regions] = labels
@@ -427,12 +340,13 @@ def find_regions(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def _check_labels(y_true, y_pred, num_classes, ignore_label):
     """Return both as int64, and which pixels count."""
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    if y_true.shape != y_pred.shape:
-        raise ValueError(f"y_true has shape {y_true.shape}, but y_pred has shape {y_pred.shape}")
     valid = np.ones(y_true.shape, bool) if ignore_label is None else y_true != ignore_label
     for name, labels in (("y_true", y_true), ("y_pred", y_pred)):
-        if labels.size and labels.dtype.kind not in "iub":
-            raise ValueError(f"{name}: expected integer ids, received {labels.dtype}")
+        if labels.shape != y_true.shape or (labels.size and labels.dtype.kind not in "iub"):
+            raise ValueError(
+                f"{name}: expected integer ids of shape {y_true.shape}, received {labels.dtype} "
+                f"of shape {labels.shape}"
+            )
         ids = labels[valid]
         if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
             raise ValueError(
@@ -445,8 +359,6 @@ def _check_labels(y_true, y_pred, num_classes, ignore_label):
 def _count(matrix, ignore_label):
     """Return hits, true and predicted pixels, float64 `(3, ..., k)`, NaN for the ignored class."""
     matrix = np.array(matrix, np.float64)
-    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
-        raise ValueError(f"expected a square confusion matrix (..., k, k), received {matrix.shape}")
     ignored = np.arange(matrix.shape[-1]) == (-1 if ignore_label is None else ignore_label)
     matrix[..., ignored, :] = 0
     counts = np.stack([np.einsum("...ii->...i", matrix), matrix.sum(axis=-1), matrix.sum(axis=-2)])
@@ -475,9 +387,7 @@ def _find_outline(labels, valid):
 
 def _share_near(points, targets, tolerance):
     """Share of the points within `tolerance` of a target; 0 where there is neither."""
-    from scipy.spatial import cKDTree
-
     if not len(points) or not len(targets):
         return 0.0
-    distance, _ = cKDTree(targets).query(points, distance_upper_bound=tolerance + 1)
+    distance, _ = spatial.cKDTree(targets).query(points, distance_upper_bound=tolerance + 1)
     return float(np.mean(distance <= tolerance))

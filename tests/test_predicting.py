@@ -1,7 +1,5 @@
 import csv
 import itertools
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -42,13 +40,11 @@ COLORS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 90)]
 TABLE = ClassTable(list("rgbx"), COLORS)
 
 
-def see_colors(size=(32, 32), *, fit="stretch", ignore_label=None, seen=None):
+def see_colors(size=(32, 32), *, fit="stretch", ignore_label=None):
     """A Scorer that knows classes by their colour: red, green, blue, and grey for class 3."""
     table = ClassTable(list("rgbx"), COLORS, ignore_label=ignore_label)
 
     def score(batch):
-        if seen is not None:
-            seen.append(batch)
         logits = np.concatenate([batch / 20, np.ones((*batch.shape[:3], 1))], axis=-1)
         exponentials = np.exp(logits[..., list(table.scored_ids)]).astype(np.float32)
         return exponentials / exponentials.sum(axis=-1, keepdims=True)
@@ -74,11 +70,9 @@ def blocks(height, width, seed=0, side=8):
 def test_any_size_comes_back_as_it_was(size, fit):
     labels = np.zeros(size, np.uint8)
     labels[:, size[1] // 2 :] = 1
-    scorer = see_colors(fit=fit)
-    answer = predict(scorer, paint(labels))
+    answer = predict(see_colors(fit=fit), paint(labels))
     assert (answer.shape, answer.dtype) == (size, np.uint8)
     assert (answer == labels).mean() > 0.95 or min(size) < 20
-    assert predict_probabilities(scorer, paint(labels)).shape == (*size, 4)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
@@ -96,9 +90,15 @@ def test_batches_and_lists_answer_like_single_pictures(fit):
 
 
 def test_large_pictures_are_scored_in_small_batches():
-    seen, pictures = [], [paint(blocks(40, 48, seed)) for seed in range(3)]
-    predict(see_colors((1024, 1536), seen=seen), pictures)
-    assert [len(batch) for batch in seen] == [2, 1]
+    sizes = []
+
+    def score(batch):
+        sizes.append(len(batch))
+        return np.ones((len(batch), 4, 4, 300), np.float32)
+
+    scorer = Scorer(score=score, size=(1024, 1536), fit="stretch", num_classes=300)
+    answer = predict(scorer, np.zeros((3, 9, 9, 3), np.uint8))
+    assert (sizes, answer.shape, answer.dtype) == ([2, 1], (3, 9, 9), np.uint16)
 
 
 def test_free_sizes_are_the_pictures_own():
@@ -107,14 +107,6 @@ def test_free_sizes_are_the_pictures_own():
         answers = predict(see_colors(size), [paint(fine), paint(fine[:, :35])])
         np.testing.assert_array_equal(answers[0], fine)
         np.testing.assert_array_equal(answers[1], fine[:, :35])
-
-
-def test_letterboxed_pictures_are_padded_with_grey_and_cut_out_again():
-    seen, labels = [], blocks(16, 32, side=1)
-    scorer = see_colors(fit="letterbox", seen=seen)
-    np.testing.assert_array_equal(predict(scorer, paint(labels)), labels)
-    np.testing.assert_array_equal(seen[0][0], fit_image(paint(labels), (32, 32), fit="letterbox"))
-    assert (seen[0][0][[0, -1]] == 128).all()
 
 
 @pytest.mark.parametrize("options", [{}, {"flip": True}, {"tile": True}])
@@ -159,12 +151,9 @@ def test_labels_are_the_most_probable_of_probabilities_enlarged_bilinearly(size)
     np.testing.assert_array_equal(labels, np.array([1, 2, 3, 5, 8])[planes.argmax(axis=-1)])
     assert label_probabilities(scores, size, [1, 2, 3, 5, 256]).dtype == np.uint16
     if min(size) >= 32:  # where it enlarges, Pillow's bilinear resize only interpolates
-        for plane, small in zip(
-            np.moveaxis(planes, -1, 0), np.moveaxis(scores, -1, 0), strict=True
-        ):
-            picture = Image.fromarray(np.ascontiguousarray(small))
-            expected = picture.resize(size[::-1], Image.Resampling.BILINEAR)
-            np.testing.assert_allclose(plane, expected, atol=1e-5)
+        picture = Image.fromarray(scores[..., 2].copy())
+        expected = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(planes[..., 2], expected, atol=1e-5)
 
 
 class Pairs(list):
@@ -198,19 +187,6 @@ def test_evaluation_scores_at_the_pictures_own_size_and_as_the_model_learned():
     assert evaluate(see_colors(), pairs, tile=True).pixel_accuracy == 1
     boxed = see_colors((96, 96), fit="letterbox", ignore_label=255)  # TABLE ignores nothing
     assert evaluate(boxed, pairs).pixel_accuracy == 1
-
-
-def test_exports_are_labelled_without_keras():
-    code = (
-        "import sys, types, numpy as np, seglib.predicting as p; "
-        "scorer = p.Scorer(score=lambda x: x / 255, size=(8, 8), fit='stretch', num_classes=3); "
-        "p.predict(types.SimpleNamespace(scorer=scorer), np.zeros((9, 9, 3), np.uint8)); "
-        "print({'keras', 'tensorflow', 'matplotlib'} & set(sys.modules))"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.strip() == "set()"
 
 
 # Keras models
@@ -287,8 +263,7 @@ THREE = np.array([[[0.5, 0.3, 0.2], [0.4, 0.35, 0.25], [0.1, 0.2, 0.7]]], np.flo
 @pytest.mark.parametrize(
     ("thresholds", "expected"),
     [
-        (0.0, [0, 0, 2]),
-        (0.6, [0, 0, 2]),  # where no class reaches its threshold, the most probable one
+        ([0.6] * 3, [0, 0, 2]),  # where no class reaches its threshold, the most probable one
         ({0: 0.45}, [0, 1, 2]),
         ([0.45, 0.4, 0.2], [0, 2, 2]),
         ({0: 0.9, 2: 0.7}, [1, 1, 2]),  # 0.7 is reached, in float32 too
@@ -299,10 +274,10 @@ def test_apply_thresholds_takes_the_next_class(thresholds, expected):
     labels = apply_thresholds(THREE, thresholds)
     assert labels.tolist() == [expected]
     assert labels.dtype == np.uint8
-    assert apply_thresholds(np.eye(257)[[256]], 0.5).tolist() == [256]
 
 
 def test_a_class_of_probability_zero_reaches_no_threshold():
+    assert apply_thresholds(np.eye(257)[[256]], {}).tolist() == [256]
     assert apply_thresholds(np.array([[0.55, 0.45, 0.0]]), {0: 0.6, 1: 0.6}).tolist() == [0]
 
 
@@ -383,13 +358,9 @@ def test_holes_are_filled_by_what_encloses_them():
         [0, 1, 0, 0, 3, 3, 3],
         [0, 0, 1, 1, 0, 0, 0],
     ]
-    filled = fill_holes(rings)
-    assert list(zip(*np.nonzero(filled != np.array(rings)), strict=True)) == [
-        (1, 1),
-        (1, 2),
-        (2, 5),
-    ]
-    assert filled[[1, 1, 2], [1, 2, 5]].tolist() == [1, 1, 3]
+    expected = np.array(rings)
+    expected[1, 1:3], expected[2, 5] = 1, 3
+    np.testing.assert_array_equal(fill_holes(rings), expected)
     nested = np.zeros((7, 7), int)
     nested[1:6, 1:6], nested[2:5, 2:5] = 1, 2
     assert not fill_holes(nested).any()  # the larger of two rings wins
@@ -406,7 +377,7 @@ def test_holes_are_filled_by_what_encloses_them():
         fill_holes,
     ],
 )
-@settings(deadline=None, max_examples=40)  # the first example imports
+@settings(deadline=None, max_examples=15)  # the first example imports
 @given(data=st.data())
 def test_no_function_changes_its_input_or_invents_a_class(function, data):
     shape = st.tuples(st.integers(1, 7), st.integers(1, 7))
@@ -492,7 +463,7 @@ def test_the_example_of_kaggles_contests():
     np.testing.assert_array_equal(decode_rle("3 2 1 2", (2, 3)), decode_rle("1 4", (2, 3)))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_rle_round_trip(mask):
     decoded = decode_rle(encode_rle(mask), mask.shape)
@@ -514,9 +485,9 @@ def test_a_submission_has_a_row_for_each_image_and_scored_class(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["s.csv"]
 
 
-@pytest.mark.parametrize("empty_mask", ["", "-1", "1 0"])
 @pytest.mark.parametrize(
-    ("ignore_label", "ids"), [(0, [0, 1, 2]), (None, [0, 1, 2, 255]), (300, [0, 1, 2, 300])]
+    ("ignore_label", "ids", "empty_mask"),
+    [(0, [0, 1, 2], ""), (None, [0, 1, 2, 255], "-1"), (300, [0, 1, 2, 300], "1 0")],
 )
 def test_submission_round_trip(tmp_path, empty_mask, ignore_label, ids):
     classes = ClassTable(STREET.names, STREET.colors, ignore_label=ignore_label)
@@ -552,7 +523,6 @@ def read_rows(folder, rows):
         (lambda _: encode_rle([[0, 2]]), "labels == class_id"),
         (lambda _: decode_rle("1 2 3", (2, 3)), "expected 'start length start length ...'"),
         (lambda _: decode_rle("0 2", (2, 3)), "in an image of 6 pixels counted from 1"),
-        (lambda _: decode_rle("6 2", (2, 3)), "expected 'start length"),
         (lambda _: decode_rle("3 0", (2, 3)), "expected 'start length"),
         (lambda _: decode_rle("1 9223372036854775807", (2, 3)), "expected 'start length"),
         (lambda _: decode_rle("4 2 1 4", (2, 3)), "do not overlap"),

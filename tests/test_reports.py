@@ -35,25 +35,15 @@ def test_confusion_matrix_of_a_hand_typed_image():
     assert confusion_matrix([], [], num_classes=2).tolist() == [[0, 0], [0, 0]]
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
-def test_confusion_matrix_is_scikit_learns_and_adds(pair, dtype):
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64])
+def test_confusion_matrix_is_scikit_learns(pair, dtype):
     y_true, y_pred = (labels.astype(dtype) for labels in pair)
-    options = {"num_classes": 5, "ignore_label": 255}
-    matrix = confusion_matrix(y_true, y_pred, **options)
+    matrix = confusion_matrix(y_true, y_pred, num_classes=5, ignore_label=255)
     valid = y_true != 255
     expected = sklearn.metrics.confusion_matrix(y_true[valid], y_pred[valid], labels=range(5))
     np.testing.assert_array_equal(matrix, expected)
-    parts = [
-        confusion_matrix(y_true[rows], y_pred[rows], **options)
-        for rows in (slice(0, 7), slice(7, None))
-    ]
-    np.testing.assert_array_equal(sum(parts), matrix)
-
-
-def test_ids_do_not_wrap_around_in_small_dtypes():
-    labels = np.array([200], np.uint8)
-    matrix = confusion_matrix(labels, labels, num_classes=201)
-    assert matrix[200, 200] == matrix.sum() == 1
+    labels = np.array([200], np.uint8)  # ids do not wrap around in small dtypes
+    assert confusion_matrix(labels, labels, num_classes=201)[200, 200] == 1
 
 
 @pytest.mark.parametrize("name", CLASS_FIGURES)
@@ -111,39 +101,27 @@ def test_figures_of_a_hand_typed_matrix_of_many_and_of_nothing(name):
 
 def slow_boundary_f1(y_true, y_pred, num_classes, ignore_label, tolerance):
     """Follow the definition word by word, one pixel at a time."""
-    height, width = y_true.shape
-    spots = [(r, c) for r in range(height) for c in range(width) if y_true[r, c] != ignore_label]
+    spots = {spot for spot, i in np.ndenumerate(y_true) if i != ignore_label}
 
     def outline(labels, class_id):
-        return [
-            (r, c)
-            for r, c in spots
-            if labels[r, c] == class_id
-            and any(
-                n in spots and labels[n] != class_id
-                for n in [(r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1)]
-            )
-        ]
+        for r, c in spots:
+            near = {(r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1)} & spots
+            if labels[r, c] == class_id and any(labels[n] != class_id for n in near):
+                yield r, c
 
     def share(some, others):
-        near = [
-            any((r - u) ** 2 + (c - v) ** 2 <= tolerance**2 for u, v in others) for r, c in some
-        ]
+        near = [any(np.hypot(r - u, c - v) <= tolerance for u, v in others) for r, c in some]
         return np.mean(near) if near else 0.0
 
-    scores = []
-    for class_id in range(num_classes):
-        true, predicted = (
-            {s for s in spots if labels[s] == class_id} for labels in (y_true, y_pred)
-        )
-        a, b = outline(y_true, class_id), outline(y_pred, class_id)
-        total = share(b, a) + share(a, b)
-        if not true:
-            scores.append(np.nan)
-        elif not a and not b:
-            scores.append(float(true == predicted))
-        else:
-            scores.append(2 * share(b, a) * share(a, b) / total if total else 0.0)
+    scores = np.full(num_classes, NAN)
+    for i in range(num_classes):
+        true, predicted = ({s for s in spots if labels[s] == i} for labels in (y_true, y_pred))
+        a, b = list(outline(y_true, i)), list(outline(y_pred, i))
+        if true and (a or b):
+            total = share(b, a) + share(a, b)
+            scores[i] = 2 * share(b, a) * share(a, b) / total if total else 0
+        elif true:
+            scores[i] = true == predicted
     return scores
 
 
@@ -204,9 +182,8 @@ def test_bootstrap_is_a_plain_loop_over_the_same_draws(statistic):
 
 def test_bootstrap_leaves_out_resamples_without_the_class():
     images = np.array([[[1, 0], [0, 0]]] * 3 + [[[1, 0], [0, 1]]])
-    for matrices, expected in ((images, [1, 1]), (images[:3], [1, NAN])):
-        for bound in bootstrap_interval(matrices, reports.class_iou):
-            np.testing.assert_equal(bound, expected)
+    np.testing.assert_equal(bootstrap_interval(images, reports.class_iou), [[1, 1]] * 2)
+    np.testing.assert_equal(bootstrap_interval(images[:3], reports.class_iou), [[1, NAN]] * 2)
 
 
 # Reports
@@ -233,29 +210,12 @@ def test_report_of_a_hand_typed_image():
     report = create_report([(y_true, y_pred)], CLASSES)
     assert report.confusion.tolist() == [[0] * 4, [0, 3, 1, 0], [0, 0, 3, 0], [0] * 4]
     assert report.intervals["mean_iou"] == pytest.approx((3 / 4, 3 / 4))
-    assert report.summary()["value"].to_dict() == pytest.approx(
-        {
-            "pixel_accuracy": 6 / 7,
-            "mean_iou": 3 / 4,
-            "mean_accuracy": (3 / 4 + 1) / 2,
-            "frequency_weighted_iou": 3 / 4,
-            "boundary_f1": 1,  # everything within one pixel
-        }
-    )
-    expected = pd.DataFrame(
-        {
-            "iou": [3 / 4, 3 / 4, NAN],
-            "iou_low": [3 / 4, 3 / 4, NAN],
-            "iou_high": [3 / 4, 3 / 4, NAN],
-            "f1": [6 / 7, 6 / 7, NAN],
-            "precision": [1, 3 / 4, NAN],
-            "recall": [3 / 4, 1, NAN],
-            "boundary_f1": [1, 1, NAN],
-            "pixels": [4, 3, 0],
-            "images": [1, 1, 0],
-        },
-        index=pd.Index(["road", "sky", "car"], name="class"),
-    )
+    figures = [6 / 7, 3 / 4, (3 / 4 + 1) / 2, 3 / 4, 1]  # all boundaries within one pixel
+    assert report.summary()["value"].tolist() == pytest.approx(figures)
+    columns = ["iou", "iou_low", "iou_high", "f1", "precision", "recall", "boundary_f1"]
+    rows = [[3 / 4] * 3 + [6 / 7, 1, 3 / 4, 1], [3 / 4] * 3 + [6 / 7, 3 / 4, 1, 1], [NAN] * 7]
+    index = pd.Index(["road", "sky", "car"], name="class")
+    expected = pd.DataFrame(rows, index, columns).assign(pixels=[4, 3, 0], images=[1, 1, 0])
     pd.testing.assert_frame_equal(report.per_class, expected)
 
 
@@ -292,26 +252,12 @@ def test_write_makes_three_tables(report, tmp_path):
     paths = report.write(tmp_path / "new" / "run")
     assert [path.name for path in paths] == ["results.csv", "per_class.csv", "summary.csv"]
     images, per_class, summary = map(pd.read_csv, paths)
-    pd.testing.assert_frame_equal(
-        images, report.per_image, check_dtype=False, check_column_type=False
-    )
+    options = {"check_dtype": False, "check_column_type": False, "check_index_type": False}
+    pd.testing.assert_frame_equal(images, report.per_image, **options)
     assert per_class["class"].tolist() == ["road", "sky", "car"]
-    pd.testing.assert_frame_equal(
-        summary.set_index("figure"),
-        report.summary(),
-        check_column_type=False,
-        check_index_type=False,
-    )
+    pd.testing.assert_frame_equal(summary.set_index("figure"), report.summary(), **options)
     assert report.summary().loc["boundary_f1"].isna().tolist() == [False, True, True]
-    assert repr(report).startswith(
-        f"Report(6 images: pixel accuracy {report.pixel_accuracy:.3f}, mean IoU "
-    )
-
-
-def test_images_without_names_and_latencies():
-    report = create_report(draw_pairs(), CLASSES)
-    assert report.per_image["image"].tolist() == ["0", "1", "2", "3", "4", "5"]
-    assert report.per_image["latency_ms"].isna().all()
+    assert repr(report).startswith("Report(images: 6, pixel accuracy: 0.")
 
 
 # Regions
@@ -325,26 +271,22 @@ def test_regions_touch_at_corners_and_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("y_true", "y_pred", "words"),
     [
-        (
-            lambda: confusion_matrix([0, 1], [0], num_classes=2),
-            r"y_true has shape \(2,\), but y_pr",
-        ),
-        (lambda: confusion_matrix([0, 255], [0, 1], num_classes=2), "received 0 to 255.*ignore_la"),
-        (
-            lambda: confusion_matrix([0, 1], [0, 2], num_classes=2),
-            r"y_pred: expected ids in \[0, 2",
-        ),
-        (lambda: confusion_matrix([0, -1], [0, 1], num_classes=2), "received -1 to 0"),
-        (lambda: confusion_matrix([0.0], [0], num_classes=2), "integer ids, received float64"),
-        (lambda: boundary_f1([0, 1], [0, 1], num_classes=2), r"\(height, width\), received \(2,\)"),
-        (lambda: reports.mean_iou(np.zeros((2, 3))), r"square confusion matrix .* \(2, 3\)"),
-        (lambda: create_report([], CLASSES), "the split is empty"),
-        (lambda: create_report([([[1]], [[1]])], CLASSES, names="ab"), "expected 1 names, one an"),
-        (lambda: create_report([([[1]], [[7]])], CLASSES), "image number 0, .*: y_pred: expected"),
+        ([0, 1], [0], r"expected integer ids of shape \(2,\), received int64 of shape \(1,\)"),
+        ([0, 255], [0, 1], "received 0 to 255.*ignore_la"),
+        ([0, 1], [0, 2], r"y_pred: expected ids in \[0, 2"),
+        ([0, -1], [0, 1], "received -1 to 0"),
+        ([0.0], [0], "expected integer ids .* received float64"),
     ],
 )
-def test_what_is_wrong_is_said(call, words):
+def test_labels_that_are_none_are_refused(y_true, y_pred, words):
     with pytest.raises(ValueError, match=words):
-        call()
+        confusion_matrix(y_true, y_pred, num_classes=2)
+
+
+def test_a_report_names_the_image_that_is_wrong():
+    with pytest.raises(ValueError, match=r"image number 1, .*: y_pred: expected"):
+        create_report([([[1]], [[1]]), ([[1]], [[7]])], CLASSES)
+    with pytest.raises(ValueError, match="the split is empty"):
+        create_report([], CLASSES)
