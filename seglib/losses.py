@@ -412,7 +412,7 @@ def compile_on_processor(function: Callable) -> Callable:
         return function
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=True)
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def choose_jit() -> bool | str:

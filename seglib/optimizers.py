@@ -37,9 +37,6 @@ class AdamW(keras.optimizers.Optimizer):
             `name`, as of other optimizers. The average follows closely at first: after t steps
             its momentum is t / (t + 10) at the most.
 
-    Raises:
-        ValueError: an option, such as `clipnorm`, is not known here.
-
     Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
     """
 

@@ -45,6 +45,18 @@ def test_channels_stay_in_eights(wide):
     assert_same(pruned.get_weights(), wide.get_weights())
 
 
+def test_the_channels_of_least_energy_and_outgoing_weight_go(wide):
+    """Energy: the mean square after ReLU of normally distributed values, here by drawing them."""
+    norm = wide.get_layer("x_2_0_a_norm")
+    beta, gamma = np.asarray(norm.beta), np.asarray(norm.gamma)
+    values = np.random.default_rng(0).normal(beta, gamma, (100_000, 64))
+    energy = np.mean(np.maximum(values, 0) ** 2, axis=0)
+    heard = np.square(np.asarray(wide.get_layer("x_2_0_b_conv").kernel)).sum(axis=(0, 1, 3))
+    expected = np.argsort(-np.sqrt(energy) * heard)[:32]
+    kept = np.asarray(prune_channels(wide, 0.5).get_layer("x_2_0_a_norm").gamma)
+    assert np.isin(gamma[expected], kept).sum() >= 31  # where two are all but alike
+
+
 def test_silent_channels_go_first_and_change_nothing():
     """Half of each convolution is silent: the half-sized network answers the same."""
     model = create(filters=(16, 32), attention=None)
