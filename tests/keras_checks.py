@@ -33,7 +33,7 @@ def check_layer(layer, *inputs, tmp_path):
     output = copy(scaled, *symbolic[1:])
     assert output.shape[1:] == expected.shape[1:]
     model = keras.Model(symbolic, output)
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", run_eagerly=True)
     before = model.get_weights()
     model.train_on_batch(list(inputs), np.ones_like(expected))
     assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
@@ -62,7 +62,7 @@ def check_loss(loss, y_true, logits):
     inputs = keras.Input(logits.shape[1:])
     dense = keras.layers.Dense(logits.shape[-1], kernel_initializer="identity")
     model = keras.Model(inputs, dense(inputs))
-    model.compile(keras.optimizers.SGD(0.1), loss)
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
     losses = [float(model.train_on_batch(logits, y_true)) for _ in range(3)]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]

@@ -4,21 +4,23 @@ import random
 import keras
 import numpy as np
 import pytest
-from keras_checks import assert_same, compute, random_images
+from keras_checks import assert_same, check_layer, compute, random_images
 from scipy.special import expit, softmax
 
-import seglib
 from seglib.classes import ClassTable
+from seglib.compressing import prune
 from seglib.encoders import encoder_layers, freeze_encoder
-from seglib.layers import ClassLogits
 from seglib.models import (
     MODELS,
+    ClassLogits,
+    Enlarge,
+    MaxPoolingWithPlaces,
+    MaxUnpooling,
+    TaskLogits,
     copy_weights,
     create_model,
-    create_unetpp_model,
     model_classes,
     model_fit,
-    prune,
     resize_model,
     reweight_classes,
     set_model_classes,
@@ -30,11 +32,56 @@ TABLE = ClassTable(["road", "sky", "void"], [(9, 9, 9), (8, 8, 8), (0, 0, 0)], i
 SMALL = {
     "unetpp": {"filters": (4, 6)},
     "unet": {"filters": (4, 6)},
-    "deeplabv3plus": {"filters": (4, 4, 6, 6, 8), "aspp_filters": 8, "low_filters": 4},
+    "deeplabv3plus": {"filters": (4, 4, 6, 6, 8), "aspp_filters": 8},
     "fcn": {"filters": (4, 4, 6, 6, 8), "hidden": 8},
     "segnet": {"filters": (4, 4, 6, 6, 8)},
 }
 VGG, STAGES = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
+
+
+MAPS = np.random.default_rng(0).uniform(1, 3, (4, 6, 5, 8)).astype(np.float32)
+PADDED = np.pad(MAPS[..., :3], [(0, 0), (0, 2), (0, 3), (0, 0)])
+PLACES = np.random.default_rng(1).integers(0, 4, MAPS.shape).astype(np.int32)
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs"),
+    [
+        (ClassLogits(TABLE, "letterbox", [0.5, 1, 2]), [PADDED, MAPS]),
+        (TaskLogits("boundary"), [PADDED, MAPS]),
+        (Enlarge(3), [MAPS]),
+        (MaxUnpooling(), [MAPS, PLACES]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_layers_keep_the_contract(layer, inputs, tmp_path):
+    check_layer(layer, *inputs, tmp_path=tmp_path)
+
+
+def test_models_saved_before_there_was_a_choice_stretch():
+    config = ClassLogits(TABLE).get_config()
+    assert config.pop("fit") == "stretch"
+    assert ClassLogits.from_config(config).fit == "stretch"
+
+
+def test_pooling_keeps_the_largest_and_unpooling_puts_it_back():
+    x = np.array([[1, 5, 0, -1], [2, 3, -2, -3]], np.float32)[None, ..., None]
+    values, places = MaxPoolingWithPlaces()(x)
+    assert np.squeeze(values).tolist() == [5, 0]
+    assert np.squeeze(places).tolist() == [1, 0]
+    assert np.squeeze(MaxUnpooling()(values, places)).tolist() == [[0, 5, 0, 0], [0, 0, 0, 0]]
+    layer = MaxPoolingWithPlaces.from_config(MaxPoolingWithPlaces(name="pool").get_config())
+    values, places = layer(keras.Input((None, 8, 3)))
+    assert values.shape == places.shape == (None, None, 4, 3)
+    assert (layer.name, places.dtype) == ("pool", "int32")
+
+
+@pytest.mark.parametrize("factor", [1, 3, 8])
+@pytest.mark.parametrize("size", [(1, 1), (5, 4)])
+def test_enlarging_is_that_of_keras(size, factor):
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    expected = keras.layers.UpSampling2D(factor, interpolation="bilinear")(x)
+    np.testing.assert_allclose(Enlarge(factor)(x), expected, rtol=1e-5, atol=1e-5)
 
 
 def create(name="unetpp", shape=(32, 32, 3), num_classes=3, **options):
@@ -104,24 +151,15 @@ def test_unetpp_has_the_parameters_of_its_nested_nodes(nested):
 
 def test_the_students_own_unet_has_the_parameters_of_its_blocks():
     """No normalization, and dropout 0.3 in the third and fourth block."""
-    f = (32, 64, 128, 256, 512)
-    model = create_unetpp_model(
-        (128, 128, 3),
-        num_classes=12,
-        nested=False,
-        normalization=None,
-        dropout=(0, 0, 0.3, 0.3, 0),
-    )
-    expected, before = 0, 3
-    for filters in f:
-        expected += 9 * before * filters + 9 * filters * filters + 2 * filters
-        before = filters
-    for i in range(4):
-        expected += 4 * f[i + 1] * f[i] + 9 * 2 * f[i] * f[i] + 9 * f[i] * f[i] + 2 * f[i]
+    f, options = (32, 64, 128, 256, 512), {"normalization": None, "dropout": (0, 0, 0.3, 0.3, 0)}
+    model = create("unet", (128, 128, 3), 12, filters=f, **options)
+    befores = [(3, f[0]), *itertools.pairwise(f)]
+    expected = sum(9 * before * n + 9 * n * n + 2 * n for before, n in befores)
+    for n, below in itertools.pairwise(f):
+        expected += 4 * below * n + 9 * 2 * n * n + 9 * n * n + 2 * n
     assert model.count_params() == expected + 9 * 32 * 32 + 32 + 32 * 12 + 12
     dropped = {layer.name: layer.rate for layer in model.layers if "drop" in layer.name}
     assert dropped == {"x_2_0_drop": 0.3, "x_3_0_drop": 0.3}
-    assert not any("norm" in layer.name for layer in model.layers)
     assert (model.name, model.output_shape) == ("unet", (None, 128, 128, 12))
 
 
@@ -148,10 +186,9 @@ def test_at_stride_2_rows_have_half_the_size_and_heads_show_the_detail_of_each_p
 def test_each_scores_every_pixel_of_any_size(name):
     """Sides that do not divide are padded and cropped inside; weights follow from the seed."""
     options = {"attention": "cbam", **({"filters": (2, 3, 4)} if "unet" in name else {})}
-    state = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    state = random.getstate()
     fixed, free = (create(name, shape, **options) for shape in ((45, 70, 3), (None, None, 3)))
-    assert np.array_equal(state[0], np.random.get_state()[1])  # noqa: NPY002
-    assert state[1] == random.getstate()
+    assert state == random.getstate()
     assert free.outputs[-1].shape == (None, None, None, 3)
     x = random_images(1, 45, 70)
     np.testing.assert_allclose(score(free, x), score(fixed, x), atol=1e-4)
@@ -166,8 +203,6 @@ def test_each_scores_every_pixel_of_any_size(name):
     names = [layer.name for layer in fixed.layers]
     assert sum(name.endswith("_excite") for name in names) == blocks
     assert sum(name.endswith("_places") for name in names) == blocks
-    first = kernels(fixed)[:2]
-    assert first[0].shape != first[1].shape or (first[0] != first[1]).any()
     np.testing.assert_allclose(fixed.get_layer("scale")(np.array([0.0, 127.5, 255])), [-1, 0, 1])
 
 
@@ -176,27 +211,14 @@ def test_an_encoder_brings_its_weights_and_its_maps_are_the_first_nodes(pretrain
     for row, column in itertools.product(range(2), (1,)):
         node = pretrained.get_layer(f"x_{row}_{column}_join").output
         assert node.shape == (None, 32 >> row, 32 >> row, channels[row] + (4, 6)[row])
-    assert [layer and layer.task for layer in task_layers(pretrained)] == [
-        "boundary",
-        "presence",
-        None,
-        "segmentation",
-    ]
+    tasks = [layer and layer.task for layer in task_layers(pretrained)]
+    assert tasks == ["boundary", "presence", None, "segmentation"]
     outputs = compute(pretrained, random_images(1, 64, 64))
     assert [x.shape for x in outputs] == [(1, 64, 64, 1), (1, 3), *[(1, 64, 64, 3)] * 2]
-    other = create(
-        shape=(64, 64, 3),
-        filters=(4, 6),
-        encoder="efficientnet_lite0",
-        seed=1,
-        frozen_depthwise=True,
-    )
-    assert_same(
-        *(
-            [w for layer in encoder_layers(m) for w in layer.get_weights()]
-            for m in (pretrained, other)
-        )
-    )
+    options = {"encoder": "efficientnet_lite0", "seed": 1, "frozen_depthwise": True}
+    other = create(shape=(64, 64, 3), filters=(4, 6), **options)
+    weights = [[layer.get_weights() for layer in encoder_layers(m)] for m in (pretrained, other)]
+    assert_same(*(itertools.chain(*arrays) for arrays in weights))
     a, b = (m.get_layer("x_0_1_a_conv").get_weights()[0] for m in (pretrained, other))
     assert (a != b).any()
     for layer in other.layers:
@@ -225,7 +247,7 @@ def test_deeplab_has_the_papers_rates_and_the_mean_of_the_whole_map():
         found = [model.get_layer(f"aspp_{number}_conv").dilation_rate for number in (1, 2, 3)]
         assert found == [(rate, rate) for rate in rates]
         assert model.get_layer("aspp_relu").output.shape[1:3] == (64 // stride, 96 // stride)
-        assert model.get_layer("low_relu").output.shape[1:] == (16, 24, 4)
+        assert model.get_layer("low_relu").output.shape[1:] == (16, 24, 48)
     parts = [model.get_layer(name).output for name in ("aspp_4", "aspp_join")]
     mean, whole = compute(keras.Model(model.input, parts), random_images(1, 64, 96))
     assert mean.shape == (1, 1, 1, 8)
@@ -239,23 +261,20 @@ def count_vgg(filters):
     return sum(9 * n * (before + (count - 1) * n) for before, n, count in parts)
 
 
-def test_fcn_has_the_papers_parameters_and_refines_scores_down_to_its_stride():
+def test_fcn_has_the_papers_parameters_and_refines_its_scores():
     def count(filters, hidden, classes):
         dense = hidden * (49 * filters[-1] + hidden)
         return count_vgg(filters) + dense + classes * (hidden + filters[3] + filters[2])
 
-    assert count_kernels(create("fcn")) == count(SMALL["fcn"]["filters"], 8, 3)
+    model, x = create("fcn", (64, 64, 3)), random_images(1, 64, 64)
+    assert count_kernels(model) == count(SMALL["fcn"]["filters"], 8, 3)
     assert count(VGG, 4096, 21) == pytest.approx(134e6, rel=0.01)  # table 1 of the paper
-    for stride, skips in ((32, 0), (16, 1)):
-        model = create("fcn", (64, 64, 3), stride=stride)
-        assert len(kernels(model, keras.layers.Conv2DTranspose)) == skips
-        assert model.get_layer("head_1_up").input.shape[1] == 64 // stride
-    up = model.get_layer("skip_4_up_classes")  # starts as bilinear interpolation
-    x = random_images(1, 64, 64)
+    assert model.get_layer("head_1_up").input.shape[1] == 64 // 8
+    up = model.get_layer("skip_3_up_classes")  # starts as bilinear interpolation
     before, after = compute(keras.Model(model.input, [up.input, up.output]), x)
     expected = keras.layers.UpSampling2D(2, interpolation="bilinear")(before)
     # Inside: at the border a transposed convolution sees zeros.
-    np.testing.assert_allclose(after[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], rtol=1e-5)
+    np.testing.assert_allclose(after[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], rtol=1e-5, atol=1e-7)
 
 
 def test_segnet_has_the_papers_parameters():
@@ -265,40 +284,30 @@ def test_segnet_has_the_papers_parameters():
             ends += 9 * filters[i] * (filters[i] * (n - 1) + filters[max(i - 1, 0)] * (i > 0))
         return count_vgg(filters) + ends + 9 * filters[0] * classes
 
-    assert count_kernels(create("segnet", dropout=0.1)) == count(SMALL["segnet"]["filters"], 3)
+    assert count_kernels(create("segnet")) == count(SMALL["segnet"]["filters"], 3)
     assert count(VGG, 11) == pytest.approx(29.45e6, rel=0.01)  # table 6 of the paper
 
 
-def reference_attention(kind, x, model):
+@pytest.mark.parametrize("kind", ["se", "cbam"])
+def test_attention_is_that_of_its_paper(kind):
     """The papers' equations in NumPy."""
+    model = create("unet", filters=(70, 4), attention=kind)
+    assert model.get_layer("x_0_0_squeeze").units == 4  # 70 / 16
+    last = {"se": "x_0_0_weigh", "cbam": "x_0_0_place"}[kind]
+    parts = [model.get_layer(name).output for name in ("x_0_0_b_relu", last)]
+    x, answer = compute(keras.Model(model.input, parts), random_images(2, 32, 32))
     (w1, b1), (w2, b2) = (
-        model.get_layer(f"x_0_0_{x}").get_weights() for x in ("squeeze", "excite")
+        model.get_layer(f"x_0_0_{n}").get_weights() for n in ("squeeze", "excite")
     )
-
-    def excite(summary):
-        return np.maximum(summary @ w1 + b1, 0) @ w2 + b2
-
-    scores = excite(x.mean(axis=(1, 2)))
-    if kind == "cbam":
-        scores = scores + excite(x.max(axis=(1, 2)))
+    summaries = [x.mean(axis=(1, 2)), x.max(axis=(1, 2))][: 2 if kind == "cbam" else 1]
+    scores = sum(np.maximum(summary @ w1 + b1, 0) @ w2 + b2 for summary in summaries)
     x = x * expit(scores)[:, None, None]
     if kind == "cbam":
         kernel, bias = model.get_layer("x_0_0_places").get_weights()
         maps = np.pad(np.stack([x.mean(-1), x.max(-1)], -1), [(0, 0), (3, 3), (3, 3), (0, 0)])
         windows = np.lib.stride_tricks.sliding_window_view(maps, (7, 7), axis=(1, 2))
         x = x * expit(np.einsum("nhwcij,ijco->nhwo", windows, kernel) + bias)
-    return x
-
-
-@pytest.mark.parametrize(("kind", "last"), [("se", "weigh"), ("cbam", "place")])
-def test_attention_is_that_of_its_paper(kind, last):
-    model = create("unet", filters=(70, 4), attention=kind)
-    assert model.get_layer("x_0_0_squeeze").units == 4  # 70 / 16
-    parts = [model.get_layer(f"x_0_0_{name}").output for name in ("b_relu", last)]
-    before, after = compute(keras.Model(model.input, parts), random_images(2, 32, 32))
-    np.testing.assert_allclose(
-        after, reference_attention(kind, before, model), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(answer, x, rtol=1e-4, atol=1e-5)
 
 
 def test_pruned_models_are_smaller_and_agree_exactly(nested):
@@ -333,53 +342,35 @@ def test_a_model_at_another_size_is_one_that_was_made_so(nested):
     assert_same(compute(other, x), expected, atol=1e-6)
 
 
-def test_reweighting_weighs_probabilities_and_leaves_the_model_alone(nested, tmp_path):
+def test_reweighting_weighs_probabilities_and_leaves_the_model_alone(nested):
     x, weights = random_images(1, 32, 32), np.array([0.5, 3, 1.5])
     before = compute(nested, x)
     weighed = reweight_classes(nested, weights)
-    weighed.save(tmp_path / "weighed.keras")
-    weighed = keras.saving.load_model(tmp_path / "weighed.keras", safe_mode=True)
     for head, scores in zip(compute(weighed, x), before, strict=True):
         expected = softmax(scores, -1) * weights
         expected = expected / expected.sum(axis=-1, keepdims=True)
         np.testing.assert_allclose(softmax(head, -1), expected, atol=1e-5)
     assert_same(compute(nested, x), before)
-    twice = reweight_classes(weighed, 1 / weights)
-    assert_same(compute(twice, x), before, atol=1e-5)
+    assert_same(compute(reweight_classes(weighed, 1 / weights), x), before, atol=1e-5)
 
 
 def test_low_precision_computes_low_and_leaves_depthwise_kernels_in_float32(pretrained):
     x = random_images(1, 64, 64)
     expected = score(pretrained, x)
     set_precision(pretrained, "mixed_bfloat16")
-    policies = {
-        name: pretrained.get_layer(f"encoder_block_3_{name}_conv").compute_dtype
-        for name in ("expand", "depthwise")
-    }
+    names = [f"encoder_block_3_{name}_conv" for name in ("expand", "depthwise")]
+    policies = [pretrained.get_layer(name).compute_dtype for name in names]
     answer = score(pretrained, x)
-    set_precision(pretrained, "mixed_float16")
-    assert pretrained.get_layer("encoder_block_3_depthwise_conv").compute_dtype == "float16"
     set_precision(pretrained, "float32")
-    assert policies == {"expand": "bfloat16", "depthwise": "float32"}
+    assert policies == ["bfloat16", "float32"]
     assert answer.dtype == np.float32
     assert {weight.dtype for weight in pretrained.trainable_weights} == {"float32"}
     assert 0 < np.abs(answer - expected).max() < 0.1 * np.abs(expected).max()
     assert_same([score(pretrained, x)], [expected])
 
 
-def test_a_network_learns_in_bfloat16_with_attention():
-    model = create("unet", attention="cbam")
-    set_precision(model, "mixed_bfloat16")
-    model.compile(keras.optimizers.Adam(3e-3), seglib.losses.CrossEntropy(), run_eagerly=True)
-    x = random_images(4, 32, 32)
-    labels = (x[..., 0] > 127).astype(np.uint8)
-    losses = [float(model.train_on_batch(x, labels)) for _ in range(3)]
-    assert losses[-1] < losses[0]
-    assert model.outputs[-1].dtype == "float32"
-
-
 def test_random_weights_that_are_frozen_are_told():
-    with pytest.warns(UserWarning, match="keep random weights as they are"):
+    with pytest.warns(UserWarning, match="keep random weights"):
         create(encoder="efficientnet_lite0", encoder_weights=None, frozen_rows=1)
 
 
@@ -391,24 +382,22 @@ WRONG = [
     (lambda m: create(shape=(32, 32, 1)), r"\(height, width, 3\)"),
     (lambda m: create(shape=(16, 32, 3)), "at least 32 pixels"),
     (lambda m: create("segnet", num_classes=1), "at least 2 classes"),
-    (lambda m: create(dropout=1.0), r"dropout in \[0, 1\)"),
-    (lambda m: create(convolutions=3), r"convolutions to be one of \(1, 2\), received 3"),
     (lambda m: create(stride=4), r"stride to be one of \(1, 2\), received 4"),
     (lambda m: create(detail=8), "detail=8 needs stride=2"),
     (lambda m: create(heads=("edges",)), "expected heads to be"),
     (lambda m: create(frozen_depthwise=True), "need an encoder"),
     (lambda m: create("unet", attention="self"), "attention to be one of .*'cbam'.*'self'"),
-    (lambda m: create(normalization="layer"), "normalization to be one of"),
     (lambda m: create("deeplabv3plus", output_stride=32), r"one of \(8, 16\), received 32"),
-    (lambda m: create("deeplabv3plus", rates=(0, 1, 2)), "3 rates of at least 1"),
-    (lambda m: create("fcn", filters=(4, 4)), "expected 5 filter counts"),
-    (lambda m: create("fcn", stride=4), r"stride to be one of \(32, 16, 8\), received 4"),
+    (
+        lambda m: create("fcn", filters=(4, 4)),
+        r"the number of filters to be one of \(5,\), received 2",
+    ),
     (lambda m: prune(m, 3), "received 3 of unetpp, which has the heads head_1, head_2"),
     (lambda m: prune(create("unet"), 1), "received 1 of unet"),
     (lambda m: set_model_classes(m, TABLE, fit="crop"), "one of stretch, letterbox"),
     (lambda m: set_model_classes(m, FOUR), "create it with num_classes=4"),
     (lambda m: reweight_classes(m, [1, 2]), "weight of at least 0 for each of 3 classes"),
-    *[(lambda m, s=size: resize_model(m, s), "size of") for size in (64, (64, None), (64, 0))],
+    (lambda m: resize_model(m, 64), "size of"),
 ]
 
 
@@ -418,9 +407,6 @@ def test_wrong_arguments_say_what_was_expected(nested, call, words):
         call(nested)
 
 
-@pytest.mark.parametrize(
-    "use", [lambda m: prune(m, 1), model_classes, lambda m: resize_model(m, (64, 64))]
-)
-def test_a_folder_in_place_of_a_model_is_told(use):
+def test_a_folder_in_place_of_a_model_is_told():
     with pytest.raises(TypeError, match=r"received a str: seglib\.load_model\(folder\)"):
-        use("outputs/run")
+        model_classes("outputs/run")

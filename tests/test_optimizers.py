@@ -47,6 +47,8 @@ def take_steps(optimizer, steps, shapes=SHAPES):
 
 def multiply_turns(matrix):
     """The iteration as it is published, on the matrix itself, in float64."""
+    if len(matrix) > len(matrix.T):
+        return multiply_turns(matrix.T).T
     x = matrix.astype(np.float64) / np.linalg.norm(matrix)
     for _ in range(5):
         square = x @ x.T
@@ -61,28 +63,17 @@ def test_matrices_are_those_of_the_published_iteration():
     answers = orthogonalize_matrices([keras.ops.convert_to_tensor(x) for x in matrices])
     expected = [multiply_turns(matrix) for matrix in matrices]
     assert_same(answers, expected, atol=2e-4)
-    turned = turn_matrices(keras.ops.convert_to_tensor(np.stack([matrices[1], matrices[0].T])))
-    assert_same(turned, [expected[1], expected[0].T], atol=2e-4)
+    for stack in (np.stack([matrices[1], matrices[0].T]), matrices[0][None]):  # as on GPUs
+        turned = turn_matrices(keras.ops.convert_to_tensor(stack))
+        assert_same(turned, [multiply_turns(matrix) for matrix in stack], atol=2e-4)
     zeros = keras.ops.zeros((18, 4))
     assert_same(orthogonalize_matrices([zeros]), [zeros])
 
 
-def test_singular_values_come_close_to_one_and_vectors_stay():
-    stretched = draw((27, 8)) * np.float32(2) ** np.arange(8, dtype=np.float32)
-    answer = np.array(orthogonalize_matrices([keras.ops.convert_to_tensor(stretched)])[0])
-    values = np.linalg.svd(answer, compute_uv=False)
-    assert 0.6 < values.min() < values.max() < 1.25
-    left, _, right = np.linalg.svd(stretched, full_matrices=False)
-    rotated = left.T @ answer @ right.T
-    np.testing.assert_allclose(rotated - np.diag(np.diag(rotated)), 0, atol=2e-3)
-
-
-@pytest.mark.parametrize("accumulation", [None, 2])
-def test_weights_are_those_of_keras_adamw(accumulation):
-    options = {"weight_decay": 0.1, "gradient_accumulation_steps": accumulation}
-    theirs = keras.optimizers.AdamW(0.01, **options)
+def test_weights_are_those_of_keras_adamw():
+    theirs = keras.optimizers.AdamW(0.01, weight_decay=0.1)
     theirs.exclude_from_weight_decay(var_names=["bias"])
-    assert_same(take_steps(AdamW(0.01, **options), 5), take_steps(theirs, 5), atol=2e-6)
+    assert_same(take_steps(AdamW(0.01, weight_decay=0.1), 5), take_steps(theirs, 5), atol=2e-6)
 
 
 def test_steps_are_those_of_keras_muon_on_the_same_matrix():
@@ -103,15 +94,10 @@ def test_muon_leaves_to_adamw_what_is_no_matrix_or_makes_logits():
     assert unlike == ["encoder_a/kernel", "f/kernel"]
 
 
-@pytest.mark.parametrize("kind", [AdamW, Muon])
-def test_what_is_excluded_does_not_decay(kind):
-    without, spared, decayed = (
-        kind(0.01),
-        kind(0.01, weight_decay=0.5),
-        kind(0.01, weight_decay=0.5),
-    )
-    spared.exclude_from_weight_decay(var_names=["kernel", "grouped", "depthwise"])
-    without, spared, decayed = (take_steps(o, 1) for o in (without, spared, decayed))
+def test_what_is_excluded_does_not_decay():
+    optimizers = [Muon(0.01, weight_decay=decay) for decay in (0, 0.5, 0.5)]
+    optimizers[1].exclude_from_weight_decay(var_names=["kernel", "grouped", "depthwise"])
+    without, spared, decayed = (take_steps(optimizer, 1) for optimizer in optimizers)
     assert_same(without, spared)
     for a, b in zip(without, decayed, strict=True):
         assert (a != b).all() == (a.ndim > 1)
@@ -167,13 +153,11 @@ def create_model(optimizer):
         ]
     )
     model.set_weights([draw(weight.shape, i) for i, weight in enumerate(model.weights)])
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, "mse", jit_compile=False)
     return model
 
 
 class Table(keras.optimizers.schedules.LearningRateSchedule):
-    """Rates step by step."""
-
     rates = np.array([1e-3, 4e-3, 1 / 300], np.float32)
 
     def __call__(self, step):
@@ -217,8 +201,6 @@ def test_gradients_go_to_the_variables_they_come_with():
     optimizer.apply([ones, None], [variables[1], variables[0]])
     np.testing.assert_array_equal(variables[0], first)  # without a gradient it does not shrink
     assert (np.array(variables[1]) != second).all()
-    with pytest.raises(KeyError):
-        optimizer.apply([ones], create_variables({"c/kernel": (2, 2)}))
     with pytest.raises(ValueError, match="no variable has a gradient"):
         optimizer.apply([None, None], variables)
 
@@ -236,10 +218,7 @@ def test_optimizers_by_name():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: AdamW(encoder_rate=2), r"encoder_rate in \[0, 1\], received 2"),
-        (lambda: AdamW(weight_decay=-1), "weight_decay ≥ 0, received -1"),
         (lambda: AdamW(clipnorm=1.0), "clipnorm is not known here: use keras.optimizers.AdamW"),
-        (lambda: Muon(momentum=1), r"momentum in \[0, 1\), received 1"),
         (lambda: create_optimizer("moun", 1e-3), "received 'moun'"),
     ],
 )

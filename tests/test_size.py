@@ -23,7 +23,7 @@ FLOORS = """
     splitting preparing scenes
     datasets checks reports plots
     losses balance
-    layers optimizers encoders
+    optimizers encoders
     models compressing
     predicting
     learning runs
