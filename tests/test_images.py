@@ -72,8 +72,10 @@ def test_photographs_are_upright(tmp_path, orientation):
     path = tmp_path / "photo.jpg"
     mask = save(tmp_path / "mask.png", np.zeros((24, 40)))
     assert read_pair(path, mask, table)[1].shape == (24, 40)
-    words = "turned upright, as its EXIF" if orientation > 4 else "export the mask at the image's"
-    with pytest.raises(DatasetError, match=rf"mask.png is 40×24 .*photo.jpg is 24×40: .*{words}"):
+    words = (
+        r"mask.png is 40×24 .*photo.jpg is 24×40: turn it, if EXIF data .* or export the mask at"
+    )
+    with pytest.raises(DatasetError, match=words):
         read_pair(path, save(tmp_path / "mask.png", np.zeros((40, 24))), table)
 
 
@@ -88,7 +90,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path, classes, monkeypatch):
         for read in (read_image, lambda path: read_labels(path, classes)):
             with pytest.raises(DatasetError, match=rf"{path.name} cannot be read as a picture"):
                 read(path)
-    with pytest.raises(DatasetError, match=r"gone.png is not there any more"):
+    with pytest.raises(
+        DatasetError, match=r"gone.png cannot be read .*No such file.*: it is missing"
+    ):
         read_image(tmp_path / "gone.png")
     Image.fromarray(np.array([[0, 2.5]], np.float32)).save(tmp_path / "grey.tif")
     with pytest.raises(DatasetError, match=r"grey.tif holds floating-point values from 0 to 2.5"):
@@ -96,10 +100,6 @@ def test_files_that_cannot_be_read_are_named(tmp_path, classes, monkeypatch):
     path = save(tmp_path / "large.png", np.zeros((40, 50)))
     monkeypatch.setattr("seglib.images.MAX_PIXELS", 1999)
     with pytest.raises(DatasetError, match=r"large.png claims 40×50 pixels .* than the 1,999"):
-        read_image(path)
-    monkeypatch.setattr("seglib.images.MAX_PIXELS", 1 << 20)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(DatasetError, match=r"large.png is too large"):
         read_image(path)
 
 
@@ -174,16 +174,9 @@ def test_padding_is_grey_in_photographs_and_ignored_in_labels():
         assert fit_classes(table, fit="letterbox").ignore_label == ignored
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: check_image_size(31), "of at least 32 pixels a side, received"),
-        (lambda: check_image_size((128, 31)), "of at least 32 pixels a side, received"),
-        (lambda: check_image_size((64, 64, 3)), "of at least 32 pixels a side, received"),
-        (lambda: check_image_size((64.5, 64)), "of at least 32 pixels a side, received"),
-        (lambda: place_picture((9, 9), (8, 8), fit="crop"), "fit to be one of stretch, letterbox"),
-    ],
-)
-def test_wrong_arguments(call, words):
-    with pytest.raises(ValueError, match=words):
-        call()
+@pytest.mark.parametrize("size", [31, (128, 31), (64, 64, 3), (64.5, 64)])
+def test_wrong_sizes(size):
+    with pytest.raises(ValueError, match="of at least 32 pixels a side, received"):
+        check_image_size(size)
+    with pytest.raises(ValueError, match="fit to be one of stretch, letterbox"):
+        place_picture((9, 9), (8, 8), fit="crop")
