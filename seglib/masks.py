@@ -474,15 +474,11 @@ def _read_values(picture, path):
 
 
 def choose_encoding(survey: Survey, classes: ClassTable, *, source="the masks") -> str:
-    """Decide how masks with one channel or a palette show the classes.
+    """Decide how masks with one channel or a palette show the classes: one of `ENCODINGS`.
 
     They hold ids if all values, over the whole data set, are in the table or 255. Where they
-    show exactly the table's colours as well, and these say something else, the colours count: by
-    chance they would not fit. So they do where palettes differ from mask to mask. Black and white
-    are the two classes of a table of two. What `source` names is warned of.
-
-    Returns:
-        "ids", "colors" or "binary".
+    show exactly the table's colours as well, the colours count: by chance they would not fit. So
+    they do where palettes differ from mask to mask. What `source` names is warned of.
     """
     ids = {*range(classes.num_classes), CUSTOMARY_IGNORE_LABEL, classes.ignore_label}
     are_ids, binary = set(survey.values) <= ids, survey.looks_binary()

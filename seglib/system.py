@@ -128,17 +128,9 @@ def explain_full_disk(folder: str | os.PathLike, advice: str):
 def lock_file(path: str | os.PathLike, *, waiting_for: str | None = None):
     """Hold a lock on a file, which the system releases however the process ends.
 
-    File systems without locks let everybody in.
-
-    Args:
-        path: path of the file, created if missing.
-        waiting_for: str, what is printed before waiting for another process; None not to wait.
-
-    Yields:
-        binary stream of the file.
-
-    Raises:
-        BlockingIOError: another process or thread holds it, and `waiting_for` is None.
+    Yields the file's binary stream. Where another process holds the lock, that is a
+    BlockingIOError, or waited for, if `waiting_for` tells what for. File systems without locks let
+    everybody in.
     """
     path = pathlib.Path(path)
     path.touch()
@@ -191,7 +183,7 @@ def list_units() -> frozenset:
         text = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
         return frozenset()
-    return frozenset(re.search("^flags.*|$", text, re.MULTILINE)[0].split())
+    return frozenset(re.search(r"^flags.*|\Z", text, re.MULTILINE)[0].split())
 
 
 def has_bfloat16_units() -> bool:

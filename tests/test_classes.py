@@ -166,5 +166,5 @@ def test_every_public_name_is_listed_and_others_are_attribute_errors():
     light = {"read_class_table", "closest_labels", "open_dataset", "read_labels"}
     assert light <= set(seglib.__all__) <= set(dir(seglib))
     assert all(callable(getattr(seglib, name)) for name in light)
-    with pytest.raises(AttributeError, match="module 'seglib' has no attribute 'read_clas_table'"):
+    with pytest.raises(AttributeError, match="read_clas_table"):
         seglib.read_clas_table  # noqa: B018

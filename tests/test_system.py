@@ -52,8 +52,7 @@ print("python's", file=sys.stderr, flush=True)
 
 def run(program, *arguments, **variables):
     """What a new process writes on standard error."""
-    environment = {**os.environ, **variables}
-    command = [sys.executable, "-c", program, *arguments]
+    command, environment = [sys.executable, "-c", program, *arguments], {**os.environ, **variables}
     return subprocess.run(
         command, env=environment, stderr=subprocess.PIPE, text=True, check=True
     ).stderr
@@ -106,9 +105,8 @@ def test_a_replaced_file_is_the_old_or_the_new_one(tmp_path):
 
 def test_a_full_disk_is_told_in_plain_words(tmp_path):
     words = r"the disk of .* is full \(\d+ MB free\): make room"
-    with pytest.raises(OSError, match=words) as told, explain_full_disk(tmp_path, "make room"):
+    with pytest.raises(OSError, match=words), explain_full_disk(tmp_path, "make room"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert told.value.errno == errno.ENOSPC
     with pytest.raises(FileNotFoundError), explain_full_disk(tmp_path, "make room"):
         (tmp_path / "missing").stat()
 
