@@ -386,7 +386,7 @@ def find_strange_pixels(
     """
     far = LOSSY_UNKNOWN_DISTANCE if lossy else UNKNOWN_DISTANCE
     noise = LOSSY_NOISE_DISTANCE if lossy else NOISE_DISTANCE
-    unknown = masks.find_unknown_colors(pixels, labels, classes, distance=far)
+    unknown = masks.find_unknown_colors(pixels, classes, distance=far)
     blends = ~(masks.exact_colors(pixels, classes) | unknown)
     blends[blends] = spatial.cKDTree(classes.colors).query(pixels[blends])[0] > noise
     if 0 < unknown.mean() <= MAX_UNKNOWN_SHARE and blends.any():

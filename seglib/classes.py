@@ -34,8 +34,8 @@ class ClassTable:
             when masks are read.
 
     Raises:
-        ValueError: the table is empty, a name or colour occurs twice, a colour
-            is no RGB triple in [0, 255], or the ignored label is negative.
+        ValueError: the table is empty, a name or colour occurs twice, or a colour is no RGB
+            triple in [0, 255].
 
     Example:
         >>> table = ClassTable(["road", "void"], [(128, 64, 128), (0, 0, 0)],
@@ -51,21 +51,16 @@ class ClassTable:
 
     def __post_init__(self):
         names, colors = tuple(map(str, self.names)), np.asarray(self.colors)
-        if (
-            not names
-            or colors.shape != (len(names), 3)
-            or not 0 <= colors.min() <= colors.max() < 256
-        ):
+        fits = colors.shape == (len(names), 3) and np.isin(colors, range(256)).all()
+        if not names or not fits:
             raise ValueError(
                 "a class table needs an RGB colour in [0, 255] for each name, received "
-                f"{len(names)} names and colours of shape {colors.shape}: {colors.tolist()}"
+                f"{len(names)} names and the colours {colors.tolist()}"
             )
-        if self.ignore_label is not None and self.ignore_label < 0:
-            raise ValueError(f"expected an ignore label of 0 or more, received {self.ignore_label}")
-        for what, values in (("name", names), ("colour", map(tuple, colors.tolist()))):
+        for values in (names, list(map(tuple, colors.tolist()))):
             value, count = collections.Counter(values).most_common(1)[0]
             if count > 1:
-                raise ValueError(f"the {what} {value!r} occurs twice in the class table")
+                raise ValueError(f"{value!r} occurs twice in the class table")
         colors = colors.astype(np.uint8)
         colors.setflags(write=False)
         object.__setattr__(self, "names", names)
@@ -74,18 +69,18 @@ class ClassTable:
 
     @property
     def num_classes(self) -> int:
-        """int, the number of rows, an ignored row included."""
+        """The number of rows, an ignored row included."""
         return len(self.names)
 
     @functools.cached_property
     def mapping(self) -> dict:
-        """dict `{(r, g, b): id}` in the order of the rows."""
+        """`{(r, g, b): id}` in the order of the rows."""
         ids = [self.ignore_label if i in self.also_ignored else i for i in range(self.num_classes)]
         return dict(zip(map(tuple, self.colors.tolist()), ids, strict=True))
 
     @property
     def scored_ids(self) -> tuple:
-        """tuple of int, the ids that are learned and scored: all but the ignored one."""
+        """The ids that are learned and scored: all but the ignored one."""
         ignored = {self.ignore_label, *self.also_ignored}
         return tuple(i for i in range(self.num_classes) if i not in ignored)
 
@@ -115,15 +110,8 @@ def read_class_table(path: str | os.PathLike, *, colors: ArrayLike | None = None
     - `.txt`: a name a line, ids from 0, a leading `__ignore__` skipped; or `id name`, `r g b name`
       or `name r g b` a line.
 
-    Should several rows be ignored, the first one's id stands for all of them.
-
-    Args:
-        path: str or path of the file.
-        colors: int array `(n, 3)` or None, the colours of the ids where a file has names
-            alone; None for those that Pascal VOC gives them.
-
-    Returns:
-        ClassTable; ids follow the order of the rows.
+    Should several rows be ignored, the first one's id stands for all of them. `colors` are those
+    of the ids where a file has names alone; None for those that Pascal VOC gives them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -131,9 +119,7 @@ def read_class_table(path: str | os.PathLike, *, colors: ArrayLike | None = None
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no class table at {path}: expected a CSV file with the columns name, r, g, b"
-        )
+        raise FileNotFoundError(f"no class table at {path}: expected CSV with name, r, g, b")
     parse = {".json": json.loads, ".txt": _parse_lines}.get(path.suffix.lower(), _parse_csv)
     try:
         return create_class_table(parse(path.read_text(encoding="utf-8-sig")), colors=colors)
@@ -149,11 +135,7 @@ def create_class_table(content, *, colors: ArrayLike | None = None) -> ClassTabl
             names, a list of dicts with `name` (or `title`), `color` (or `r`, `g`, `b`, or
             "#rrggbb") and perhaps `ignore`, any of these as `{"classes": …}`, or what
             `ClassTable.to_dict` gives.
-        colors: int array `(n, 3)` or None, the colours of the ids where there are names
-            alone; None for those that Pascal VOC gives them.
-
-    Returns:
-        ClassTable.
+        colors: int array `(n, 3)` or None, as in `read_class_table`.
 
     Raises:
         ValueError: it is none of these, or an id is left out.
@@ -169,29 +151,27 @@ def create_class_table(content, *, colors: ArrayLike | None = None) -> ClassTabl
         return content
     if isinstance(content, dict) and {"names", "colors"} <= set(content):
         return ClassTable(**content)
-    if isinstance(content, dict) and isinstance(content.get("classes"), list | dict):
-        content = content["classes"]
+    if isinstance(content, dict):
+        content = content.get("classes", content)
     if isinstance(content, dict):
         content = _list_items(content)
     if not isinstance(content, list | tuple) or not content:
         raise ValueError(
-            "expected a class table as {name: [r, g, b]}, {id: name}, a list of names or a list "
-            f"of objects with name and color, received {content!r}"
+            "expected a class table as {name: [r, g, b]}, {id: name}, or a list of names or of "
+            f"objects with name and color, received {content!r}"
         )
     rows, outside = [_read_item(item) for item in content], None
     if rows[0][0] == "__ignore__":  # labelme's name of the pixels of no class
         rows, outside = rows[1:], CUSTOMARY_IGNORE_LABEL
-    names, own_colors, ignored = zip(*rows, strict=True) if rows else ((), (), ())
+    names, own_colors, ignored = zip(*rows, strict=True)
     if any(own_colors):
-        if None in own_colors:
-            raise ValueError(f"the class {names[own_colors.index(None)]!r} has no colour")
         colors = own_colors
     elif colors is None:
         colors = voc_colors(len(rows))
     ignored = [i for i in range(len(rows)) if ignored[i]]
     return ClassTable(
         names,
-        np.array(colors[: len(rows)], int).reshape(-1, 3),
+        np.array(colors[: len(rows)], int),
         ignore_label=ignored[0] if ignored else outside,
         also_ignored=tuple(ignored[1:]),
     )
@@ -212,12 +192,6 @@ def write_class_table(path: str | os.PathLike, classes: ClassTable) -> None:
 def voc_colors(count: int) -> np.ndarray:
     """Return the colours that Pascal VOC gives to ids: the id's bits, spread over R, G and B.
 
-    Args:
-        count: int.
-
-    Returns:
-        uint8 array `(count, 3)`; all differ.
-
     Source: Everingham et al. 2012, PASCAL VOC development kit, `VOClabelcolormap`.
 
     Example:
@@ -233,11 +207,9 @@ def _list_items(content):
     """Items of `{id: name}`, `{(r, g, b): name}` or `{name: color}`, in the order of the ids."""
     if all(re.fullmatch(r"\d+", str(key)) for key in content):
         names = {int(key): name for key, name in content.items()}
-        missing = set(range(max(names, default=0))) - set(names)
-        if missing:
+        if set(names) != set(range(len(names))):
             raise ValueError(
-                f"expected a name for each id from 0 to {max(names)}, received none for "
-                f"{sorted(missing)[:8]}"
+                f"expected a name for each id from 0 to {max(names)}, received {sorted(names)}"
             )
         return [names[i] for i in range(len(names))]
     if all(isinstance(key, tuple) for key in content):
@@ -253,16 +225,12 @@ def _read_item(item):
     if name is None:
         raise ValueError(f"expected a name, or an object with name and color, received {item!r}")
     color = item.get("color", [item.get(c) for c in "rgb"] if "r" in item else None)
-    if color is not None:
-        try:
-            if isinstance(color, str):
-                color = bytes.fromhex(re.fullmatch("#([0-9a-fA-F]{6})", color)[1])
-            r, g, b = map(int, color)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"expected a colour r, g, b for {name!r}, received {color!r}"
-            ) from None
-        color = r, g, b
+    try:
+        if isinstance(color, str):
+            color = bytes.fromhex(color.removeprefix("#"))
+        color = color and tuple(map(int, color))
+    except (TypeError, ValueError):
+        raise ValueError(f"expected a colour r, g, b for {name!r}, received {color!r}") from None
     marked = str(item.get("ignore", "")).lower()
     by_name = re.sub(r"[^a-z]", "", str(name).lower()) in IGNORED_NAMES
     return str(name), color, marked in ("1", "true") if marked else by_name

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import fnmatch
 import glob
+import itertools
 import os
 import pathlib
 import re
@@ -13,13 +14,18 @@ import warnings
 import numpy as np
 
 from seglib import splitting
-from seglib.classes import ClassTable, create_class_table, read_class_table, voc_colors
+from seglib.classes import (
+    CUSTOMARY_IGNORE_LABEL,
+    ClassTable,
+    create_class_table,
+    read_class_table,
+    voc_colors,
+)
 from seglib.images import SUFFIXES, DatasetError
 from seglib.masks import (
     BINARY,
     ENCODINGS,
     choose_encoding,
-    ignore_customary,
     propose_class_table,
     propose_from_survey,
     read_pair,
@@ -41,21 +47,24 @@ LISTS = {**SPLIT_NAMES, "train": ("train", "training", "trainval", "train_val")}
 IMAGE_WORD = "images?|imgs?|photos?|pictures?|rgb|frames?|inputs?"
 MASK_WORD = "masks?|label(l?ed|s)?|annot(ation)?s?|gt|(ground)?truth|seg(mentation)?s?|targets?"
 PASSED_OVER = "visualizations?|viz|overlays?|instances?|npy|previews|thumbnails"
+FOLDER_WORDS = [re.compile(words) for words in (MASK_WORD, IMAGE_WORD, PASSED_OVER)]
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 RUN_TOGETHER = re.compile(  # such as trainannot
     rf"^({'|'.join(SPLIT_OF_WORD)})(?=({IMAGE_WORD}|{MASK_WORD})\b)", re.IGNORECASE
 )
-# What the names of masks, and of photographs beside them, have before and after a pair's name.
-MASK_WORDS = ("L", "mask", "masks", "label", "labels", "gt", "labelTrainIds", "labelIds", "seg")
-MASK_ENDINGS = ["", *[f"_{word}" for word in MASK_WORDS], "_segmentation", "_annotation", "_color"]
-MASK_ENDINGS += ["-mask", "-label", " mask"]
-MASK_PREFIXES = ("mask_", "label_", "labels_", "gt_", "seg_", "mask-", "L_")
-MASK_AFFIXES = [("", ending) for ending in MASK_ENDINGS] + [(start, "") for start in MASK_PREFIXES]
-IMAGE_AFFIXES = [("", ending) for ending in ("", "_sat", "_image", "_img", "_photo", "_rgb")]
-IMAGE_AFFIXES += [(prefix, "") for prefix in ("image_", "img_", "photo_")]
-LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
+# What the names of masks and of photographs have before or after what they have in common.
+KINDS = ("L", "mask", "masks", "label", "labels", "gt", "labelTrainIds", "labelIds", "seg")
+MASK_AFFIX = re.compile(
+    rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|color)$"
+    r"|^(mask|labels?|gt|seg|L)[_\-](?=.)"
+)
+IMAGE_AFFIX = re.compile("(?<=.)_(sat|image|img|photo|rgb)$|^(image|img|photo)_(?=.)")
+ROLES = ("mask", "image")
 SEPARATORS = "_-. "
+LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_KINDS = 10  # of masks in one folder, told by the last word of their names
+# What of the folders of two halves must agree, from all of it to nothing.
+AGREEMENTS = (("split", "place"), ("split", "folders"), ("split",), ())
 
 
 class Split:
@@ -67,9 +76,9 @@ class Split:
     Args:
         pairs: sequence of `(image path, mask path)`.
         classes: ClassTable.
-        encoding: str, how masks with one channel show the classes; see `read_labels`.
-        names: list of str, one for each pair; the images' file names without extension, and
-            with as many of their folders as tell them apart, where it is None.
+        encoding: str, see `read_labels`.
+        names: list of str, one for each pair; None for the images' file names without extension,
+            with as many of their folders as tell them apart.
     """
 
     def __init__(self, pairs, classes: ClassTable, encoding: str = "auto", names=None):
@@ -93,11 +102,7 @@ class Split:
 class Dataset:
     """Three splits that share a class table. An absent split has length 0.
 
-    Args:
-        path: path of the folder.
-        classes: ClassTable.
-        train, val, test: Split.
-        unpaired: tuple of paths, photographs without mask and masks without photograph.
+    `unpaired` are the paths of photographs without mask and masks without photograph.
     """
 
     path: pathlib.Path
@@ -109,7 +114,7 @@ class Dataset:
 
     @property
     def splits(self) -> dict:
-        """dict of the three splits by name."""
+        """The three splits by name."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def __len__(self):
@@ -135,9 +140,6 @@ class Dataset:
 
         Returns:
             Dataset; `write_splits` keeps it.
-
-        Raises:
-            ValueError: `by` is none of these, or there are fewer groups than splits.
         """
         old = list(self.splits.values())
         pairs = [pair for split in old for pair in split.pairs]
@@ -148,29 +150,21 @@ class Dataset:
             groups = splitting.find_groups([image for image, _ in pairs])
         else:
             groups = [by(name) for name in names] if callable(by) else by
-            if isinstance(by, str) or not hasattr(groups, "__len__") or len(groups) != len(pairs):
+            if isinstance(by, str) or np.shape(groups)[:1] != (len(pairs),):
                 raise ValueError(
                     'expected by to be "random", "sequence", a function from a name to its group, '
                     f"or {len(pairs)} groups, received {by!r}"
                 )
         presence = None
         if stratify:
-            counts = [
-                np.bincount(labels.ravel(), minlength=self.classes.num_classes)
-                for split in old
-                for _, labels in split
-            ]
-            presence = np.stack([count[list(self.classes.scored_ids)] for count in counts])
+            ids = list(self.classes.scored_ids)
+            labels, count = (labels for split in old for _, labels in split), max(ids) + 1
+            presence = np.stack([np.bincount(x.ravel(), minlength=count)[ids] for x in labels])
         dealt = splitting.deal_out(groups, fractions=fractions, seed=seed, presence=presence)
-        new = {
-            split: Split(
-                [pairs[i] for i in chosen],
-                self.classes,
-                self.train.encoding,
-                [names[i] for i in chosen],
-            )
-            for split, chosen in dealt.items()
-        }
+        new = {}
+        for name, chosen in dealt.items():
+            halves = [pairs[i] for i in chosen], self.classes, self.train.encoding
+            new[name] = Split(*halves, [names[i] for i in chosen])
         return dataclasses.replace(self, **new)
 
     def write_splits(self, path):
@@ -205,12 +199,10 @@ def open_dataset(
 ) -> Dataset:
     """Find the pairs of image and mask in a folder.
 
-    Understood are `train/` + `train_labels/` (and val, test); `images/` + `masks/` (or labels,
-    annotations, …), with a folder a split inside or outside, or none; `JPEGImages/` +
-    `SegmentationClass/` with lists of names, or as labelme exports them; masks in the same
-    folder, told by an ending, a beginning or another extension. Case does not matter. A mask is
-    named like its image, but for an ending or beginning such as `_L`, `_labelIds` or `mask_`. A
-    split without any mask is left out.
+    Understood are the layouts in data/README.md: a folder a split, `images/` + `masks/` (or
+    labels, annotations, …), Pascal VOC, labelme, Cityscapes, or all in one folder. Case does not
+    matter. A mask is named like its image, but for an ending or beginning such as `_L`,
+    `_labelIds` or `mask_`. A split without any mask is left out.
 
     Args:
         path: str or path of the folder. `data/streets`, written just so, is the embedded data set
@@ -227,24 +219,17 @@ def open_dataset(
         fractions: shares of train, val and test where the folder has no splits.
         seed: int, which pairs go where then; the same on every machine.
 
-    Returns:
-        Dataset.
-
     Raises:
         FileNotFoundError: there is no such folder.
         DatasetError: nothing to pair, an image without mask or a mask without image,
             or no class table; then the colours found are offered.
-        ValueError: an argument is not one of its choices.
     """
     path = pathlib.Path(path)
-    for name, value, choices in (
-        ("encoding", encoding, ("auto", *ENCODINGS)),
-        ("unpaired", unpaired, ("error", "skip")),
-    ):
-        if value not in choices:
-            raise ValueError(
-                f"expected {name} to be one of {', '.join(choices)}, received {value!r}"
-            )
+    if encoding not in ("auto", *ENCODINGS) or unpaired not in ("error", "skip"):
+        raise ValueError(
+            f"expected encoding to be auto, {', '.join(ENCODINGS)}, and unpaired to be error "
+            f"or skip, received {encoding!r} and {unpaired!r}"
+        )
     if path == EMBEDDED and not path.exists():
         from seglib import scenes
 
@@ -252,14 +237,14 @@ def open_dataset(
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
     pictures, others = _find_pictures(path, images, masks)
-    reading, lonely = _choose_reading(path, pictures)
-    pairs, lonely = _sort_into_splits(path, reading, lonely, others)
+    every, lonely = _choose_reading(path, pictures)
+    pairs, lonely = _sort_into_splits(path, every, lonely, others)
     if unpaired == "error" and lonely:
-        image, mask = reading.pairs[0]
+        image, mask = (half.path.relative_to(path) for half in every[0])
         raise DatasetError(
             f"{len(lonely)} pictures have no other half, first {lonely[0]}: expected every mask to "
-            f"be named like {mask.path.relative_to(path)} of {image.path.relative_to(path)}; add "
-            'what is missing or remove the picture, or pass unpaired="skip" to go on without it'
+            f"be named like {mask} of {image}; add what is missing or remove the picture, or pass "
+            'unpaired="skip" to go on without it'
         )
     if splits is not None:
         pairs = splitting.read_splits(splits, path)
@@ -267,18 +252,14 @@ def open_dataset(
         dealt = splitting.deal_out(len(pairs[None]), fractions=fractions, seed=seed)
         pairs = {name: [pairs[None][i] for i in chosen] for name, chosen in dealt.items()}
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
-    mask_paths = [mask for chosen in pairs.values() for _, mask in chosen]
-    classes, encoding = _find_classes(path, classes, others, mask_paths, encoding)
-    names = iter(name_apart([image for chosen in pairs.values() for image, _ in chosen]))
-    return Dataset(
-        path=path,
-        classes=classes,
-        unpaired=tuple(lonely),
-        **{
-            name: Split(chosen, classes, encoding, [next(names) for _ in chosen])
-            for name, chosen in pairs.items()
-        },
-    )
+    every = [pair for chosen in pairs.values() for pair in chosen]
+    classes, encoding = _find_classes(path, classes, others, [mask for _, mask in every], encoding)
+    names = iter(name_apart([image for image, _ in every]))
+    new = {
+        name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))))
+        for name, chosen in pairs.items()
+    }
+    return Dataset(path, classes, **new, unpaired=tuple(lonely))
 
 
 # The pictures in a folder, and what the names of their folders say about them
@@ -300,71 +281,52 @@ class Picture:
 
 def _find_pictures(path, images, masks):
     """`(pictures, other files)`; `images` and `masks` are folders, patterns or None."""
-    files, others, seen = [], [], set()
+    files, others = [], []
     for folder, names, found in os.walk(path, followlinks=True):
-        if os.path.realpath(folder) in seen:  # a link back
-            names.clear()
-            continue
-        seen.add(os.path.realpath(folder))
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
         for name in sorted(file for file in found if not file.startswith(".")):
             file = pathlib.Path(folder, name)
             (files if file.suffix.lower() in SUFFIXES else others).append(file)
     shared = len(pathlib.Path(os.path.commonpath([f.parent for f in files])).parts) if files else 0
     asked = {}
-    for role, argument, pattern in (("image", "images", images), ("mask", "masks", masks)):
+    for role, pattern in zip(ROLES, (masks, images), strict=True):
         if pattern is None:
             continue
-        if os.path.isabs(pattern):
-            pattern = os.path.relpath(pattern, os.path.abspath(path))
-        asked[role] = _normalize(pathlib.PurePath(pattern).as_posix())
+        relative = os.path.relpath(os.path.join(path, pattern), path)
+        asked[role] = _normalize(pathlib.PurePath(relative).as_posix())
         if not any(_matches(_name_below(file, path), asked[role]) for file in files):
             raise DatasetError(
-                f"{argument}={pattern!r} matches no picture in {path}: expected a folder below it, "
-                'or a pattern such as "gtFine/**/*_labelIds.png"'
+                f"{role}s={pattern!r} matches no picture in {path}: expected a folder below it, or "
+                'a pattern such as "gtFine/**/*_labelIds.png"'
             )
-    described = (_describe(file, path, shared, asked) for file in files)
-    return [picture for picture in described if picture is not None], others
+    pictures = (_describe(file, path, shared, asked) for file in files)
+    return list(filter(None, pictures)), others
 
 
 def _describe(file, path, shared, asked):
     """Picture, or None; the first `shared` parts of its path are those of all pictures."""
     name = _name_below(file, path)
-    chosen = next((r for r in ("mask", "image") if r in asked and _matches(name, asked[r])), None)
+    chosen = next((role for role in asked if _matches(name, asked[role])), None)
     split = role = None
-    source, place, folders = [], [], []
+    source, place, folders = (), (), ()
     for part in file.parent.parts[shared:]:
-        words = RUN_TOGETHER.sub(r"\1_", _normalize(part))
-        words = [word.lower() for word in WORD.findall(words)]
-        here = [word for word in words if word in SPLIT_OF_WORD]
-        is_mask, is_image, is_other = (
-            any(re.fullmatch(pattern, word) for word in words)
-            for pattern in (MASK_WORD, IMAGE_WORD, PASSED_OVER)
-        )
+        words = WORD.findall(RUN_TOGETHER.sub(r"\1_", _normalize(part)))
+        words = [word.lower() for word in words]
+        splits = [SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD]
+        rest = tuple(word for word in words if word not in SPLIT_OF_WORD)
+        is_mask, is_image, is_other = (any(map(kind.fullmatch, words)) for kind in FOLDER_WORDS)
         if chosen is None and (is_other or (is_mask and {"object", "objects"} & set(words))):
             return None
-        if here:  # train_val is for training
-            split = "train" if "train" in here else SPLIT_OF_WORD[here[-1]]
-        rest = [word for word in words if word not in SPLIT_OF_WORD]
+        if splits:  # train_val is for training
+            split = "train" if "train" in splits else splits[-1]
         if is_mask or is_image:
-            role = "mask" if is_mask else "image"
-            source += rest
-        elif not here:
-            folders.append(part)
-        rest = [word for word in rest if not re.fullmatch(f"{IMAGE_WORD}|{MASK_WORD}", word)]
-        place += ["_".join(rest)] * bool(rest)
-    if chosen is None and ("mask" if role == "mask" else "image") in asked:
+            role, source = "mask" if is_mask else "image", source + rest
+        elif not splits:
+            folders += (part,)
+        place += tuple(w for w in rest if not any(kind.fullmatch(w) for kind in FOLDER_WORDS[:2]))
+    if chosen is None and (role or "image") in asked:
         return None  # another one of the kind that was chosen
-    return Picture(
-        file,
-        name,
-        _normalize(file.stem),
-        split,
-        chosen or role,
-        tuple(source),
-        tuple(place),
-        tuple(folders),
-    )
+    return Picture(file, name, _normalize(file.stem), split, chosen or role, source, place, folders)
 
 
 def _normalize(name):
@@ -381,31 +343,14 @@ def _matches(name, pattern):
     return name.startswith(f"{pattern}/") or fnmatch.fnmatchcase(name, pattern.replace("**/", "*"))
 
 
-# Which mask belongs to which photograph
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """One way to pair photographs and masks."""
-
-    pairs: list  # of (photograph, mask), Pictures
-    affixes: tuple  # (prefix, ending) of masks, and of photographs, that are not the pairs' names
-    folders: str | None  # what of them must agree: "place", "folders", "split", or nothing
-    doubles: list  # lists of Pictures of one name
-
-    @property
-    def masks(self):
-        """Set of the ids of the masks, as Pictures."""
-        return {id(mask) for _, mask in self.pairs}
+# Which mask belongs to which photograph. A reading is one way to pair them, `(pairs, doubles,
+# lonely)`: pairs of Pictures, lists of those of one name, and paths of those without other half.
 
 
 def _choose_reading(path, pictures):
-    """`(Reading, lonely)`: what pairs most; other readings that pair as many are told of.
-
-    The lonely are the paths of photographs without mask and masks without photograph.
-    """
+    """`(pairs, lonely)`: what pairs most; other readings are told of."""
     photographs, sources = _tell_apart(pictures)
-    found = [(reading, masks) for masks in sources for reading in _pair(photographs, masks)]
+    found = [reading for masks in sources for reading in _find_readings(photographs, masks)]
     if not found:
         names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
         names[10:] = ["…"] * (len(names) > 10)
@@ -414,190 +359,152 @@ def _choose_reading(path, pictures):
             f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
             f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
         )
-    best, masks = max(found, key=lambda item: len(item[0].pairs))
-    if best.doubles:
-        first, second = best.doubles[0][:2]
+    best = max(found, key=lambda reading: len(reading[0]))
+    pairs, doubles, lonely = best
+    if doubles:
+        first, second = doubles[0][:2]
         raise DatasetError(
             f"{first.path} and {second.path} have the same name: expected one picture of each; "
             "remove or rename one, or choose folders with images= and masks="
         )
-    others = [_name_masks(reading, pictures) for reading, _ in found if reading is not best]
+    others = ", ".join(f"masks={_name_masks(r[0])!r}" for r in found if r is not best)
     if others:
-        taken = _name_masks(best, pictures)
-        named = ", ".join(f"masks={other!r}" for other in others if other)
+        taken = _name_masks(pairs)
         warnings.warn(
-            f"{path}: masks are taken from {taken or best.pairs[0][1].path.parent}; also possible "
-            f"are {named or 'others that no one pattern tells apart'}, passed to open_dataset"
-            + (f"; or pass masks={taken!r} to confirm the choice" if taken else ""),
+            f"{path}: masks are taken from {taken}; also possible are {others}, passed to "
+            f"open_dataset; or pass masks={taken!r} to confirm the choice",
             stacklevel=3,
         )
-    return best, _find_lonely(best, photographs, masks)
+    return pairs, lonely
 
 
 def _tell_apart(pictures):
     """`(photographs, lists of masks by source)`; by their names where no folder says."""
-    masks = [picture for picture in pictures if picture.role == "mask"]
-    photographs = [picture for picture in pictures if picture.role == "image"]
-    photographs = photographs or [picture for picture in pictures if picture.role is None]
+    masks, photographs, unsaid = ([p for p in pictures if p.role == r] for r in (*ROLES, None))
+    photographs = photographs or unsaid
     if masks and photographs:
         sources = collections.defaultdict(list)
         for mask in masks:
             sources[mask.source].append(mask)
         return photographs, sources.values()
     pictures = masks or pictures  # all in one folder, whose name may say labels
-    suffixes = collections.defaultdict(set)
-    for picture in pictures:
-        suffixes[picture.path.parent, picture.stem].add(picture.path.suffix.lower())
-    best = []
-    for affix in MASK_AFFIXES[1:]:
-        named = [(picture, _cut_affix(picture.stem, affix)) for picture in pictures]
-        chosen = [
-            picture
-            for picture, stem in named
-            if stem
-            and any((picture.path.parent, a + stem + b) in suffixes for a, b in IMAGE_AFFIXES)
-        ]
-        best = max(best, chosen, key=len)
-    if not best:  # a lossless picture beside a lossy one of the same name
-        for picture in pictures:
-            lossy = suffixes[picture.path.parent, picture.stem] - LOSSLESS
-            if lossy and picture.path.suffix.lower() in LOSSLESS:
-                best.append(picture)
-    chosen = {id(mask) for mask in best}
-    return [picture for picture in pictures if id(picture) not in chosen], [best]
+    named = [picture for picture in pictures if MASK_AFFIX.search(picture.stem)]
+    plain = {(p.path.parent, _bare(p.stem)) for p in pictures if not MASK_AFFIX.search(p.stem)}
+    masks = [mask for mask in named if (mask.path.parent, _bare(mask.stem)) in plain]
+    if not masks:  # a lossless picture beside a lossy one of the same name
+        lossless = [p for p in pictures if p.path.suffix.lower() in LOSSLESS]
+        lossy = {p.path.with_suffix("") for p in set(pictures).difference(lossless)}
+        masks = [picture for picture in lossless if picture.path.with_suffix("") in lossy]
+    chosen = set(masks)
+    return [picture for picture in pictures if picture not in chosen], [masks]
 
 
-def _pair(photographs, masks):
-    """The Readings that pair most: none, one, or several that take other masks each.
-
-    Names must agree without their affixes, and of the folders as much as possible.
-    """
-    most, readings = 0, []
-    for folders in ("place", "folders", "split", None):
-        for affixes in _list_affixes(photographs, masks):
-            reading = _match(photographs, masks, affixes, folders)
-            if len(reading.pairs) > most:
-                most, readings = len(reading.pairs), [reading]
-            elif most and len(reading.pairs) == most:
-                taken = set().union(*(other.masks for other in readings))
-                readings += [reading] if taken.isdisjoint(reading.masks) else []
-        if most == len(photographs):
+def _find_readings(photographs, masks):
+    """The readings that pair most: none, one, or several that take other masks each."""
+    kinds = collections.defaultdict(list)  # such as labelIds and color beside each other
+    for mask in masks:
+        kinds[mask.stem.rpartition("_")[2]].append(mask)
+    groups = [masks]
+    if 1 < len(kinds) <= MAX_KINDS:
+        known = [kind for kind in KINDS if kind in kinds]
+        groups += [kinds[kind] for kind in [*known, *sorted(set(kinds) - set(known))]]
+    named, found = _list_names(photographs), []
+    for agreement in AGREEMENTS:
+        for group in groups:
+            for names, mask_names in zip(named, _list_names(group), strict=True):
+                reading = _match(photographs, names, group, mask_names, agreement)
+                found += [reading] if reading[0] else []
+        if any(len(pairs) == len(photographs) for pairs, _, _ in found):
             break
+    most, readings, taken = max(map(_rank, found), default=None), [], set()
+    for reading in found:
+        mine = {mask for _, mask in reading[0]}
+        if _rank(reading) == most and mine.isdisjoint(taken):
+            readings.append(reading)
+            taken |= mine
     return readings
 
 
-def _list_affixes(photographs, masks):
-    """Affixes of masks and photographs: the customary ones of masks, and what all names share."""
-    own = _common_ends([picture.stem for picture in photographs])
-    affixes = [(affix, ("", "")) for affix in MASK_AFFIXES]
-    affixes.append((_common_ends([mask.stem for mask in masks]), own))
-    last = {mask.stem[mask.stem.rfind("_") :] for mask in masks if "_" in mask.stem}
-    known = [ending for _, ending in MASK_AFFIXES if ending in last]
-    if len(last) <= MAX_KINDS:  # such as _labelIds and _color beside each other
-        for ending in [*known, *sorted(last - set(known))]:
-            same = [mask.stem for mask in masks if mask.stem.endswith(ending)]
-            affixes.append((_common_ends(same), own))
-    return list(dict.fromkeys(affixes))
+def _rank(reading):
+    pairs, doubles, _ = reading
+    return len(pairs), not doubles
 
 
-def _match(photographs, masks, affixes, folders):
-    """The Reading where names without these affixes agree, and so much of the folders."""
-    named = []
-    for pictures, affix in ((masks, affixes[0]), (photographs, affixes[1])):
-        by_name = collections.defaultdict(list)
-        for picture in pictures:
-            name = _name(picture, affix, folders)
-            if name is not None:
-                by_name[name].append(picture)
-        named.append(by_name)
-    masks, photographs = named
-    paired = {name: same for name, same in photographs.items() if name in masks}
-    pairs = [(image, masks[name][0]) for name, same in paired.items() for image in same]
-    doubles = [same for same in [*paired.values(), *masks.values()] if len(same) > 1]
-    if folders != "place" and doubles:
-        pairs = []  # names are not unique without the folders' names
-    return Reading(pairs, affixes, folders, doubles)
+def _list_names(pictures):
+    """Their names as they are, without known affixes, and without what all of them share."""
+    stems = [picture.stem for picture in pictures]
+    start, end = _common_ends(stems)
+    start = start[: max(map(start.rfind, SEPARATORS)) + 1]
+    end = re.search(r"[_\-. ].*|$", end)[0]
+    own = [stem[len(start) : len(stem) - len(end)] for stem in stems]
+    return stems, list(map(_bare, stems)), own
 
 
-def _name(picture, affix, folders):
-    """What a picture has in common with its other half; None where it lacks the affix."""
-    stem = _cut_affix(picture.stem, affix)
-    if stem is None:
-        return None
-    where = getattr(picture, folders) if folders in ("place", "folders") else ()
-    return folders and picture.split, where, stem
+def _bare(stem):
+    return IMAGE_AFFIX.sub("", MASK_AFFIX.sub("", stem))
 
 
-def _cut_affix(stem, affix):
-    prefix, ending = affix
-    if len(stem) < len(prefix + ending) or not stem.startswith(prefix) or not stem.endswith(ending):
-        return None
-    return stem[len(prefix) : len(stem) - len(ending)]
-
-
-def _common_ends(texts, separators=SEPARATORS):
-    """What all texts begin and end with, up to a separator if there are any."""
+def _common_ends(texts):
+    """What all texts begin and end with."""
     start = os.path.commonprefix(texts)  # noqa: RUF071
-    if separators:
-        start = start[: max(map(start.rfind, separators)) + 1]
-    end = os.path.commonprefix([text[len(start) :][::-1] for text in texts])[::-1]  # noqa: RUF071
-    if separators:
-        places = [place for place in map(end.find, separators) if place >= 0]
-        end = end[min(places) :] if places else ""
-    return start, end
+    return start, os.path.commonprefix([text[len(start) :][::-1] for text in texts])[::-1]  # noqa: RUF071
 
 
-def _find_lonely(reading, photographs, masks):
-    """Paths of what has no other half, in splits that have pairs."""
-    paired = {id(picture) for pair in reading.pairs for picture in pair}
-    splits = {image.split for image, _ in reading.pairs}
+def _match(photographs, names, masks, mask_names, agreement):
+    """The reading where these names agree, and so much of the folders."""
+    by_key = []
+    for pictures, own in ((photographs, names), (masks, mask_names)):
+        by_key.append(collections.defaultdict(list))
+        for picture, name in zip(pictures, own, strict=True):
+            key = (*(getattr(picture, what) for what in agreement), name)
+            by_key[-1][key].append(picture)
+    images, masks = by_key
+    both = [key for key in images if key in masks]
+    pairs = [(image, masks[key][0]) for key in both for image in images[key]]
+    doubles = [same for key in both for same in (images[key], masks[key]) if len(same) > 1]
+    if agreement != AGREEMENTS[0] and doubles:
+        return [], [], []  # names are not unique without the folders' names
+    splits, paired = {image.split for image, _ in pairs}, {key[-1] for key in both}
     lonely = [
-        image.path for image in photographs if id(image) not in paired and image.split in splits
+        picture.path
+        for mine, other in ((images, masks), (masks, images))
+        for key in mine
+        if key not in other and not (mine is masks and _is_of_another_kind(key[-1], paired))
+        for picture in mine[key]
+        if picture.split in splits or (mine is masks and not agreement)
     ]
-    affix, of_images = reading.affixes
-    stems = {_cut_affix(image.stem, of_images) for image, _ in reading.pairs}
-    for mask in masks:
-        if id(mask) in paired or (reading.folders and mask.split not in splits):
-            continue
-        # Masks of another kind, such as …_color beside …_labelIds, are not missed.
-        stem = mask.stem.removeprefix(affix[0])
-        kin = any(stem[:i] in stems for i, letter in enumerate(stem) if letter in SEPARATORS)
-        if not kin or (any(affix) and _cut_affix(mask.stem, affix) is not None):
-            lonely.append(mask.path)
-    return lonely
+    return pairs, doubles, lonely
 
 
-def _name_masks(reading, pictures):
-    """A folder or pattern that takes a Reading's masks and no other picture, or None."""
-    (prefix, ending), _ = reading.affixes
-    folders = sorted({mask.name.rpartition("/")[0] for _, mask in reading.pairs})
-    patterns = [os.path.commonpath(folders)]
-    for separators in ("/" + SEPARATORS, None):  # whole words first
-        start, end = map(glob.escape, _common_ends(folders, separators))
-        folder = glob.escape(folders[0]) if len(folders) == 1 else f"{start}*{end}"
-        patterns += [f"{folder}/*", f"{folder}/{prefix}*{ending}.*"]
-    for pattern in patterns:
-        taken = {id(picture) for picture in pictures if _matches(picture.name, pattern)}
-        if taken == reading.masks:
-            return pattern
-    return None
+def _is_of_another_kind(name, paired):
+    """Whether a mask is named like a paired one and more, such as …_color: it is not missed."""
+    return any(name[:i] in paired for i, letter in enumerate(name) if letter in SEPARATORS)
+
+
+def _name_masks(pairs):
+    """A pattern that takes the masks of these pairs."""
+    parts = []
+    for texts in zip(*(mask.name.split("/") for _, mask in pairs), strict=False):
+        start, end = map(glob.escape, _common_ends(texts))
+        parts.append(start if len(set(texts)) == 1 else f"{start}*{end}")
+    return "/".join(parts)
 
 
 # Who gets what, and what it shows
 
 
-def _sort_into_splits(path, reading, lonely, others):
+def _sort_into_splits(path, every, lonely, others):
     """`({split: pairs of paths}, lonely)` as the folders say, or lists; the split None for none."""
     pairs = collections.defaultdict(list)
-    for image, mask in reading.pairs:
+    for image, mask in every:
         pairs[image.split].append((image.path, mask.path))
     if len(pairs) == 1 and "train" not in pairs:  # also all of them in "my test/"
         (every,) = pairs.values()
         listed = _read_lists(path, others, every)
         return (listed, []) if listed else ({None: every}, lonely)
-    if None in pairs and "train" not in pairs:
+    if "train" not in pairs and None in pairs:
         pairs["train"] = pairs.pop(None)
-    elif None in pairs:
+    if None in pairs:
         warnings.warn(
             f"{path}: {len(pairs.pop(None))} pairs are in no folder of a split and left out",
             stacklevel=3,
@@ -614,70 +521,62 @@ def _read_lists(path, others, pairs):
     """
     places = {}  # the end of a path -> its pair; None where several end alike
     for pair in pairs:
-        parts = _name_below(pair[0].with_suffix(""), path).split("/")
-        for i in range(len(parts)):
-            ending = "/".join(parts[i:])
+        for ending in _list_endings(_name_below(pair[0].with_suffix(""), path)):
             places[ending] = None if ending in places else pair
     found, taken = {}, set()
     for split, names in LISTS.items():
-        files = [f for f in others if f.suffix.lower() == ".txt" and f.stem.lower() in names]
+        files = [
+            (names.index(f.stem.lower()), "segmentation" not in str(f).lower(), len(f.parts), f)
+            for f in others
+            if f.suffix.lower() == ".txt" and f.stem.lower() in names
+        ]
         if not files:
             continue
-        file = min(
-            files,
-            key=lambda f: (
-                names.index(f.stem.lower()),
-                "segmentation" not in str(f).lower(),
-                len(f.parts),
-                f,
-            ),
-        )
+        *_, file = min(files)
         lines = file.read_text("utf-8-sig", "replace").splitlines()
         listed = [_find_listed(line.strip(), places) for line in lines if line.strip()]
-        chosen = {pair for pair in listed if pair is not None}
-        for count, what in (
-            (listed.count(None), "without a pair; they are left out"),
-            (len(chosen & taken), "that another split has; they stay there"),
-        ):
-            if count:
-                warnings.warn(f"{file} lists {count} pictures {what}", stacklevel=4)
-        if chosen - taken:
-            found[split] = sorted(chosen - taken)
+        chosen = {pair for pair in listed if pair is not None} - taken
+        left = sum(pair is None or pair in taken for pair in listed)
+        if left:
+            words = f"{file} lists {left} pictures without a pair, or that another split has"
+            warnings.warn(f"{words}; they are left out of this one", stacklevel=4)
+        if chosen:
+            found[split] = sorted(chosen)
         taken |= chosen
     if found and "train" not in found:
         found["train"] = sorted(set(pairs) - taken)
     return found
 
 
+def _list_endings(name):
+    """The ends of a path, from all of it to its file's name."""
+    parts = name.split("/")
+    return ["/".join(parts[i:]) for i in range(len(parts))]
+
+
 def _find_listed(line, places):
     """The pair in a line: all of it, or its first word; a path, with an extension or not."""
     for name in (line, re.split(r"[\s,;]", line)[0]):
         name = _normalize(name).replace("\\", "/")
-        for path in (name, re.sub(r"\.[^./]*$", "", name)):
-            parts = path.split("/")
-            endings = ("/".join(parts[i:]) for i in range(len(parts)))
-            pair = places.get(next((ending for ending in endings if ending in places), None))
-            if pair is not None:
-                return pair
+        for ending in (*_list_endings(name), *_list_endings(re.sub(r"\.[^./]*$", "", name))):
+            if places.get(ending) is not None:
+                return places[ending]
     return None
 
 
 def _find_classes(path, given, others, masks, encoding):
     """`(ClassTable, encoding)`: which classes the masks show, and how."""
     survey = survey_masks(masks)
-    classes = _read_table(given, others, _colors_of_ids(survey))
+    classes = _read_table(given, others, survey)
     if classes is None:
         classes = propose_from_survey(survey)
         if classes is None:
-            proposed = propose_class_table(masks)
-            lines = [
-                f"{name},{r},{g},{b}"
-                for name, (r, g, b) in zip(proposed.names, proposed.colors, strict=True)
-            ]
+            proposed = propose_class_table(masks, lossy=survey.lossy)
+            rows = zip(proposed.names, proposed.colors.tolist(), strict=True)
             raise DatasetError(
                 f"no class table for {path}: write {path / TABLE} with the lines below (or "
                 "another file, and pass its path as classes), and give each class its name\n"
-                + "\n".join(["name,r,g,b", *lines])
+                + "\n".join(["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)])
             )
         if classes is not BINARY:
             warnings.warn(
@@ -688,37 +587,38 @@ def _find_classes(path, given, others, masks, encoding):
             )
     if encoding == "auto":
         encoding = choose_encoding(survey, classes, source=path)
-    return ignore_customary(survey, classes, encoding), encoding
+    unnamed = classes.ignore_label is None and classes.num_classes <= CUSTOMARY_IGNORE_LABEL
+    if encoding == "ids" and unnamed and CUSTOMARY_IGNORE_LABEL in survey.values:
+        classes = dataclasses.replace(classes, ignore_label=CUSTOMARY_IGNORE_LABEL)
+    return classes, encoding
 
 
-def _read_table(given, others, colors):
-    """The ClassTable that was given, or is in a file of the data set's; else None."""
+def _read_table(given, others, survey):
+    """The ClassTable that was given, or is in a file of the data set's; else None.
+
+    Where it has names alone, its colours are those that the masks' palettes have for ids.
+    """
+    colors = None
+    if survey.palette and not survey.conflict:
+        colors = voc_colors(256)
+        colors[list(survey.palette)] = list(survey.palette.values())
+        colors = colors if len(np.unique(colors, axis=0)) == len(colors) else None
     if isinstance(given, str | os.PathLike):
         return read_class_table(given, colors=colors)
     if given is not None:
         return create_class_table(given, colors=colors)
     files = [
-        f
+        (f.name.lower() != TABLE, len(f.parts), f)
         for f in others
         if f.suffix.lower() in (".csv", ".json", ".txt") and OTHER_TABLES.fullmatch(f.stem.lower())
     ]
-    for file in sorted(files, key=lambda f: (f.name.lower() != TABLE, len(f.parts), f)):
+    for is_other, _, file in sorted(files):
         try:
             table = read_class_table(file, colors=colors)
         except ValueError:
-            if file.name.lower() == TABLE:
+            if not is_other:
                 raise
             continue  # a file of another kind with such a name
         if not any(LISTED_PICTURE.search(name.lower()) for name in table.names):
             return table
     return None
-
-
-def _colors_of_ids(survey):
-    """The palette's colours for ids; None where masks have none, or one that repeats itself."""
-    if not survey.palette or survey.conflict:
-        return None
-    colors = voc_colors(256)
-    for value, color in survey.palette.items():
-        colors[value] = color
-    return colors if len(np.unique(colors, axis=0)) == len(colors) else None

@@ -38,19 +38,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     return np.asarray(convert_to_rgb(open_picture(path, upright=True), path))
 
 
-def open_picture(
-    path: str | os.PathLike, *, upright: bool = False, decode: bool = True
-) -> Image.Image:
-    """Return the Pillow picture of a file, decoded.
-
-    Args:
-        path: str or path.
-        upright: bool. True turns it as its EXIF data say.
-        decode: bool. False reads the file's head only.
-
-    Raises:
-        DatasetError: as `read_image`.
-    """
+def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Image.Image:
+    """Return the Pillow picture of a file, turned `upright` or not; without decoding, its head."""
     try:
         with Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -64,13 +53,9 @@ def open_picture(
             return ImageOps.exif_transpose(picture) if upright else picture
     except DatasetError:
         raise
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is not there any more") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DatasetError(f"{path} is too large ({error}): reduce it") from None
     except Exception as error:  # Pillow raises many kinds for damaged files
         raise DatasetError(
-            f"{path} cannot be read as a picture ({error}): it is truncated or of another "
+            f"{path} cannot be read as a picture ({error}): it is missing, truncated or of another "
             "format; copy it again or remove the pair"
         ) from error
 
@@ -111,11 +96,7 @@ def resize_image(image: np.ndarray, size: tuple) -> np.ndarray:
 
 
 def check_image_size(size) -> tuple:
-    """Return an image size as `(height, width)`; an int means a square.
-
-    Raises:
-        ValueError: a side is no whole number of at least 32 pixels.
-    """
+    """Return an image size as `(height, width)`; an int means a square."""
     size = (size, size) if np.ndim(size) == 0 else tuple(size)
     if len(size) != 2 or any(int(side) != side or side < MIN_IMAGE_SIZE for side in size):
         raise ValueError(
@@ -126,18 +107,9 @@ def check_image_size(size) -> tuple:
 
 
 def place_picture(size: tuple, target: tuple, *, fit: str) -> tuple:
-    """Tell where a picture lies once it has been fitted.
+    """Return `((height, width), (top, left))`, where a picture lies in its target.
 
-    Args:
-        size: `(height, width)` of the picture.
-        target: `(height, width)` that it is fitted to.
-        fit: "stretch", or "letterbox" for as large as its aspect ratio allows, in the middle.
-
-    Returns:
-        `((height, width), (top, left))`, its size and offset in pixels of the target.
-
-    Raises:
-        ValueError: `fit` is neither.
+    `fit` is "stretch", or "letterbox" for as large as its aspect ratio allows, in the middle.
 
     Example:
         >>> place_picture((360, 480), (128, 128), fit="letterbox")
@@ -153,31 +125,13 @@ def place_picture(size: tuple, target: tuple, *, fit: str) -> tuple:
 
 
 def fit_image(image: np.ndarray, size: tuple, *, fit: str = "stretch") -> np.ndarray:
-    """Fit a photograph to a size; what it does not cover is grey.
-
-    Args:
-        image: uint8 array `(height, width, 3)`.
-        size: `(height, width)` in pixels.
-        fit: as in `place_picture`.
-
-    Returns:
-        uint8 array `(*size, 3)`.
-    """
+    """Fit a photograph to a size, see `place_picture`; what it does not cover is grey."""
     inner, offset = place_picture(image.shape[:2], size, fit=fit)
     return pad_picture(resize_image(image, inner), size, offset, PADDING)
 
 
 def cut_padding(values: np.ndarray, size: tuple, *, fit: str) -> np.ndarray:
-    """Return the part of a fitted array that shows the picture: the way back.
-
-    Args:
-        values: array `(height, width, …)`, such as probabilities of a fitted picture.
-        size: `(height, width)` that the picture had before.
-        fit: as in `place_picture`.
-
-    Returns:
-        view of `values`, still at its scale.
-    """
+    """Return the part of a fitted array that shows a picture of this size before: the way back."""
     (rows, columns), (top, left) = place_picture(size, values.shape[:2], fit=fit)
     return values[top : top + rows, left : left + columns]
 

@@ -1,12 +1,14 @@
 """Masks: colours to labels and back, other sizes, and what mask files hold."""
 
-import collections
 import concurrent.futures
 import dataclasses
 import functools
 import itertools
+import math
 import os
 import warnings
+from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +16,6 @@ from numpy.typing import ArrayLike
 from seglib.classes import CUSTOMARY_IGNORE_LABEL, ClassTable
 from seglib.images import (
     ONE_CHANNEL,
-    ORIENTATION,
     DatasetError,
     convert_to_rgb,
     open_picture,
@@ -54,85 +55,72 @@ def closest_labels(pixels: ArrayLike, mapping: dict) -> np.ndarray:
         array `(...)` of labels: uint8 where all labels fit, else uint16 or int64.
 
     Raises:
-        ValueError: `pixels` is no RGB in [0, 255], or `mapping` is empty.
+        ValueError: `pixels` is no RGB in [0, 255].
 
     Example:
         >>> closest_labels([[0, 0, 0], [250, 9, 9], [90, 80, 80]],
         ...                {(0, 0, 0): 7, (255, 0, 0): 4})
         array([7, 4, 7], dtype=uint8)
     """
-    table, pixels = _closest_table(tuple(mapping.items())), np.asarray(pixels)
-    if pixels.ndim < 3:
-        return table.look_up(_pack_colors(pixels))
-    found = np.empty(pixels.shape[:-1], table.labels.dtype)
-    for band in _cut(len(pixels), pixels[:1].size):
-        found[band] = table.look_up(_pack_colors(pixels[band]))
-    return found
+    palette, labels, entries = _closest_table(tuple(mapping.items()))
+    pixels = np.asarray(pixels)
+
+    def look_up(pixels):
+        keys = _pack_colors(pixels)
+        found = entries.take(keys, mode="clip")  # take, unlike [], lets threads run
+        if not found.all():
+            new = np.unique(keys[found == 0])
+            entries[new] = nearest_colors(_unpack_colors(new), palette) + 1
+            found = entries.take(keys, mode="clip")
+        return labels.take(found - 1, mode="clip")
+
+    return look_up(pixels) if pixels.ndim < 2 else in_bands(look_up, pixels, pixels[:1].size)
 
 
 find_closest_labels_vectorized = closest_labels
 
 
-class _ClosestTable:
-    """The nearest entry of one mapping for each of the 2**24 colours, found on demand.
-
-    The memory for entries comes zeroed from the system, so a new table costs nothing
-    until colours arrive. Threads may share it: they write the same values.
-    """
-
-    def __init__(self, items):
-        if not items:
-            raise ValueError("the mapping of colours to labels is empty")
-        self.palette = np.array([color for color, _ in items])
-        _pack_colors(self.palette)  # checks them
-        self.labels = np.array([label for _, label in items])
-        if self.labels.min() >= 0 and self.labels.max() < 1 << 16:
-            self.labels = self.labels.astype(np.min_scalar_type(self.labels.max()))
-        # 0: not known yet, otherwise entry + 1
-        self.entries = np.zeros(1 << 24, np.uint8 if len(items) < 255 else np.uint32)
-
-    def look_up(self, keys):
-        found = self.entries.take(keys, mode="clip")  # take, unlike [], lets threads run
-        if not found.all():
-            new = np.unique(keys[found == 0])
-            self.entries[new] = nearest_colors(_unpack_colors(new), self.palette)[0] + 1
-            found = self.entries.take(keys, mode="clip")
-        return self.labels.take(found - 1, mode="clip")
-
-
 @functools.lru_cache(maxsize=4)  # 16 MB each
 def _closest_table(items):
-    return _ClosestTable(items)
+    """Colours, labels, and for each of the 2**24 colours 0 or 1 + the place of the nearest.
 
-
-def nearest_colors(colors: ArrayLike, palette: ArrayLike) -> tuple:
-    """Return which of the colours `(k, 3)` of a palette is nearest to each colour `(n, 3)`.
-
-    Returns:
-        `(indices, squared)`: int arrays `(n,)`, the first of equally near ones, and the squared
-        Euclidean distance.
+    The memory comes zeroed from the system, so a new table costs nothing until colours arrive.
+    Threads may share it: they write the same values.
     """
-    channels = np.array(np.asarray(colors, np.int32).T, order="C")
-    nearest = np.full(channels.shape[1], np.iinfo(np.int32).max, np.int32)
-    indices = np.zeros(len(nearest), np.int64)
-    for index, color in enumerate(np.asarray(palette, np.int32)):
-        squared = sum((channels[i] - color[i]) ** 2 for i in range(3))
-        indices[squared < nearest] = index
-        np.minimum(nearest, squared, out=nearest)
-    return indices, nearest
+    palette = np.array([color for color, _ in items])
+    _pack_colors(palette)  # checks them
+    labels = _shrink(np.array([label for _, label in items]))
+    return palette, labels, np.zeros(1 << 24, np.uint8 if len(items) < 255 else np.uint32)
+
+
+def _shrink(labels):
+    """Labels in 8 or 16 bits where they fit."""
+    fit = labels.min() >= 0 and labels.max() < 1 << 16
+    return labels.astype(np.min_scalar_type(labels.max())) if fit else labels
+
+
+def nearest_colors(colors: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Return which of a palette `(k, 3)` is nearest to each colour `(n, 3)`."""
+    from scipy.spatial import distance
+
+    def find(part):
+        return distance.cdist(part, palette, "sqeuclidean").argmin(axis=1)
+
+    return in_bands(find, np.asarray(colors), len(palette))
+
+
+def in_bands(function: Callable, values: np.ndarray, cells: int) -> np.ndarray:
+    """Return `function(values)`, a part of the rows at a time: each takes so many cells."""
+    step = max(1, MAX_CELLS // max(1, cells))
+    starts = range(0, max(1, len(values)), step)
+    return np.concatenate([function(values[start : start + step]) for start in starts])
 
 
 def measure_colors(pixels: ArrayLike, classes: ClassTable) -> tuple:
-    """Return the row of the class table nearest to each pixel `(..., 3)`, and how near.
-
-    Returns `(rows, squared)`, int arrays `(...)`; the latter is the squared distance in RGB.
-    """
+    """Return the row of the class table nearest to each pixel, and the squared distance."""
     pixels, colors = np.asarray(pixels), classes.colors.astype(np.int32)
     rows = closest_labels(pixels, {tuple(color): i for i, color in enumerate(colors.tolist())})
-    squared = np.zeros(rows.shape, np.int32)
-    for channel in range(3):
-        squared += (pixels[..., channel] - colors[:, channel].take(rows)) ** 2
-    return rows, squared
+    return rows, sum((pixels[..., c] - colors[:, c].take(rows)) ** 2 for c in range(3))
 
 
 def exact_colors(pixels: ArrayLike, classes: ClassTable) -> np.ndarray:
@@ -158,24 +146,23 @@ def label_colors(labels: ArrayLike, classes: ClassTable) -> np.ndarray:
     check_labels(labels, classes)
     colors = np.zeros((max(classes.num_classes, (classes.ignore_label or 0) + 1), 3), np.uint8)
     colors[: classes.num_classes] = classes.colors
-    return colors[labels.astype(np.uint8) if labels.dtype == bool else labels]
+    return colors.take(labels, axis=0)
 
 
 def check_labels(labels: ArrayLike, classes: ClassTable, *, source="labels") -> None:
-    """Raise ValueError naming `source` if an id is not in the class table nor ignored."""
+    """Raise DatasetError naming `source` if an id is not in the class table nor ignored."""
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iub":
-        raise ValueError(f"{source}: expected integer ids, received {labels.dtype}")
+        raise DatasetError(f"{source}: expected integer ids, received {labels.dtype}")
     wrong = (labels < 0) | (labels >= classes.num_classes)
     if classes.ignore_label is not None:
         wrong &= labels != classes.ignore_label
     if wrong.any():
-        found = np.unique(labels[wrong])
-        raise ValueError(
-            f"{source}: {int(wrong.sum())} pixels hold a label outside the class table "
-            f"({', '.join(map(str, found[:8]))}); expected 0 to {classes.num_classes - 1}"
-            + ("" if classes.ignore_label is None else f" or {classes.ignore_label} (ignored)")
-            + ": add the class, correct the mask, or ignore it by ClassTable(…, ignore_label=255)"
+        raise DatasetError(
+            f"{source}: {wrong.sum()} pixels hold a label outside the class table "
+            f"({', '.join(map(str, np.unique(labels[wrong])[:8]))}); expected 0 to "
+            f"{classes.num_classes - 1} or an ignored one: add the class, correct the mask, or "
+            "ignore it by ClassTable(…, ignore_label=255)"
         )
 
 
@@ -202,35 +189,27 @@ def sharpen_boundaries(
 
     Returns:
         array like `labels`, a new one.
-
-    Raises:
-        ValueError: the shapes do not belong together.
     """
     pixels, labels = np.asarray(pixels), np.array(labels)
-    _check_shapes(pixels, labels)
     rows, squared = measure_colors(pixels, classes)
     rows = np.where(squared <= tolerance**2, rows.astype(np.int32), -1)  # -1: not settled yet
+
+    def find_best(positions):
+        votes = _count_around(rows, positions, classes.num_classes, reach=1)
+        colors = pixels[tuple(positions.T)].astype(np.int32)
+        cost = ((colors[:, None] - classes.colors) ** 2).sum(axis=2)
+        cost = np.where(votes > 0, 9 * cost + 8 - votes, np.iinfo(np.int32).max)
+        return np.where(votes.any(axis=1), cost.argmin(axis=1), -1)
+
     unsettled = np.argwhere(rows < 0)
     while len(unsettled):
-        parts = [unsettled[part] for part in _cut(len(unsettled), 2 * classes.num_classes)]
-        best = np.concatenate([_best_around(pixels, rows, part, classes) for part in parts])
+        best = in_bands(find_best, unsettled, 4 * classes.num_classes)
         if (best < 0).all():
             break
         rows[tuple(unsettled.T)] = best
         unsettled = unsettled[best < 0]
     ids = np.array(list(classes.mapping.values()), labels.dtype)
     return np.where(rows >= 0, ids[rows], labels)
-
-
-def _best_around(pixels, rows, positions, classes):
-    """For each position the best row of its 3×3 neighbours, -1 where none is settled."""
-    votes = _count_around(rows, positions, classes.num_classes, reach=1)
-    colors = pixels[tuple(positions.T)].astype(np.int32)
-    cost = np.stack(
-        [((colors - color) ** 2).sum(axis=1) for color in classes.colors.astype(np.int32)], axis=1
-    )
-    cost = np.where(votes > 0, 9 * cost + 8 - votes, np.iinfo(np.int32).max)
-    return np.where(votes.any(axis=1), cost.argmin(axis=1), -1)
 
 
 def _count_around(rows, positions, num_classes, *, reach):
@@ -244,23 +223,23 @@ def _count_around(rows, positions, num_classes, *, reach):
 
 
 def find_unknown_colors(
-    pixels: ArrayLike, labels: ArrayLike, classes: ClassTable, *, distance: float = 32
+    pixels: ArrayLike, classes: ClassTable, *, distance: float = UNKNOWN_DISTANCE
 ) -> np.ndarray:
     """Find pixels that are far from every class colour and no blend of their neighbours.
 
     A blend lies within `distance` (Euclidean in RGB) of the line between the colours of two
-    classes that occur among the 5×5 labels around it. Pixels and labels are as in
-    `sharpen_boundaries`; returns a bool array `(height, width)`.
+    classes that occur in the 5×5 pixels around it. Returns a bool array `(height, width)`.
     """
     pixels = np.asarray(pixels)
-    _check_shapes(pixels, np.asarray(labels))
     rows, squared = measure_colors(pixels, classes)
     unknown = squared > distance**2
+
+    def is_no_blend(positions):
+        around = _count_around(rows, positions, classes.num_classes, reach=2) > 0
+        return ~_near_segments(pixels[tuple(positions.T)], classes.colors, around, distance)
+
     far = np.argwhere(unknown)
-    for part in _cut(len(far), classes.num_classes):
-        around = _count_around(rows, far[part], classes.num_classes, reach=2) > 0
-        place = tuple(far[part].T)
-        unknown[place] = ~_near_segments(pixels[place], classes.colors, around, distance)
+    unknown[tuple(far.T)] = in_bands(is_no_blend, far, classes.num_classes)
     return unknown
 
 
@@ -276,34 +255,15 @@ def _near_segments(colors, palette, allowed, distance):
     return near
 
 
-def _check_shapes(pixels, labels):
-    if pixels.shape != (*labels.shape, 3) or labels.ndim != 2:
-        raise ValueError(
-            f"expected pixels (height, width, 3) and labels (height, width), "
-            f"received {pixels.shape} and {labels.shape}"
-        )
-
-
-def _cut(length, cells):
-    """Slices of `length` items of so many cells each that bound the memory taken at once."""
-    step = max(1, MAX_CELLS // max(1, cells))
-    return [slice(start, start + step) for start in range(0, length, step)]
-
-
 def _pack_colors(pixels):
     """RGB `(..., 3)` as one int32 `r << 16 | g << 8 | b` each."""
-    if pixels.ndim == 0 or pixels.shape[-1] != 3:
+    are_rgb = pixels.shape[-1:] == (3,) and pixels.dtype.kind in "iu"
+    if not are_rgb or (pixels.dtype != np.uint8 and (pixels >> 8).any()):
         raise ValueError(
-            f"expected RGB colours of shape (..., 3), received shape {pixels.shape}"
-            + (": drop the alpha channel" if pixels.shape[-1:] == (4,) else "")
+            "expected integer RGB colours (..., 3) in [0, 255], received "
+            f"{pixels.dtype} {pixels.shape}: drop an alpha channel; multiply colours in [0, 1] "
+            "by 255 and round them"
         )
-    if pixels.dtype.kind not in "iu":
-        raise ValueError(
-            f"expected integer colours in [0, 255], received {pixels.dtype}: "
-            "multiply colours in [0, 1] by 255 and round them"
-        )
-    if pixels.dtype != np.uint8 and pixels.size and not 0 <= pixels.min() <= pixels.max() <= 255:
-        raise ValueError(f"expected colours in [0, 255], received {pixels.min()} to {pixels.max()}")
     red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
     return red << 16 | green << 8 | blue
 
@@ -313,10 +273,10 @@ def _unpack_colors(keys):
 
 
 def _count_colors(pixels):
-    """Counter `{(r, g, b): pixels}` of a uint8 array `(..., 3)`."""
+    """Counter `{(r, g, b): pixels}` of an array `(..., 3)`."""
     keys, counts = np.unique(_pack_colors(pixels), return_counts=True)
     colors = map(tuple, _unpack_colors(keys).tolist())
-    return collections.Counter(dict(zip(colors, counts.tolist(), strict=True)))
+    return Counter(dict(zip(colors, counts.tolist(), strict=True)))
 
 
 # Other sizes
@@ -343,28 +303,30 @@ def resize_labels(labels: ArrayLike, size: tuple) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or min(*labels.shape, *size) < 1:
         raise ValueError(
-            f"expected integer labels (height, width) and a size of at least (1, 1), "
+            "expected integer labels (height, width) and a size of at least (1, 1), "
             f"received {labels.dtype} {labels.shape} and {tuple(size)}"
         )
     if labels.shape == tuple(size):
         return labels.copy()
-    ids = np.flatnonzero(np.bincount(labels.ravel()))
-    compact = np.zeros(ids[-1] + 1, np.int64)
+    ids = np.flatnonzero(np.bincount(labels.ravel())).astype(labels.dtype)
+    compact = np.zeros(int(ids[-1]) + 1, np.int64)
     compact[ids] = np.arange(len(ids))
     heights, sources, targets = _pieces(labels.shape[0], size[0])
     widths, from_columns, to_columns = _pieces(labels.shape[1], size[1])
-    result = np.empty(size, labels.dtype)
-    for band in _cut(size[0], max(len(heights) * len(widths) // size[0], size[1] * len(ids))):
-        rows = result[band]
-        pieces = slice(*np.searchsorted(targets, (band.start, band.start + len(rows))))
+
+    def resize(rows):
+        pieces = slice(*np.searchsorted(targets, (rows[0], rows[-1] + 1)))
         # Which class's area in which pixel each piece belongs to, and how large it is.
-        pixels = (targets[pieces, None] - band.start) * size[1] + to_columns
+        pixels = (targets[pieces, None] - rows[0]) * size[1] + to_columns
         keys = compact.take(labels.take(sources[pieces], axis=0).take(from_columns, axis=1))
         keys += pixels * len(ids)
-        area = heights[pieces, None] * widths
-        area = np.bincount(keys.ravel(), weights=area.ravel(), minlength=rows.size * len(ids))
-        rows[:] = ids[area.reshape(*rows.shape, len(ids)).argmax(axis=-1)]
-    return result
+        area = (heights[pieces, None] * widths).ravel()
+        shape = len(rows), size[1], len(ids)
+        area = np.bincount(keys.ravel(), weights=area, minlength=math.prod(shape))
+        return ids[area.reshape(shape).argmax(axis=-1)]
+
+    cells = max(len(heights) * len(widths) // size[0], size[1] * len(ids))
+    return in_bands(resize, np.arange(size[0]), cells)
 
 
 @functools.lru_cache(maxsize=64)
@@ -380,17 +342,7 @@ def _pieces(source, target):
 def fit_labels(
     labels: np.ndarray, size: tuple, *, fit: str = "stretch", ignore_label: int | None = 255
 ) -> np.ndarray:
-    """Fit a label map to a size; what it does not cover is ignored.
-
-    Args:
-        labels: int array `(height, width)`.
-        size: `(height, width)` in pixels.
-        fit: as in `place_picture`.
-        ignore_label: int, the label of the padding; None where `fit` makes none.
-
-    Returns:
-        array of shape `size` and the dtype of `labels`, or one that holds `ignore_label`.
-    """
+    """Fit a label map to a size, see `place_picture`; the padding is `ignore_label`."""
     inner, offset = place_picture(labels.shape, size, fit=fit)
     return pad_picture(resize_labels(labels, inner), size, offset, ignore_label)
 
@@ -424,11 +376,15 @@ def find_invented(resized: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass
 class Survey:
-    """What masks hold, one or all of a data set."""
+    """What masks hold, one or all of a data set.
 
-    values: collections.Counter  # {value: pixels} of masks with one channel, or grey ones
-    shown: collections.Counter  # {(r, g, b): pixels}, the colours that those masks show
-    palette: dict  # {value: (r, g, b)} of palettes and of one bit; of the first mask
+    Of masks with one channel, or grey ones, `values` counts the pixels by value and `shown` by the
+    colour that they show; `palette` is `{value: colour}`, the first mask's that has one.
+    """
+
+    values: Counter = dataclasses.field(default_factory=Counter)
+    shown: Counter = dataclasses.field(default_factory=Counter)
+    palette: dict = dataclasses.field(default_factory=dict)
     colored: int = 0  # how many masks are of colours
     lossy: bool = False  # whether a format changes values or colours
     conflict: bool = False  # whether palettes show a value in different colours
@@ -444,23 +400,22 @@ class Survey:
 
     def looks_binary(self):
         """Whether masks with one channel are black and white, give or take what JPEG does."""
-        values = np.array(list(self.values))
-        if self.palette or not len(values) or values.min() < 0:
+        if self.palette or not self.values or min(self.values) < 0:
             return False
-        noise = NOISE_DISTANCE if self.lossy else 0
-        near = sum(self.values[v] for v in self.values if v <= noise or v >= 255 - noise)
-        bright = 255 - NOISE_DISTANCE <= values.max() <= 255
-        return bool(bright and near >= (0.9 if self.lossy else 1) * self.values.total())
+        noise, least = (NOISE_DISTANCE, 0.9) if self.lossy else (0, 1)
+        near = sum(n for v, n in self.values.items() if v <= noise or v >= 255 - noise)
+        bright = 255 - NOISE_DISTANCE <= max(self.values) <= 255
+        return bright and near >= least * self.values.total()
 
 
-def survey_masks(paths, *, workers: int | None = None) -> Survey:
+def survey_masks(paths) -> Survey:
     """Look at all masks: at the head of colour masks, at every value of those with one channel.
 
     What cannot be read is passed over; reading it tells why.
     """
-    survey = Survey(collections.Counter(), collections.Counter(), {})
+    survey = Survey()
     grey = functools.partial(_survey_file, as_grey=True)
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
         found = pool.map(_survey_file, paths)
         found = list(show_progress(found, total=len(paths), desc="looking at masks", unit="mask"))
         colored = [path for path, one in zip(paths, found, strict=True) if one.colored]
@@ -476,50 +431,36 @@ def survey_masks(paths, *, workers: int | None = None) -> Survey:
 def _survey_file(path, *, as_grey=False):
     """Survey of one mask; colours whose channels are alike count as one channel if asked for."""
     try:
-        picture = open_picture(path, decode=False)
-        channel = None if picture.mode not in ONE_CHANNEL else open_picture(path)
-        if channel is None and as_grey:
-            channel = _take_grey(open_picture(path))
+        head, picture = open_picture(path, decode=False), None
+        if head.mode in ONE_CHANNEL:
+            picture = open_picture(path)
+        elif as_grey:
+            picture = _take_grey(open_picture(path))
     except DatasetError:
-        return Survey({}, {}, {})
-    lossy = picture.format in LOSSY_FORMATS
-    if channel is None:
-        return Survey({}, {}, {}, colored=1, lossy=lossy)
-    return dataclasses.replace(_survey_picture(channel, path), lossy=lossy)
+        return Survey()
+    lossy = head.format in LOSSY_FORMATS
+    return _survey_picture(picture, path, lossy) if picture else Survey(colored=1, lossy=lossy)
 
 
-def _survey_picture(picture, path):
+def _survey_picture(picture, path, lossy):
     """Survey of a mask with one channel or a palette."""
     found, counts = np.unique(_read_values(picture, path), return_counts=True)
-    values = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    values = Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    shows, shown = {}, Counter()
     if picture.mode in ("P", "PA"):
-        given = np.array(picture.getpalette("RGB"), int).reshape(-1, 3).tolist()
-        shows = {v: tuple(given[v]) if v < len(given) else (0, 0, 0) for v in values}
-    else:
-        scale = {"1": 255, "L": 1, "LA": 1, "La": 1}.get(picture.mode)
-        shows = {v: (scale * v,) * 3 for v in values} if scale else {}
-    shown = collections.Counter()
+        palette = picture.getpalette("RGB")
+        shows = {v: tuple(palette[3 * v : 3 * v + 3]) or (0, 0, 0) for v in values}
+    elif picture.mode in ("1", "L", "LA", "La"):
+        shows = {v: ((255 if picture.mode == "1" else 1) * v,) * 3 for v in values}
     for value, color in shows.items():
         shown[color] += values[value]
-    palette = shows if picture.mode in ("P", "PA", "1") else {}
-    lossy = picture.format in LOSSY_FORMATS
-    return Survey(collections.Counter(values), shown, palette, lossy=lossy)
+    return Survey(values, shown, {} if picture.mode[0] == "L" else shows, lossy=lossy)
 
 
 def _take_grey(picture):
     """The one channel of a colour picture whose channels are all alike; else None."""
-    if _shows_by_alpha(picture):
-        return None
     red, *others = convert_to_rgb(picture).split()
     return red if all(red.tobytes() == other.tobytes() for other in others) else None
-
-
-def _shows_by_alpha(picture):
-    """Whether a picture has one colour, and only its transparency varies."""
-    if picture.mode != "RGBA":
-        return False
-    *colors, (low, high) = picture.getextrema()
-    return low < high and all(lowest == highest for lowest, highest in colors)
 
 
 def _read_values(picture, path):
@@ -533,46 +474,37 @@ def _read_values(picture, path):
 
 
 def choose_encoding(survey: Survey, classes: ClassTable, *, source="the masks") -> str:
-    """Decide how masks with one channel or a palette show the classes.
+    """Decide how masks with one channel or a palette show the classes: one of `ENCODINGS`.
 
     They hold ids if all values, over the whole data set, are in the table or 255. Where they
-    show exactly the table's colours as well, and these say something else, the colours count: by
-    chance they would not fit. So they do where palettes differ from mask to mask. Black and white
-    are the two classes of a table of two. What `source` names is warned of.
-
-    Returns:
-        "ids", "colors" or "binary".
+    show exactly the table's colours as well, the colours count: by chance they would not fit. So
+    they do where palettes differ from mask to mask. What `source` names is warned of.
     """
-    if not survey.values or survey.conflict:
-        return "colors"
     ids = {*range(classes.num_classes), CUSTOMARY_IGNORE_LABEL, classes.ignore_label}
     are_ids, binary = set(survey.values) <= ids, survey.looks_binary()
     known = [color for color in survey.shown if color in classes.mapping]
-    fitting = sum(survey.shown[color] for color in known) / survey.values.total()
-    if fitting == 1 and len(survey.values) > 1:
+    fitting = sum(survey.shown[color] for color in known) / max(1, survey.values.total())
+    exact = fitting == 1 and len(survey.values) > 1
+    two = classes.num_classes == 2 and classes.ignore_label is None
+    mostly_known = fitting == 1 or (len(known) > 1 and fitting > 0.5)
+    cases = (
+        (not survey.values or survey.conflict or exact, "colors"),
+        (binary and two, "binary"),
+        (are_ids, "ids"),
+        (survey.lossy or mostly_known, "colors"),
+        (True, "ids"),
+    )
+    if exact and are_ids and not binary and not survey.conflict:
+        rows = list(classes.mapping)
         shows = survey.palette or {value: (value,) * 3 for value in survey.values}
-        rows = {color: row for row, color in enumerate(classes.mapping)}
-        agree = all(rows.get(color) == value for value, color in shows.items())
-        if are_ids and not agree and not binary:
+        if any(color not in rows[value : value + 1] for value, color in shows.items()):
             warnings.warn(
                 f"{source}: the masks' values could be ids of the class table, but their colours "
                 "are exactly the table's, in another order; read as colours: pass "
                 'encoding="ids" to open_dataset for the other reading',
                 stacklevel=2,
             )
-        return "colors"
-    if binary and classes.num_classes == 2 and classes.ignore_label is None:
-        return "binary"
-    mostly_known = fitting == 1 or (len(known) > 1 and fitting > 0.5)
-    return "colors" if not are_ids and (survey.lossy or mostly_known) else "ids"
-
-
-def ignore_customary(survey: Survey, classes: ClassTable, encoding: str) -> ClassTable:
-    """Return the class table, with 255 ignored where masks of ids hold it and it is no class."""
-    held = encoding == "ids" and CUSTOMARY_IGNORE_LABEL in survey.values
-    if held and classes.num_classes <= CUSTOMARY_IGNORE_LABEL and classes.ignore_label is None:
-        return dataclasses.replace(classes, ignore_label=CUSTOMARY_IGNORE_LABEL)
-    return classes
+    return next(encoding for holds, encoding in cases if holds)
 
 
 def read_labels(
@@ -600,22 +532,19 @@ def read_labels(
     """
     labels, pixels, lossy = read_mask(path, classes, encoding=encoding)
     if pixels is None:
-        try:
-            check_labels(labels, classes, source=path)
-        except ValueError as error:
-            raise DatasetError(str(error)) from None
+        check_labels(labels, classes, source=path)
         return labels
     inexact = 1 - exact_colors(pixels, classes).mean()
     if inexact > MAX_UNKNOWN_SHARE:
         distance = LOSSY_UNKNOWN_DISTANCE if lossy else UNKNOWN_DISTANCE
-        unknown = find_unknown_colors(pixels, labels, classes, distance=distance)
+        unknown = find_unknown_colors(pixels, classes, distance=distance)
         if unknown.mean() > MAX_UNKNOWN_SHARE:
             color, count = _count_colors(pixels[unknown]).most_common(1)[0]
+            nearest = classes.names[nearest_colors([color], classes.colors)[0]]
             raise DatasetError(
                 f"{path}: {unknown.sum()} of {labels.size} pixels are far from every class "
-                f"colour, most often {color} ({count} pixels; nearest class "
-                f"{classes.names[measure_colors(color, classes)[0]]}): add the colour to the class "
-                "table, or correct the mask"
+                f"colour, most often {color} ({count} pixels; nearest class {nearest}): add the "
+                "colour to the class table, or correct the mask"
             )
     if not (sharpen and inexact):
         return labels
@@ -626,23 +555,23 @@ def read_labels(
 def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "auto") -> tuple:
     """Read a mask without asking whether it makes sense; arguments as of `read_labels`.
 
-    Returns:
-        `(labels, pixels, lossy)`: int array `(height, width)`, the ids or those of the nearest
-        colours; uint8 array `(height, width, 3)`, or None where the mask holds ids; bool,
-        whether the format changes colours.
+    Returns `(labels, pixels, lossy)`: ids, or those of the nearest colours; uint8 RGB, or None
+    where the mask holds ids; whether the format changes colours.
     """
     picture = open_picture(path)
     lossy = picture.format in LOSSY_FORMATS
-    if _shows_by_alpha(picture):
-        raise DatasetError(
-            f"{path} has one colour and shows its classes by transparency: save it with "
-            "classes as colours or as ids"
-        )
+    if picture.mode == "RGBA":
+        *colors, (low, high) = picture.getextrema()
+        if low < high and all(darkest == brightest for darkest, brightest in colors):
+            raise DatasetError(
+                f"{path} has one colour and shows its classes by transparency: save it with "
+                "classes as colours or as ids"
+            )
     if picture.mode not in ONE_CHANNEL:
         grey = _take_grey(picture) if encoding in ("ids", "binary") else None
         picture, encoding = (picture, "colors") if grey is None else (grey, encoding)
     elif encoding == "auto":
-        encoding = choose_encoding(_survey_picture(picture, path), classes, source=path)
+        encoding = choose_encoding(_survey_picture(picture, path, lossy), classes, source=path)
     if encoding == "colors":
         pixels = np.asarray(convert_to_rgb(picture, path))
         return closest_labels(pixels, classes.mapping), pixels, lossy
@@ -653,9 +582,7 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
     if classes.num_classes <= CUSTOMARY_IGNORE_LABEL and classes.ignore_label is not None:
         ignored |= labels == CUSTOMARY_IGNORE_LABEL
     labels = np.where(ignored, classes.ignore_label, labels) if ignored.any() else labels
-    if labels.min() >= 0 and labels.max() < 1 << 16:
-        labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
-    return labels, None, lossy
+    return _shrink(labels), None, lossy
 
 
 def read_pair(image_path, mask_path, classes: ClassTable, *, encoding: str = "auto") -> tuple:
@@ -670,63 +597,32 @@ def read_pair(image_path, mask_path, classes: ClassTable, *, encoding: str = "au
 def explain_sizes(image_path, image_shape: tuple, mask_path, mask_shape: tuple) -> str:
     """Return in words what is wrong with a pair whose halves differ in size."""
     advice = "export the mask at the image's size"
-    turned = open_picture(image_path).getexif().get(ORIENTATION, 1) > 4
-    if turned and mask_shape[:2] == image_shape[1::-1]:
-        advice = (
-            "the photograph was turned upright, as its EXIF data ask for, but the mask was drawn "
-            "on it lying: turn the mask as well, or remove the orientation from the photograph"
-        )
+    if mask_shape[:2] == image_shape[1::-1]:
+        advice = "turn it, if EXIF data turn the photograph upright, or " + advice
     return (
         f"{mask_path} is {mask_shape[0]}×{mask_shape[1]} (height × width) but its image "
         f"{image_path} is {image_shape[0]}×{image_shape[1]}: {advice}"
     )
 
 
-def propose_class_table(paths) -> ClassTable:
-    """Propose a class table, named by number, from the values or colours that masks hold.
+def propose_class_table(paths, *, lossy: bool = False) -> ClassTable:
+    """Propose a class table, named by number, from the colours of some `MAX_MASKS` masks.
 
-    Masks with one channel or a palette that look like ids keep their ids, in the palette's
-    colours; black and white is background and foreground; other colours come by their share of
-    the pixels. In lossy formats colours near a more frequent one are taken for it.
-
-    Args:
-        paths: sequence of paths of masks; some `MAX_MASKS` of them are looked at.
-
-    Raises:
-        DatasetError: there is no mask that can be read.
+    Colours come by their share of the pixels. Where formats are lossy, colours near a more
+    frequent one are taken for it.
     """
-    paths = list(paths)
-    paths = paths[:: -(-len(paths) // MAX_MASKS) or 1]
-    survey = survey_masks(paths)
-    table = propose_from_survey(survey)
-    if table is not None:
-        return table
-    counts = collections.Counter(survey.shown)
-    for path in paths if survey.colored else ():
-        try:
-            picture = open_picture(path)
-        except DatasetError:
-            continue
-        if picture.mode not in ONE_CHANNEL:
-            counts += _count_colors(np.asarray(convert_to_rgb(picture, path)))
-    if not counts:
-        raise DatasetError(f"no mask can be read among {len(paths)}: expected pictures of classes")
-    if survey.lossy or len(counts) > MANY_COLORS:
-        counts = _merge_colors(counts)
-    colors = sorted(counts, key=lambda color: (-counts[color], color))[:MAX_PROPOSED]
+    counts = Counter()
+    for path in paths[:: -(-len(paths) // MAX_MASKS)]:
+        counts += _count_colors(np.asarray(convert_to_rgb(open_picture(path), path)))
+    merging = lossy or len(counts) > MANY_COLORS
+    left, found = np.array(sorted(counts, key=lambda color: (-counts[color], color))), Counter()
+    while len(left):
+        near = ((left - left[0]) ** 2).sum(axis=1) <= merging * MERGE_DISTANCE**2
+        found[tuple(left[0].tolist())] = sum(counts[tuple(color)] for color in left[near].tolist())
+        left = left[~near]
+    least = merging * MIN_SHARE * counts.total()
+    colors = [color for color, count in found.most_common(MAX_PROPOSED) if count >= least]
     return ClassTable([f"class_{i}" for i in range(len(colors))], colors)
-
-
-def _merge_colors(counts):
-    """Counter of the colours that stand for those near them, the most frequent first."""
-    merged = collections.Counter()
-    for color, count in counts.most_common(1 << 12):
-        index, squared = nearest_colors([color], list(merged) or [color])
-        near = merged and squared[0] <= MERGE_DISTANCE**2
-        merged[list(merged)[index[0]] if near else color] += count
-    return collections.Counter(
-        {color: n for color, n in merged.items() if n >= MIN_SHARE * counts.total()}
-    )
 
 
 def propose_from_survey(survey: Survey) -> ClassTable | None:

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from seglib.images import DatasetError, convert_to_rgb, open_picture
-from seglib.masks import ORIENTATION
+from seglib.images import ORIENTATION, DatasetError, convert_to_rgb, open_picture
 from seglib.system import replacing, show_progress
 
 NAMES = ("train", "val", "test")

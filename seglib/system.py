@@ -10,20 +10,14 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import sys
 import tempfile
 import threading
-import time
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None
-
-SECONDS_BETWEEN_TRIES = 0.1
-# C's `struct flock`: type and where from, start, length, process; macOS orders it otherwise.
-LOCK_FIELDS, LOCK_TYPE = ("qqihh", 3) if sys.platform == "darwin" else ("hhqqi", 0)
 
 
 def parse_duration(duration: str | float) -> float:
@@ -39,35 +33,25 @@ def parse_duration(duration: str | float) -> float:
         >>> parse_duration("11h30m"), parse_duration("1.5h"), parse_duration(90)
         (41400.0, 5400.0, 90.0)
     """
-    text = str(duration).lower()
     try:
-        seconds = float(text)
+        seconds = float(duration)
     except ValueError:
-        seconds = _parse_units(text)
+        import pandas as pd  # takes half a second
+
+        try:  # pandas finds "d" deprecated
+            seconds = pd.Timedelta(duration.lower().replace("d", "D")).total_seconds()
+        except ValueError:
+            seconds = float("nan")
     if not 0 < seconds < float("inf"):
         raise ValueError(
-            f'expected a duration such as "11h30m", "90s" or "1.5h", or a number of seconds, '
+            'expected a duration such as "11h30m", "90s" or "1.5h", or a number of seconds, '
             f"received {duration!r}"
         )
     return seconds
 
 
-def _parse_units(text):
-    import pandas as pd  # takes half a second
-
-    try:
-        return pd.Timedelta(text.replace("d", "D")).total_seconds()  # "d" is deprecated
-    except ValueError:
-        return float("nan")
-
-
 def format_duration(seconds: float) -> str:
-    """Return a duration for people.
-
-    Example:
-        >>> format_duration(41400), format_duration(75), format_duration(2.5)
-        ('11 h 30 min', '1 min 15 s', '2.5 s')
-    """
+    """Return a duration for people, such as "11 h 30 min", "1 min 15 s" or "2.5 s"."""
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, seconds = divmod(round(seconds), 60)
@@ -76,15 +60,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(size: str | float) -> int:
-    """Return the bytes of a size such as "19GB" or "500 MB" (powers of 1000).
-
-    Raises:
-        ValueError: it is no size.
-
-    Example:
-        >>> parse_size("1.5GB")
-        1500000000
-    """
+    """Return the bytes of a size such as "19GB" or "500 MB" (powers of 1000)."""
     match = re.fullmatch(r"(\d+\.?\d*) ?([KMGT]?)B?", str(size).upper())
     if match is None:
         raise ValueError(f'expected a size such as "19GB" or a number of bytes, received {size!r}')
@@ -92,15 +68,7 @@ def parse_size(size: str | float) -> int:
 
 
 def make_folder(path: str | os.PathLike, what: str) -> pathlib.Path:
-    """Create a folder if needed, and make sure that it can be written.
-
-    Args:
-        path: path of the folder.
-        what: str, what is written to it, for the message.
-
-    Raises:
-        OSError: it cannot be written; the message says what for and what to do.
-    """
+    """Create a folder if needed; an OSError says that `what` cannot be written to it."""
     path = pathlib.Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -118,12 +86,7 @@ def make_folder(path: str | os.PathLike, what: str) -> pathlib.Path:
 def replacing(path: str | os.PathLike):
     """Write a file beside another and put it in its place, so that it is whole or absent.
 
-    Args:
-        path: path of the file, which need not exist.
-
-    Yields:
-        path to write to: hidden, in the same folder, with the same extension, of this process
-        alone. It is removed if the block fails.
+    Yields the path to write to: hidden, with the same extension, of this process alone.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -149,11 +112,7 @@ def _flush(path, mode):
 
 @contextlib.contextmanager
 def explain_full_disk(folder: str | os.PathLike, advice: str):
-    """Say in plain words that the disk of a folder is full, and what to do.
-
-    Raises:
-        OSError: the disk is full, a quota is used up, or a file became too large.
-    """
+    """Say in plain words that the disk of a folder is full, and what to do."""
     try:
         yield
     except OSError as error:
@@ -169,73 +128,31 @@ def explain_full_disk(folder: str | os.PathLike, advice: str):
 def lock_file(path: str | os.PathLike, *, waiting_for: str | None = None):
     """Hold a lock on a file, which the system releases however the process ends.
 
-    File systems without locks let everybody in.
-
-    Args:
-        path: path of the file, created if missing.
-        waiting_for: str, what is shown while another process holds it; None not to wait.
-
-    Yields:
-        binary stream of the file.
-
-    Raises:
-        BlockingIOError: another process or thread holds it, and `waiting_for` is None.
+    Yields the file's binary stream. Where another process holds the lock, that is a
+    BlockingIOError, or waited for, if `waiting_for` tells what for. File systems without locks let
+    everybody in.
     """
-    with open(path, "r+b", opener=_open_or_create) as stream:
-        if waiting_for is None and not _take_lock(stream):
-            raise BlockingIOError(errno.EAGAIN, "another process holds the lock", str(path))
-        if waiting_for is not None:
-            with show_progress(desc=waiting_for, bar_format="{desc} ({elapsed})") as bar:
-                while not _take_lock(stream):
-                    time.sleep(SECONDS_BETWEEN_TRIES)
-                    bar.update()
+    path = pathlib.Path(path)
+    path.touch()
+    with open(path, "r+b") as stream:
+        try:
+            if fcntl is not None:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting_for is None:
+                raise
+            print(f"waiting: {waiting_for}", file=sys.stderr)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError:
+            pass
         yield stream
 
 
 def is_locked(path: str | os.PathLike) -> bool:
-    """Return whether a process holds the lock of a file, without taking it for an instant.
+    """Return whether the process is there that a lock's file names in JSON as `pid` and `host`.
 
-    Where the system cannot tell, the process counts that the file names in JSON as `pid` and
-    `host`, if it is still there.
+    Asking for the lock would keep others from taking it for an instant.
     """
-    try:
-        with open(path, "rb") as stream:
-            found = fcntl.fcntl(stream, fcntl.F_OFD_GETLK, _describe_lock())
-    except FileNotFoundError:
-        return False
-    except (AttributeError, OSError):  # no such locks here
-        return _names_living_process(path)
-    return struct.unpack(LOCK_FIELDS, found)[LOCK_TYPE] != fcntl.F_UNLCK
-
-
-def _open_or_create(path, flags):
-    return os.open(path, flags | os.O_CREAT, 0o666)
-
-
-def _take_lock(stream):
-    """Lock an open file, if possible so that others can ask about it; False if it is taken."""
-    for take in (
-        lambda: fcntl.fcntl(stream, fcntl.F_OFD_SETLK, _describe_lock()),
-        lambda: fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB),
-    ):
-        try:
-            take()
-            return True
-        except BlockingIOError:
-            return False
-        except (AttributeError, OSError):
-            continue  # no such locks here
-    return True
-
-
-def _describe_lock():
-    """Bytes of a lock for writing on a whole file."""
-    fields = [0] * 5
-    fields[LOCK_TYPE] = fcntl.F_WRLCK
-    return struct.pack(LOCK_FIELDS, *fields)
-
-
-def _names_living_process(path):
     try:
         note = json.loads(pathlib.Path(path).read_bytes())
         if note["host"] != socket.gethostname() or os.name != "posix":
@@ -243,7 +160,7 @@ def _names_living_process(path):
         os.kill(note["pid"], 0)  # sends nothing
     except PermissionError:
         return True  # somebody else's
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return False
     return True
 
@@ -251,12 +168,7 @@ def _names_living_process(path):
 def show_progress(iterable=None, **options):
     """Return a tqdm bar that appears after two seconds, or never where `TQDM_DISABLE` is set.
 
-    Args:
-        iterable: what to go through, or None for a bar that is moved by hand.
-        options: of `tqdm.auto.tqdm`, such as `desc`, `total`, `unit`, `delay` in seconds.
-
-    Returns:
-        tqdm bar. The notebook's own bar, unlike the terminal's, needs to be told of the variable.
+    `options` are those of tqdm. A notebook's bar needs to be told of the variable.
     """
     from tqdm.auto import tqdm
 
@@ -268,11 +180,10 @@ def show_progress(iterable=None, **options):
 def list_units() -> frozenset:
     """Return the names of the processor's extensions, such as "avx2" (Linux; elsewhere none)."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        text = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
         return frozenset()
-    flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))
-    return frozenset(next(flags, "").split())
+    return frozenset(re.search(r"^flags.*|\Z", text, re.MULTILINE)[0].split())
 
 
 def has_bfloat16_units() -> bool:
@@ -305,12 +216,7 @@ def hide_startup():
 
 @contextlib.contextmanager
 def redirect(numbers: tuple, file):
-    """Let what is written to these descriptors, by C++ code too, go to a file.
-
-    Args:
-        numbers: tuple of int, such as 2 for standard error. Closed ones stay closed.
-        file: open file.
-    """
+    """Let what is written to these descriptors, by C++ code too, go to an open file."""
     saved = {}
     for number in numbers:
         with contextlib.suppress(OSError):
@@ -335,9 +241,8 @@ class StopRequest:
 def note_interrupts():
     """Take the first Ctrl-C or SIGTERM as a request to stop; a second one acts at once.
 
-    Yields:
-        StopRequest. In a thread other than the main one, where Python does not let
-        signals be handled, it stays empty.
+    Yields a StopRequest. It stays empty in a thread other than the main one, where Python does
+    not let signals be handled.
     """
     request, names = StopRequest(), {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
     if threading.current_thread() is not threading.main_thread():

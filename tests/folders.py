@@ -54,79 +54,51 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-def write_rgb(path, labels, classes):
-    Image.fromarray(classes.colors[labels]).save(path.with_suffix(".png"))
+def paint(labels, classes):
+    return Image.fromarray(classes.colors[labels])
 
 
-def write_rgba(path, labels, classes):
-    alpha = np.full((*labels.shape, 1), 255, np.uint8)
-    Image.fromarray(np.dstack([classes.colors[labels], alpha])).save(path.with_suffix(".png"))
-
-
-def write_palette(path, labels, classes):
+def paint_by_palette(labels, classes):
     picture = Image.fromarray(labels.astype(np.uint8))
     palette = np.concatenate([classes.colors, voc_colors(256)[classes.num_classes :]])
     picture.putpalette(palette.ravel().tolist())
-    picture.save(path.with_suffix(".png"))
+    return picture
 
 
-def write_adaptive_palette(path, labels, classes):
+def paint_by_own_palette(labels, classes):
     """Colours in the order that an image editor gives them, another one in each file."""
     order = np.random.default_rng(labels.sum()).permutation(classes.num_classes)
     picture = Image.fromarray(np.argsort(order).astype(np.uint8)[labels])
     picture.putpalette(classes.colors[order].ravel().tolist())
-    picture.save(path.with_suffix(".png"))
+    return picture
 
 
-def write_grey(path, labels, classes):
-    Image.fromarray(labels.astype(np.uint8)).save(path.with_suffix(".png"))
+def as_ids(dtype, scale=1):
+    return lambda labels, classes: Image.fromarray((scale * labels).astype(dtype))
 
 
-def write_grey_16(path, labels, classes):
-    Image.fromarray(labels.astype(np.uint16)).save(path.with_suffix(".PNG"))
-
-
-def write_tiff(path, labels, classes):
-    Image.fromarray(labels.astype(np.uint8)).save(path.with_suffix(".tif"), compression="tiff_lzw")
-
-
-def write_tiff_32(path, labels, classes):
-    Image.fromarray(labels.astype(np.int32)).save(path.with_suffix(".tiff"))
-
-
-def write_jpeg(path, labels, classes):
-    Image.fromarray(classes.colors[labels]).save(path.with_suffix(".jpeg"), quality=90)
-
-
-def write_bmp(path, labels, classes):
-    Image.fromarray(classes.colors[labels]).save(path.with_suffix(".bmp"))
-
-
-def write_binary(path, labels, classes):
-    Image.fromarray((255 * labels).astype(np.uint8)).save(path.with_suffix(".png"))
-
-
-def write_bits(path, labels, classes):
-    Image.fromarray(labels.astype(bool)).save(path.with_suffix(".png"))
-
-
-def write_binary_jpeg(path, labels, classes):
-    Image.fromarray((255 * labels).astype(np.uint8)).save(path.with_suffix(".jpg"))
+def writer(draw, suffix=".png", **options):
+    """Function that writes a mask."""
+    return lambda path, *mask: draw(*mask).save(path.with_suffix(suffix), **options)
 
 
 ENCODINGS = {
-    "rgb": write_rgb,
-    "rgba": write_rgba,
-    "palette": write_palette,
-    "a palette of its own for each": write_adaptive_palette,
-    "grey": write_grey,
-    "16 bits": write_grey_16,
-    "tiff": write_tiff,
-    "tiff of 32 bits": write_tiff_32,
-    "jpeg": write_jpeg,
-    "bmp": write_bmp,
+    "rgb": writer(paint),
+    "rgba": writer(lambda *mask: paint(*mask).convert("RGBA")),
+    "palette": writer(paint_by_palette),
+    "a palette of its own for each": writer(paint_by_own_palette),
+    "grey": writer(as_ids(np.uint8)),
+    "16 bits": writer(as_ids(np.uint16), ".PNG"),
+    "tiff": writer(as_ids(np.uint8), ".tif", compression="tiff_lzw"),
+    "tiff of 32 bits": writer(as_ids(np.int32), ".tiff"),
+    "jpeg": writer(paint, ".jpeg", quality=90),
+    "bmp": writer(paint, ".bmp"),
 }
-BINARY_ENCODINGS = {"0 and 255": write_binary, "bits": write_bits, "grey jpeg": write_binary_jpeg}
+BINARY_ENCODINGS = {
+    "0 and 255": writer(as_ids(np.uint8, 255)),
+    "bits": writer(as_ids(bool)),
+    "grey jpeg": writer(as_ids(np.uint8, 255), ".jpg"),
+}
 
 
 def write_folder(folder, layout="no splits", encoding="rgb", *, classes=CLASSES, table=True):

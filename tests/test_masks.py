@@ -17,8 +17,15 @@ import seglib
 from seglib import masks
 from seglib.classes import ClassTable, voc_colors
 from seglib.images import DatasetError
-from seglib.masks import BINARY, choose_encoding, propose_class_table, read_labels, survey_masks
-from seglib.scenes import STREET_CLASSES, draw_scene
+from seglib.masks import (
+    BINARY,
+    choose_encoding,
+    propose_class_table,
+    propose_from_survey,
+    read_labels,
+    survey_masks,
+)
+from seglib.scenes import STREET_CLASSES
 
 CAMVID = STREET_CLASSES  # the twelve classes and colours of CamVid
 SKY, BUILDING, POLE, ROAD, SIDEWALK, TREE = range(6)
@@ -37,16 +44,10 @@ def save_palette(path, values, colors):
     return path
 
 
-def nearest_slowly(pixels, mapping, chunk=20_000):
+def nearest_slowly(pixels, mapping):
     """Index of the nearest entry, by the definition."""
-    palette = np.array(list(mapping), np.int64)
-    pixels = np.asarray(pixels, np.int64).reshape(-1, 3)
-    return np.concatenate(
-        [
-            ((pixels[start : start + chunk, None] - palette) ** 2).sum(axis=-1).argmin(axis=1)
-            for start in range(0, max(1, len(pixels)), chunk)
-        ]
-    )
+    pixels = np.asarray(pixels, np.int32).reshape(-1, 3)
+    return ((pixels[:, None] - np.array(list(mapping))) ** 2).sum(axis=-1).argmin(axis=1)
 
 
 def random_mapping(count, seed=0):
@@ -66,10 +67,10 @@ def test_closest_labels_by_hand():
     assert seglib.find_closest_labels_vectorized is seglib.closest_labels
 
 
-@pytest.mark.parametrize("count", [1, 12, 32, 300])
+@pytest.mark.parametrize("count", [1, 12, 300])
 def test_closest_labels_agree_with_numpy_and_a_k_d_tree(count):
     mapping = CAMVID.mapping if count == 12 else random_mapping(count)
-    pixels = np.random.default_rng(1).integers(0, 256, (20_000, 3), np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 256, (4000, 3), np.uint8)
     labels = masks.closest_labels(pixels, mapping)
     np.testing.assert_array_equal(labels, nearest_slowly(pixels, mapping))
     palette = np.array(list(mapping), float)
@@ -80,12 +81,11 @@ def test_closest_labels_agree_with_numpy_and_a_k_d_tree(count):
 def test_memory_stays_bounded_and_threads_may_share_a_table():
     # All distances at once would take 0.6 M pixels × 32 classes × 4 bytes, several times over.
     pixels = np.random.default_rng(0).integers(0, 256, (600, 1000, 3), np.uint8)
-    mapping = random_mapping(32, seed=5)
     tracemalloc.start()
-    masks.closest_labels(pixels, mapping)
+    masks.closest_labels(pixels, random_mapping(32, seed=5))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < (1 << 24) + 60 * 0.6e6
+    assert peak < (1 << 24) + 90 * 0.6e6
     mapping = random_mapping(12, seed=7)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda part: masks.closest_labels(part, mapping), pixels[:8]))
@@ -100,16 +100,10 @@ def blend(first, second, quarters):
 
 def test_label_colors_by_hand(classes):
     painted = masks.label_colors([[0, 3], [2, 1]], classes)
-    assert painted.tolist() == [
-        [[128, 128, 128], [0, 0, 0]],
-        [[128, 64, 128], [128, 0, 0]],
-    ]
-
-
-def test_an_ignored_label_outside_the_table_is_black():
-    classes = ClassTable(["a", "b"], [(1, 2, 3), (4, 5, 6)], ignore_label=255)
-    assert masks.label_colors([[False, True]], classes).tolist() == [classes.colors[:2].tolist()]
-    assert masks.label_colors([255, 1], classes).tolist() == [[0, 0, 0], [4, 5, 6]]
+    assert painted.tolist() == [[[128] * 3, [0] * 3], [[128, 64, 128], [128, 0, 0]]]
+    table = ClassTable(["a", "b"], [(1, 2, 3), (4, 5, 6)], ignore_label=255)
+    assert masks.label_colors([[False, True]], table).tolist() == [table.colors.tolist()]
+    assert masks.label_colors([255, 1], table).tolist() == [[0, 0, 0], [4, 5, 6]]  # ignored: black
 
 
 # Boundaries
@@ -142,34 +136,18 @@ def test_a_blend_takes_the_nearer_of_its_two_sides():
 
 def sharpen_slowly(pixels, labels, classes, tolerance):
     """The rule of the docstring, pixel by pixel."""
-    height, width = labels.shape
-    labels = labels.astype(int)
-
-    def distance(pixel, label):
-        return sum(
-            (int(a) - int(b)) ** 2 for a, b in zip(pixel, classes.colors[label], strict=True)
-        )
-
-    inside = list(itertools.product(range(height), range(width)))
-    settled = {
-        place
-        for place in inside
-        if min(distance(pixels[place], i) for i in range(classes.num_classes)) <= tolerance**2
-    }
+    labels, palette = labels.astype(int), classes.colors.astype(int)
+    cost = ((pixels[:, :, None].astype(int) - palette) ** 2).sum(axis=-1)
+    inside = list(np.ndindex(labels.shape))
+    settled = {place for place in inside if cost[place].min() <= tolerance**2}
     while True:
         found = {}
         for row, column in set(inside) - settled:
-            around = [
-                labels[place]
-                for place in itertools.product(
-                    range(row - 1, row + 2), range(column - 1, column + 2)
-                )
-                if place in settled
-            ]
+            square = itertools.product(range(row - 1, row + 2), range(column - 1, column + 2))
+            around = [labels[place] for place in square if place in settled]
             if around:
-                found[row, column] = min(
-                    around, key=lambda i: (distance(pixels[row, column], i), -around.count(i), i)
-                )
+                costs = cost[row, column]
+                found[row, column] = min(around, key=lambda i: (costs[i], -around.count(i), i))
         if not found:
             return labels
         for place, label in found.items():
@@ -200,20 +178,13 @@ def test_sharpening_agrees_with_its_rule_pixel_by_pixel(choice, tolerance):
 def test_a_foreign_patch_is_found_and_a_seam_is_not():
     pixels = seam(SKY, BUILDING, (3, 2, 1), height=12, side=8)
     pixels[2:6, 1:4] = (0, 255, 0)
-    labels = masks.closest_labels(pixels, CAMVID.mapping)
-    expected = np.zeros(labels.shape, bool)
+    expected = np.zeros(pixels.shape[:2], bool)
     expected[2:6, 1:4] = True
-    np.testing.assert_array_equal(masks.find_unknown_colors(pixels, labels, CAMVID), expected)
-
-
-def test_a_blend_of_classes_that_are_elsewhere_is_unknown():
+    np.testing.assert_array_equal(masks.find_unknown_colors(pixels, CAMVID), expected)
     pixels = np.tile(CAMVID.colors[TREE], (20, 20, 1))
-    pixels[10, 10] = blend(POLE, SIDEWALK, 2)
-    pixels[0, 0], pixels[0, 1] = CAMVID.colors[POLE], CAMVID.colors[SIDEWALK]
-    pixels[1, 0] = pixels[10, 10]
-    labels = masks.closest_labels(pixels, CAMVID.mapping)
-    found = masks.find_unknown_colors(pixels, labels, CAMVID)
-    assert np.argwhere(found).tolist() == [[10, 10]]
+    pixels[0, 0], pixels[0, 1] = CAMVID.colors[[POLE, SIDEWALK]]
+    pixels[1, 0] = pixels[10, 10] = blend(POLE, SIDEWALK, 2)  # there of classes elsewhere
+    assert np.argwhere(masks.find_unknown_colors(pixels, CAMVID)).tolist() == [[10, 10]]
 
 
 # Other sizes
@@ -248,7 +219,7 @@ def resize_slowly(labels, size):
     ),
     size=st.tuples(st.integers(1, 11), st.integers(1, 11)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_resize_labels_is_the_majority_of_the_covered_area(labels, size):
     resized = masks.resize_labels(labels, size)
     assert (resized.shape, resized.dtype) == (size, labels.dtype)
@@ -277,40 +248,32 @@ def test_resizing_in_bands_changes_nothing_and_bounds_the_memory(monkeypatch):
     np.testing.assert_array_equal(masks.resize_labels(labels, (30, 41)), small)
 
 
-def test_interpolated_ids_are_invented_and_resized_labels_are_not():
+def test_interpolated_ids_and_classes_that_are_elsewhere_are_invented():
     labels = np.zeros((6, 12), np.uint8)
     labels[:, 6:] = 4
     assert not masks.find_invented(masks.resize_labels(labels, (3, 5)), labels).any()
     between = np.array([[0, 0, 2, 4, 4]] * 3)
-    expected = np.zeros((3, 5), bool)
-    expected[:, 2] = True
-    np.testing.assert_array_equal(masks.find_invented(between, labels), expected)
-
-
-def test_a_class_that_is_there_but_elsewhere_is_invented():
-    labels = np.zeros((4, 12), np.uint8)
-    labels[:, 11] = 2
-    resized = np.array([[0, 2, 0, 0, 0, 2], [0, 0, 0, 0, 2, 0]])
-    invented = masks.find_invented(resized, labels)
+    np.testing.assert_array_equal(masks.find_invented(between, labels), between == 2)
+    labels[:, :11], labels[:, 11] = 0, 2
+    invented = masks.find_invented(np.array([[0, 2, 0, 0, 0, 2], [0, 0, 0, 0, 2, 0]]), labels)
     assert np.argwhere(invented).tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize(
     ("function", "arguments", "words"),
     [
-        (masks.closest_labels, ([[0, 0, 0, 255]], TABLE.mapping), "drop the alpha channel"),
-        (masks.closest_labels, (3, TABLE.mapping), r"of shape \(\.\.\., 3\), .* shape \(\)"),
-        (masks.closest_labels, ([[0.5, 0, 0]], TABLE.mapping), "received float64: multiply"),
-        (masks.closest_labels, ([[0, 0, 256]], TABLE.mapping), "received 0 to 256"),
-        (masks.closest_labels, ([[0, 0, 0]], {}), "the mapping of colours to labels is empty"),
-        (masks.closest_labels, ([[0, 0, 0]], {(0, 0, 300): 0}), "received 0 to 300"),
+        (masks.closest_labels, ([[0, 0, 0, 255]], TABLE.mapping), "drop an alpha channel"),
+        (
+            masks.closest_labels,
+            (3, TABLE.mapping),
+            r"RGB colours \(\.\.\., 3\) .* received int64 \(\)",
+        ),
+        (masks.closest_labels, ([[0.5, 0, 0]], TABLE.mapping), "received float64 .* multiply"),
+        (masks.closest_labels, ([[0, 0, 256]], TABLE.mapping), r"RGB .* in \[0, 255\]"),
+        (masks.closest_labels, ([[0, 0, -1]], TABLE.mapping), r"RGB .* in \[0, 255\]"),
+        (masks.closest_labels, ([[0, 0, 0]], {(0, 0, 300): 0}), r"RGB .* in \[0, 255\]"),
         (masks.label_colors, ([[0, 4], [9, 4]], TABLE), r"3 pixels .* \(4, 9\); expected 0 to 3"),
         (masks.label_colors, ([0.0], TABLE), "expected integer ids, received float64"),
-        (
-            masks.sharpen_boundaries,
-            (np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), int), TABLE),
-            r"received \(4, 5, 3\) and \(5, 4\)",
-        ),
         (masks.resize_labels, (np.zeros((2, 2)), (1, 1)), "integer labels .* received float64"),
         (masks.resize_labels, (np.zeros((2, 2), int), (0, 1)), r"at least \(1, 1\), .* \(0, 1\)"),
     ],
@@ -427,27 +390,22 @@ def test_more_than_one_percent_of_unknown_colours_is_an_error(tmp_path, color, c
 
 def test_blends_with_each_of_several_ignored_colours_are_boundaries(tmp_path):
     """As in an antialiased mask: a road that borders on two colours, both ignored."""
-    table = ClassTable(
-        ["road", "void", "unlabelled"],
-        [(128, 64, 128), (0, 0, 0), (0, 250, 90)],
-        ignore_label=1,
-        also_ignored=(2,),
-    )
-    rows = np.repeat([1, 0, 2], 6)[None].repeat(9, axis=0)
-    pixels = table.colors[rows].astype(float)
+    colors = [(128, 64, 128), (0, 0, 0), (0, 250, 90)]
+    table = ClassTable(["road", "void", "unlabelled"], colors, ignore_label=1, also_ignored=(2,))
+    pixels = table.colors[np.repeat([1, 0, 2], 6)[None].repeat(9, axis=0)].astype(float)
     for edge in (6, 12):
         pixels[:, edge] = 0.5 * pixels[:, edge - 1] + 0.5 * pixels[:, edge]
-    labels = read_labels(save(tmp_path / "soft.png", pixels.round().astype(np.uint8)), table)
-    assert set(np.unique(labels)) == {0, 1}
+    labels = read_labels(save(tmp_path / "soft.png", pixels.round()), table)
     assert (labels[:, 8:11] == 0).all()
-    assert (labels[:, :6] == 1).all()
-    assert (labels[:, 13:] == 1).all()
+    assert (np.delete(labels, np.s_[6:13], axis=1) == 1).all()
+    assert set(labels.flat) == {0, 1}
 
 
 def test_sharpening_mends_masks_that_were_smoothed_or_saved_as_jpeg(tmp_path):
-    labels = draw_scene(3, size=(180, 240))[1]
+    labels = np.full((60, 80), SKY, np.uint8)
+    labels[30:], labels[20:40, 10:30], labels[10:50, 60:65] = ROAD, BUILDING, POLE
     colors = Image.fromarray(CAMVID.colors[labels])
-    colors.resize((720, 540), Image.Resampling.BILINEAR).save(tmp_path / "smooth.png")
+    colors.resize((240, 180), Image.Resampling.BILINEAR).save(tmp_path / "smooth.png")
     colors.save(tmp_path / "lossy.jpg", quality=90)
     save(tmp_path / "off.png", (CAMVID.colors[labels] * 0.97).round())
     large = labels.repeat(3, axis=0).repeat(3, axis=1)
@@ -470,19 +428,23 @@ def test_class_tables_are_proposed_from_what_masks_hold(tmp_path):
     assert found.names == ("class_0", "class_1", "class_2", "class_3")
     assert set(found.mapping) == set(TABLE.mapping)
     assert found.colors[0].tolist() == [0, 0, 0]  # the most frequent first
-    found = propose_class_table([jpeg]).colors.astype(int)
+    found = propose_class_table([jpeg], lossy=True).colors.astype(int)
     assert len(found) == 4
     assert (np.abs(found[:, None] - TABLE.colors).sum(axis=-1).min(axis=1) < 12).all()
-    palette = [(9, 9, 9), (8, 8, 8), (7, 7, 7), (6, 6, 6)]
-    palette = save_palette(tmp_path / "p.png", labels, palette)
-    assert propose_class_table([palette]).colors[3, 0] == 6
-    assert propose_class_table([save(tmp_path / "g.png", labels)]).num_classes == 4
-    assert propose_class_table([save(tmp_path / "b.png", 255 * (labels > 1))]) is BINARY
     shades = save(tmp_path / "s.png", [[100, 200, 200, 0]])
     assert propose_class_table([shades]).colors[:, 0].tolist() == [200, 0, 100]
+    palette = [(9, 9, 9), (8, 8, 8), (7, 7, 7), (6, 6, 6)]
+    palette = save_palette(tmp_path / "p.png", labels, palette)
+    grey, black = save(tmp_path / "g.png", labels), save(tmp_path / "b.png", 255 * (labels > 1))
     repeated = save_palette(tmp_path / "r.png", [[0, 1, 2]], [(9, 9, 9)] * 3)
-    assert propose_class_table([repeated]).num_classes == 3
-    with pytest.raises(DatasetError, match="no mask can be read among 1"):
+    found = [
+        propose_from_survey(survey_masks([path]))
+        for path in (palette, grey, repeated, black, shades, rgb)
+    ]
+    assert [table and table.num_classes for table in found] == [4, 4, 3, 2, None, None]
+    assert found[0].colors[3, 0] == 6
+    assert found[3] is BINARY
+    with pytest.raises(DatasetError, match=r"gone.png cannot be read"):
         propose_class_table([tmp_path / "gone.png"])
 
 
