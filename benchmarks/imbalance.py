@@ -31,7 +31,7 @@ RESULTS = ROOT / "benchmarks/results/imbalance.csv"
 PLAIN = "cross-entropy"
 OPTIMIZER = {"optimizer": "adamw", "learning_rate": 4e-3}  # as in the rows that are there
 PAIRS = 300 * 16  # pairs shown to each model, in steps of 16
-PATCH, PATCHES = 72, 5000  # a quarter of each side of pictures of 288 × 288
+PATCHES = 5000
 RARE = ["Bicyclist", "Pedestrian", "Column_Pole", "SignSymbol", "Fence"]  # by training pixels
 AFTER = ("after: reweighted posterior", "after: thresholds")  # nothing is trained anew
 
@@ -46,9 +46,7 @@ def train_and_score(method, seed, folder):
     classes = whole.classes
     counts = seglib.count_pixels(whole.train, num_classes=classes.num_classes)
     augment = preset.train["augment"]
-    prepared, options = apply_method(
-        method, whole, augment=augment, patch_size=PATCH, count=PATCHES, seed=seed
-    )
+    prepared, options = apply_method(method, whole, augment=augment, count=PATCHES, seed=seed)
     prepared, epochs = cut_pairs(prepared, PAIRS, seed=seed)
     model = seglib.create_unetpp_model(num_classes=classes.num_classes, seed=seed, **preset.model)
     recipe = {**preset.train, **OPTIMIZER, "validate_every": 1000, **options}

@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.ndimage import laplace
-from skimage.measure import label
 
 from seglib.augment import Augmentation, choose_augmentation
 from seglib.classes import ClassTable
 from seglib.images import resize_image
 from seglib.preparing import PreparedDataset, PreparedSplit
+from seglib.reports import find_regions
 from seglib.system import show_progress
 
 GRID = 32  # cells along each side of the frame
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
+IMAGE_COLUMNS = ("height", "width", "brightness", "contrast", "red", "green", "blue", "sharpness")
 WEIGHTINGS = ("none", "inverse_frequency", "median_frequency", "effective_number")
 NEIGHBORS = 5  # as in the papers on SMOTE and ADASYN
 MEASURED = pathlib.Path(__file__).with_name("measured.csv")  # benchmarks/imbalance.py writes it
@@ -43,7 +44,7 @@ TRAINED_METHODS = (
 
 
 class SplitStatistics(NamedTuple):
-    """What `measure_split` found. Tables have a row for each scored class.
+    """What `measure_split` found, in pixels; tables have a row for each scored class.
 
     Args:
         counts: int64 array `(num_images, num_classes)`, pixels.
@@ -52,13 +53,13 @@ class SplitStatistics(NamedTuple):
             of the images that hold the class.
         imbalance_ratio: float, pixels of the commonest class over those of the rarest present.
         co_occurrence: DataFrame, share of the images with the row's class that hold the column's.
-        regions: DataFrame of 8-connected regions: `regions`, how many; `regions_per_image` that
-            holds the class; `median_area`, `smallest_area` and `largest_area` in pixels.
-        location: float array `(num_classes, 32, 32)` in [0, 1], share of a class in the pixels
-            of each cell of the frame, rows then columns, mean over the images.
-        images: DataFrame, a row an image: `height`, `width` in pixels; `brightness`, `contrast`,
-            mean and standard deviation of the grey value in [0, 255]; `red`, `green`, `blue`,
-            means in [0, 255]; `sharpness`, variance of the Laplacian of the grey value.
+        regions: DataFrame of 8-connected regions: `regions`, `regions_per_image` that holds the
+            class; `median_area`, `smallest_area`, `largest_area`.
+        location: float array `(num_classes, 32, 32)`, share of a class in the pixels of each cell
+            of the frame, rows then columns, mean over the images.
+        images: DataFrame, a row an image: `height`, `width`; `brightness`, `contrast`, mean and
+            standard deviation of the grey value in [0, 255]; `red`, `green`, `blue`, means;
+            `sharpness`, variance of the Laplacian of the grey value.
     """
 
     counts: np.ndarray
@@ -71,17 +72,14 @@ class SplitStatistics(NamedTuple):
 
 
 def count_pixels(split: Sequence, *, num_classes: int) -> np.ndarray:
-    """Count the pixels of each class in each image.
+    """Count the pixels of each class in each image, int64 `(num_images, num_classes)`.
 
     Args:
         split: sequence of `(image, labels)`, labels int `(height, width)` of any size.
         num_classes: int. Ids outside `[0, num_classes)`, such as 255, are not counted.
 
-    Returns:
-        int64 array `(num_images, num_classes)`.
-
     Raises:
-        ValueError: the split is empty, or labels are no 2-D int array.
+        ValueError: the split is empty.
 
     Example:
         >>> labels = np.array([[0, 1, 1], [255, 1, 0]], np.uint8)
@@ -94,25 +92,25 @@ def count_pixels(split: Sequence, *, num_classes: int) -> np.ndarray:
 def measure_split(split: Sequence, classes: ClassTable) -> SplitStatistics:
     """Measure images and labels of a split, reading each pair once.
 
+    What cannot be known, such as the share of an absent class, is NaN.
+
     Args:
         split: sequence of `(image, labels)`; image uint8 `(height, width, 3)`, labels int
             `(height, width)`. Sizes may differ.
         classes: ClassTable.
 
-    Returns:
-        SplitStatistics; what cannot be known, such as the share of an absent class, is NaN.
-
     Raises:
-        ValueError: the split is empty, or labels are no 2-D int array.
+        ValueError: the split is empty.
     """
-    counts, areas, locations, images = [], [], [], []
+    counts, regions, locations, images = [], [], [], []
     for image, labels in _read_pairs(split):
         counts.append(_count(labels, classes.num_classes))
-        regions = label(labels, background=-1, connectivity=2)  # of equal ids
-        _, first, area = np.unique(regions, return_index=True, return_counts=True)
-        areas.append(pd.DataFrame({"id": labels.ravel()[first], "area": area}))
+        _, ids, areas = find_regions(labels)
+        regions.append(pd.DataFrame({"id": ids[1:], "area": areas[1:]}))
         locations.append(_locate(labels, classes.num_classes))
-        images.append(_measure_image(np.asarray(image)))
+        grey, colors = image.astype(np.float32) @ GREY, image.mean(axis=0).mean(axis=0)
+        figures = grey.mean(), grey.std(), *colors, laplace(grey, mode="nearest").var()
+        images.append((*grey.shape, *map(float, figures)))
     counts, scored = np.stack(counts), list(classes.scored_ids)
     seen = pd.DataFrame(counts, columns=pd.Index(classes.names, name="class")).iloc[:, scored]
     pixels, holds = seen.sum(), (seen > 0).astype(int)
@@ -123,27 +121,26 @@ def measure_split(split: Sequence, classes: ClassTable) -> SplitStatistics:
         "image_share": holds.mean(),
         "share_where_present": pixels / (seen.sum(axis=1) @ holds),
     }
-    areas = pd.concat(areas).groupby("id")["area"].agg(["size", "median", "min", "max"])
+    areas = pd.concat(regions).groupby("id")["area"].agg(["size", "median", "min", "max"])
     areas = areas.reindex(scored).set_axis(seen.columns)
-    regions = areas["size"].fillna(0).astype(int)
-    areas["size"] = regions / holds.sum()
-    areas.columns = ["regions_per_image", "median_area", "smallest_area", "largest_area"]
+    areas.columns = ["regions", "median_area", "smallest_area", "largest_area"]
+    areas["regions"] = areas["regions"].fillna(0).astype(int)
+    areas.insert(1, "regions_per_image", areas["regions"] / holds.sum())
     return SplitStatistics(
         counts=counts,
         frequency=pd.DataFrame(frequency),
         imbalance_ratio=float(pixels.max() / pixels[pixels > 0].min()),
         co_occurrence=(holds.T @ holds).div(holds.sum(), axis=0),
-        regions=areas.assign(regions=regions)[["regions", *areas.columns]],
+        regions=areas,
         location=np.mean(locations, axis=0),
-        images=pd.DataFrame(images),
+        images=pd.DataFrame(images, columns=IMAGE_COLUMNS),
     )
 
 
 def score_colors(train: Sequence, val: Sequence, *, seed: int = 0) -> float:
-    """Score a linear classifier that sees one pixel's colour and nothing else.
+    """Score a logistic regression that sees one pixel's colour and nothing else.
 
-    It is a multinomial logistic regression on RGB: what colour alone gives away. The rest has to
-    be learned from shape, texture and place.
+    What colour does not give away has to be learned from shape, texture and place.
 
     Args:
         train, val: splits of one class table.
@@ -158,7 +155,7 @@ def score_colors(train: Sequence, val: Sequence, *, seed: int = 0) -> float:
     from sklearn.linear_model import LogisticRegression
 
     drawn = []
-    for split, stream in ((train, 0), (val, 1)):
+    for stream, split in enumerate((train, val)):
         random, colors, labels = np.random.default_rng([seed, stream]), [], []
         for image, ids in _read_pairs(split):
             places = np.flatnonzero(np.isin(ids, split.classes.scored_ids))
@@ -175,10 +172,7 @@ def _read_pairs(split):
     if not len(split):
         raise ValueError("the split is empty: expected at least one pair of image and labels")
     for i in show_progress(range(len(split)), desc="measuring", unit="image"):
-        image, labels = split[i]
-        if np.ndim(labels) != 2:
-            raise ValueError(f"expected labels (height, width) of pair {i}, got {np.shape(labels)}")
-        yield image, np.asarray(labels)
+        yield split[i]
 
 
 def _count(labels, num_classes):
@@ -186,26 +180,13 @@ def _count(labels, num_classes):
 
 
 def _locate(labels, num_classes):
-    # Repeating pixels leaves no cell of the grid empty in an image smaller than it.
-    for axis, side in enumerate(labels.shape):
+    for axis, side in enumerate(labels.shape):  # repeated so that no cell of the grid is empty
         labels = labels.repeat(-(-GRID // side), axis=axis)
     rows, columns = (np.arange(side) * GRID // side for side in labels.shape)
     cells = rows[:, None] * GRID + columns
-    valid = (labels >= 0) & (labels < num_classes)
-    found = _count(labels[valid].astype(int) * GRID**2 + cells[valid], num_classes * GRID**2)
-    found = found.reshape(num_classes, -1) / np.bincount(cells.ravel())
-    return found.reshape(num_classes, GRID, GRID)
-
-
-def _measure_image(image):
-    grey = image.astype(np.float32) @ GREY
-    colors = image.mean(axis=0).mean(axis=0)  # a tenth of the time of one mean
-    return {
-        **dict(zip(("height", "width"), grey.shape, strict=True)),
-        **{"brightness": float(grey.mean()), "contrast": float(grey.std())},
-        **dict(zip(("red", "green", "blue"), colors, strict=True)),
-        "sharpness": float(laplace(grey, mode="nearest").var()),
-    }
+    found = _count(labels.astype(int) * GRID**2 + cells, num_classes * GRID**2)
+    shares = found.reshape(num_classes, -1) / np.bincount(cells.ravel())
+    return shares.reshape(num_classes, GRID, GRID)
 
 
 def class_weights(
@@ -239,12 +220,11 @@ def class_weights(
         >>> class_weights([[6, 2, 2], [8, 0, 2]], method="median_frequency", ignore_label=2)
         array([0.64285713, 2.25      , 0.        ], dtype=float32)
     """
-    if method not in WEIGHTINGS:
-        raise ValueError(f"unknown method {method!r}: expected one of {', '.join(WEIGHTINGS)}")
     counts, present = _find_present(counts, ignore_label)
     weights, pixels = np.zeros(len(present), np.float32), counts.sum(axis=0)[present].astype(float)
-    chosen = np.ones_like(pixels)
-    if method == "inverse_frequency":
+    if method == "none":
+        chosen = np.ones_like(pixels)
+    elif method == "inverse_frequency":
         chosen = pixels.sum() / (len(pixels) * pixels)
     elif method == "median_frequency":
         frequency = pixels / (counts.sum(axis=1) @ (counts[:, present] > 0))
@@ -253,37 +233,25 @@ def class_weights(
         beta = 1 - 1 / np.median(pixels)
         chosen = (1 - beta) / (1 - beta**pixels)
         chosen = chosen / chosen.mean()
+    else:
+        raise ValueError(f"unknown method {method!r}: expected one of {', '.join(WEIGHTINGS)}")
     weights[present] = chosen**power
     return weights
 
 
 def weight_table(counts: ArrayLike, classes: ClassTable) -> pd.DataFrame:
-    """Tabulate the weights of each scored class (row) by each method (column).
-
-    Args:
-        counts: int array `(num_images, num_classes)`, pixels, as `count_pixels` returns it.
-        classes: ClassTable.
-    """
-    ignored = classes.ignore_label
-    weights = {
-        name: class_weights(counts, method=name, ignore_label=ignored) for name in WEIGHTINGS
-    }
-    table = pd.DataFrame(weights, index=pd.Index(classes.names, name="class"))
+    """Tabulate the weights of each scored class (row) by each method of `class_weights`."""
+    table = pd.DataFrame(index=pd.Index(classes.names, name="class"))
+    for method in WEIGHTINGS:
+        table[method] = class_weights(counts, method=method, ignore_label=classes.ignore_label)
     return table.iloc[list(classes.scored_ids)]
 
 
 def image_weights(counts: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
     """Weigh each image by how much it holds of each class, a rare class counting as a common one.
 
-    It is the chance of an image when first a class is drawn, each as likely, and then one of the
-    class's pixels. The mean is 1.
-
-    Args:
-        counts: int array `(num_images, num_classes)`, pixels, as `count_pixels` returns it.
-        ignore_label: int or None. The class that is not drawn.
-
-    Returns:
-        float64 array `(num_images,)`; 0 for an image without a scored pixel.
+    It is the chance of an image, times their number, when first a class other than `ignore_label`
+    is drawn, each as likely, and then one of its pixels of `counts`, as of `count_pixels`.
 
     Example:
         >>> image_weights([[4, 0], [4, 0], [4, 4]]).round(3)
@@ -295,14 +263,9 @@ def image_weights(counts: ArrayLike, *, ignore_label: int | None = None) -> np.n
 
 
 def find_rare(counts: ArrayLike, classes: ClassTable) -> dict[str, float]:
-    """Return the share of classes that have less than a quarter of an equal share of the pixels.
+    """Return the classes that have less than a quarter of an equal share of the pixels.
 
-    Args:
-        counts: int array `(num_images, num_classes)`, pixels, as `count_pixels` returns it.
-        classes: ClassTable of `num_classes` classes.
-
-    Returns:
-        dict `{name: share in (0, 1)}` in the table's order; a class without a pixel is not in it.
+    Returns a dict `{name: share}` in the table's order; a class without a pixel is not in it.
 
     Example:
         >>> table = ClassTable(["road", "car"], [(128, 64, 128), (64, 0, 128)])
@@ -330,13 +293,8 @@ def _find_present(counts, ignore_label):
 class BlendedSplit(PreparedSplit):
     """Pairs as they are, and pairs in which a patch is blended with one of another pair.
 
-    Args:
-        images, labels, classes: as of PreparedSplit.
-        names: list of m str, of the pairs.
-        size: `(height, width)` of a patch.
-        patches: int array `(m, 2, 3)`: pair, row and column of the pair's own patch and of the
-            other one.
-        share: float array `(m,)`, how much of the pair's own patch is kept; 1 for all of it.
+    `patches`, int `(m, 2, 3)`, holds pair, row and column of the pair's own patch of this `size`
+    and of the other one; `share`, float `(m,)`, how much of the own is kept.
     """
 
     size: tuple
@@ -352,7 +310,6 @@ class BlendedSplit(PreparedSplit):
 
     @property
     def is_soft(self) -> bool:
-        """Whether labels are shares of classes."""
         return bool((self.share < 1).any())
 
     def partner(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -365,19 +322,15 @@ class BlendedSplit(PreparedSplit):
 
 
 def oversample_patches(
-    dataset: PreparedDataset,
-    *,
-    method: str = "smote",
-    size: int | tuple[int, int] | None = None,
-    count: int | None = None,
-    seed: int = 0,
+    dataset: PreparedDataset, *, method: str = "smote", count: int | None = None, seed: int = 0
 ) -> PreparedDataset:
     """Add training pairs for rare classes: patches around their pixels, repeated or blended.
 
-    Patches are drawn around random pixels, and are of the class of that pixel: rare classes have
-    few. imbalanced-learn makes as many for each class as the commonest one has, comparing patches
-    by thumbnails. Each new patch is a pair of its own, in its own surroundings; where it is
-    blended with a neighbour, picture and one-hot labels are blended by the same share.
+    Patches of a quarter of the picture's sides are drawn around random pixels, and are of the
+    class of that pixel: rare classes have few. imbalanced-learn makes as many for each class as
+    the commonest one has, comparing patches by thumbnails. Each new patch is a pair of its own, in
+    its own surroundings; where it is blended with a neighbour, picture and one-hot labels are
+    blended by the same share.
 
     Args:
         dataset: PreparedDataset.
@@ -385,8 +338,6 @@ def oversample_patches(
             one of its nearest neighbours of the same class (Chawla et al. 2002); "adasyn" does so
             most where other classes are near (He et al. 2008), and makes none for a class that
             needs few or meets no other.
-        size: int or `(height, width)` of a patch in stored pixels; None for a quarter of the
-            picture's sides.
         count: int, patches drawn before over-sampling; None for about 20 of the rarest class,
             but at least 1000 and at most 10,000 in all.
         seed: int.
@@ -395,66 +346,45 @@ def oversample_patches(
         PreparedDataset whose `train` is a BlendedSplit: all pairs as they are, then the new ones.
 
     Raises:
-        ValueError: a class has too few patches, none is rarer than another, `method` or `size` is
-            out of range, or the pairs are over-sampled already.
+        ValueError: a class has too few patches, none is rarer than another, `method` is unknown,
+            or the pairs are over-sampled already.
     """
     split, random = dataset.train, np.random.default_rng(seed)
     if isinstance(split, BlendedSplit):
         raise ValueError("the pairs are over-sampled already: use those that dataset.prepare made")
     sides, scored = split.images.shape[1:3], split.classes.scored_ids
-    size = np.floor_divide(sides, 4) if size is None else np.broadcast_to(size, 2)
-    size = tuple(size.tolist())
-    if min(size) < 1 or np.greater(size, sides).any():
-        raise ValueError(f"expected patches of at least 1 pixel and at most {sides}, got {size}")
+    size = tuple(max(1, side // 4) for side in sides)
     if count is None:
         pixels = count_pixels(split, num_classes=split.classes.num_classes).sum(axis=0)
         pixels = pixels[list(scored)]
         count = int(np.clip(20 * pixels.sum() / pixels[pixels > 0].min(), 1000, 10_000))
     # Twice as many as are wanted, as some pixels are ignored.
     places = [random.integers(side, size=2 * count) for side in (len(split), *sides)]
-    ids = np.array(
-        [split.labels[pair][row, column] for pair, row, column in zip(*places, strict=True)]
-    )
+    ids = split.labels[tuple(places)]
     kept = np.isin(ids, scored).nonzero()[0][:count]
     places, ids = np.column_stack(places)[kept], ids[kept]
     places[:, 1:] -= np.floor_divide(size, 2)
     places[:, 1:] = places[:, 1:].clip(0, np.subtract(sides, size))
-    thumbnails = [
-        resize_image(np.asarray(split.images[pair][_cut(corner, size)]), (16, 16))
-        for pair, *corner in places
-    ]
+    corners = [(pair, *_cut(corner, size)) for pair, *corner in places]
+    thumbnails = [resize_image(np.asarray(split.images[corner]), (16, 16)) for corner in corners]
     features = np.reshape(thumbnails, (len(ids), -1)).astype(np.float32) / 255
     first, second, share = blend_samples(features, ids, method=method, seed=seed)
-    own = np.zeros((len(split), 2, 3), int)
-    own[..., 0] = np.arange(len(split))[:, None]
-    blended = BlendedSplit(
-        split.images,
-        split.labels,
-        [*split.names, *(split.names[i] for i in places[first, 0])],
-        split.classes,
-        size=size,
-        patches=np.concatenate([own, np.stack([places[first], places[second]], axis=1)]),
-        share=np.concatenate([np.ones(len(split)), share]),
-    )
+    own = np.outer(np.arange(len(split)).repeat(2), [1, 0, 0]).reshape(-1, 2, 3)
+    patches = np.concatenate([own, np.stack([places[first], places[second]], axis=1)])
+    names = [*split.names, *(split.names[i] for i in places[first, 0])]
+    share = np.concatenate([np.ones(len(split)), share])
+    train = BlendedSplit(split.images, split.labels, names, split.classes, size, patches, share)
     what = f"{dataset.fingerprint} {method} {size} {count} {NEIGHBORS} {seed}"
     fingerprint = hashlib.blake2b(what.encode(), digest_size=16).hexdigest()
-    return dataclasses.replace(dataset, train=blended, fingerprint=fingerprint)
+    return dataclasses.replace(dataset, train=train, fingerprint=fingerprint)
 
 
 def blend_samples(features: np.ndarray, ids: np.ndarray, *, method: str, seed: int) -> tuple:
     """Tell which samples imbalanced-learn blends so that all classes have as many.
 
-    It gets the samples as rows of the identity matrix and finds their neighbours by `features`:
-    so each row that it makes holds the shares of the two samples that it is made of.
-
-    Args:
-        features: float array `(num_samples, num_features)`.
-        ids: int array `(num_samples,)`, classes.
-        method, seed: as of `oversample_patches`.
-
-    Returns:
-        `(first, second, share)`: int arrays `(num_new,)` of samples, and the first one's share,
-        float array in [0.5, 1].
+    It gets the samples as rows of the identity matrix and finds their neighbours by `features`
+    `(num_samples, num_features)`: so each row that it makes holds the shares of the two samples
+    that it is made of. Returns these, and the first one's share, in [0.5, 1].
     """
     import scipy.sparse
     from imblearn.over_sampling import ADASYN, SMOTE, RandomOverSampler
@@ -505,7 +435,6 @@ def apply_method(
     dataset: PreparedDataset,
     *,
     augment: bool | Augmentation = True,
-    patch_size: int | tuple[int, int] | None = None,
     count: int | None = None,
     seed: int = 0,
 ) -> tuple[PreparedDataset, dict]:
@@ -517,8 +446,7 @@ def apply_method(
         method: str, one of `TRAINED_METHODS`.
         dataset: PreparedDataset.
         augment: bool or Augmentation, of all methods alike; windows and copy-paste add to it.
-        patch_size, count: size and number of patches, as of `oversample_patches`.
-        seed: int, of the patches.
+        count, seed: of patches, as of `oversample_patches`.
 
     Returns:
         `(PreparedDataset, dict)`, the dict with `loss`, `augment` and what the method adds.
@@ -536,19 +464,17 @@ def apply_method(
     options = {"loss": loss, "augment": augment}
     kind, _, name = method.partition(": ")
     if kind == "patches":
-        patches = {"size": patch_size, "count": count, "seed": seed}
-        return oversample_patches(dataset, method=name, **patches), options
+        return oversample_patches(dataset, method=name, count=count, seed=seed), options
     counts = count_pixels(dataset.train, num_classes=classes.num_classes)
+    weighting = name.replace(" ", "_") if kind == "weights" else "inverse_frequency"
+    weights = class_weights(counts, method=weighting, ignore_label=ignored)
     if kind == "weights":
-        weights = class_weights(counts, method=name.replace(" ", "_"), ignore_label=ignored)
         options["loss"] = losses.CrossEntropy(weights, ignored)
     elif name == "images":
         options["sampling"] = image_weights(counts, ignore_label=ignored)
     elif kind == "sampling":
-        weights = class_weights(counts, method="inverse_frequency", ignore_label=ignored)
-        if name == "windows":
-            added = {"focus": 0.5, "focus_weights": weights}
-        else:
+        added = {"focus": 0.5, "focus_weights": weights}
+        if name == "copy-paste":
             rarer = weights * (weights > np.median(weights[weights > 0]))
             added = {"paste": 0.5, "paste_weights": rarer}
         augmentation = choose_augmentation(augment)
@@ -570,8 +496,8 @@ def cut_pairs(dataset: PreparedDataset, count: int, *, seed: int = 0) -> tuple:
     epochs = max(1, min(-(-count // len(train)), count // own))
     added = own + np.random.default_rng(seed).permutation(len(train) - own)
     rows = np.concatenate([np.arange(own), added[: max(0, count // epochs - own)]])
-    arrays = {"patches": train.patches[rows], "share": train.share[rows]}
-    train = dataclasses.replace(train, names=[train.names[i] for i in rows], **arrays)
+    names, patches = [train.names[i] for i in rows], train.patches[rows]
+    train = dataclasses.replace(train, names=names, patches=patches, share=train.share[rows])
     return dataclasses.replace(dataset, train=train), epochs
 
 
@@ -583,10 +509,9 @@ def compare_methods(rows, *, rare: list[str]):
         rare: list of str, the names of the rare classes.
 
     Returns:
-        DataFrame, a row a method, the largest rare_gain first: seeds (how many); mean_iou,
-        rare_iou and common_iou, means over the seeds, each with _low and _high, the lowest and
-        highest seed; gain and rare_gain, mean differences to the runs of cross-entropy of the
-        same seeds (NaN where there is none).
+        DataFrame, a row a method, the largest rare_gain first: seeds; mean_iou, rare_iou and
+        common_iou, each with _low and _high, the lowest and highest seed; gain and rare_gain, mean
+        differences to cross-entropy with the same seeds (NaN where there is none).
     """
     is_rare = rows["class"].isin(rare)
     groups = {"mean_iou": rows, "rare_iou": rows[is_rare], "common_iou": rows[~is_rare]}
@@ -618,9 +543,6 @@ def recommend_balance(dataset: PreparedDataset, *, table=None) -> BalanceAdvice:
 
     Returns:
         BalanceAdvice; `seglib.apply_method(advice.method, dataset)` follows it.
-
-    Raises:
-        ValueError: the training data hold no pixel of a scored class.
     """
     table = pd.read_csv(MEASURED, index_col="method") if table is None else table
     counts = count_pixels(dataset.train, num_classes=dataset.classes.num_classes)

@@ -13,13 +13,13 @@ import os
 import pathlib
 import queue
 import re
-import sys
 import tempfile
 import threading
 import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from io import StringIO
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ from seglib.system import (
     parse_duration,
     parse_size,
     redirect,
+    replacing,
     show_progress,
 )
 
@@ -64,26 +65,23 @@ def name_classes(count):
 class Predictor:
     """An exported model, ready to label pictures, from several threads too.
 
-    It has `card`, `path`, `megabytes` and `classes`: made-up ones where the model knew none.
+    It has `card`, `path`, `megabytes` and `classes`: made-up ones where the model knew none. All
+    functions that label take it as a model.
     """
 
     def __init__(self, scorer: predicting.Scorer, card: Card, path: pathlib.Path):
         self.scorer, self.card, self.path = scorer, card, path
         self.classes = card.classes or name_classes(card.num_classes)
-        files = [file for file in path.rglob("*") if file.is_file()]
-        self.megabytes = sum(file.stat().st_size for file in files) / 1e6
+        sizes = (file.stat().st_size for file in path.rglob("*") if file.is_file())
+        self.megabytes = sum(sizes) / 1e6
 
     def predict(self, images, *, flip: bool = False, tile: bool = False):
-        """Label pictures of any size; arguments and answer are those of `seglib.predict`."""
+        """Label pictures of any size, as `seglib.predict` does."""
         return predicting.predict(self.scorer, images, flip=flip, tile=tile)
 
-    def predict_probabilities(self, image: np.ndarray, *, flip: bool = False, tile: bool = False):
-        """Return the probability of each class at each pixel, as `seglib.predict_probabilities`."""
-        return predicting.predict_probabilities(self.scorer, image, flip=flip, tile=tile)
-
     def __repr__(self):
-        card, (height, width) = self.card, self.card.image_size
-        about = f"{card.format} {card.precision}, {height}×{width}, {card.num_classes} classes"
+        card, size = self.card, "×".join(map(str, self.card.image_size))
+        about = f"{card.format} {card.precision}, {size}, {card.num_classes} classes"
         return f"Predictor({self.path.name}: {about}, {self.megabytes:.1f} MB)"
 
 
@@ -98,7 +96,7 @@ def export(
         format: str of `FORMATS`. "onnx" and "openvino" need the extra `deploy`
             (`pip install 'seglib[deploy]'`), "litert" only to be faster.
         precision: "float32", "float16" (weights of half the size), "bfloat16" (computed in it; by
-            OpenVINO only where the processor has units for it) or "int8" (after `calibration`).
+            OpenVINO only where the processor has units for it) or "int8" (Jacob et al. 2018).
         calibration: Split, PreparedSplit or uint8 pictures `(n, height, width, 3)` such as the
             model will see, to find the range of each map for int8; 200 of them at the most.
 
@@ -107,12 +105,8 @@ def export(
             no input size or simulates int8, or the folder holds something else.
         ModuleNotFoundError: the runtime is not installed; the message names it.
         RuntimeError: any format but "keras" where Keras does not run on TensorFlow.
-
-    Source: int8 as Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
-    Integer-Arithmetic-Only Inference", section 2.
     """
     from seglib.models import model_classes, model_fit
-    from seglib.predicting import create_probabilities
 
     _check_export(model, format, precision, calibration)
     size, fit = model.input_shape[1:3], model_fit(model)
@@ -134,7 +128,8 @@ def export(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as holder:
         new = pathlib.Path(holder, "new")
         new.mkdir()
-        FORMATS[format].write(create_probabilities(model), new, precision, pictures)
+        network = predicting.create_probabilities(model)
+        FORMATS[format].write(network, new, precision, pictures)
         values = {"version": VERSION, **dataclasses.asdict(card)}
         text = json.dumps(values, indent=1, default=np.ndarray.tolist)
         (new / CARD).write_text(text, encoding="utf-8")
@@ -165,7 +160,7 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
         format = FORMATS[card.format]
         _check_installed(card.format, format.reads_with)
         score, lock = format.read(folder, card), threading.Lock()
-    except (ImportError, MemoryError):
+    except ImportError:
         raise
     except Exception as error:  # each runtime has its own
         raise ValueError(
@@ -186,9 +181,9 @@ def _check_export(model, format, precision, calibration):
 
     if format not in FORMATS:
         raise ValueError(f"expected a format of {', '.join(FORMATS)}, received {format!r}")
-    precisions = FORMATS[format].precisions
-    if precision not in precisions:
-        raise ValueError(f"{format} does not know {precision!r}: expected one of {precisions}")
+    if precision not in FORMATS[format].precisions:
+        known = ", ".join(FORMATS[format].precisions)
+        raise ValueError(f"{format} does not know {precision!r}: expected one of {known}")
     _check_runtime(format)
     refuse_rounding(model)
     if None in model.input_shape[1:3]:
@@ -201,11 +196,10 @@ def _check_runtime(format):
     import keras
 
     _check_installed(format, FORMATS[format].needs)
-    backend = keras.backend.backend()
-    if format != "keras" and backend != "tensorflow":
+    if format != "keras" and keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            f"{format} is written from TensorFlow, but Keras runs on {backend}: set "
-            "KERAS_BACKEND=tensorflow, or use format='keras'"
+            f"{format} is written from TensorFlow, but Keras runs on {keras.backend.backend()}: "
+            "set KERAS_BACKEND=tensorflow, or use format='keras'"
         )
 
 
@@ -223,29 +217,21 @@ def find_missing(packages: tuple) -> list[str]:
 
 @contextlib.contextmanager
 def quiet():
-    """Hide what converters print, by C++ code too; an exception tells its last lines."""
-    with _hiding, contextlib.ExitStack() as stack:
-        file = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            stream.flush()
-        stack.callback(logging.disable, logging.root.manager.disable)
+    """Hide what converters print, by C++ code too."""
+    text, level = StringIO(), logging.root.manager.disable  # what writes to it later does no harm
+    with (
+        _hiding,
+        open(os.devnull, "w") as nothing,
+        redirect((1, 2), nothing),
+        contextlib.redirect_stdout(text),
+        contextlib.redirect_stderr(text),
+        warnings.catch_warnings(action="ignore"),
+    ):
         logging.disable(logging.WARNING)
-        if importlib.util.find_spec("rich"):  # NNCF's bars are text, not widgets, in a notebook
-            import rich
-
-            console = rich.get_console()
-            stack.callback(setattr, console, "is_jupyter", console.is_jupyter)
-            console.is_jupyter = False
-        stack.enter_context(redirect((1, 2), file))
-        stack.enter_context(warnings.catch_warnings(action="ignore"))
-        stack.enter_context(contextlib.redirect_stdout(file))
-        stack.enter_context(contextlib.redirect_stderr(file))
         try:
             yield
-        except Exception as error:
-            file.seek(0)
-            error.add_note("".join(file.readlines()[-15:]))
-            raise
+        finally:
+            logging.disable(level)
 
 
 def _one_by_one(score):
@@ -380,7 +366,9 @@ def write_openvino(network, folder, precision, pictures):
         converted = openvino.convert_model(keras.Model(image, network(image)))
         if precision == "int8":
             import nncf
+            import rich
 
+            rich.get_console().is_jupyter = False  # bars of text, which are hidden, not widgets
             batches, fix = nncf.Dataset([picture[None] for picture in pictures]), nncf.OverflowFix
             options = nncf.AdvancedQuantizationParameters(overflow_fix=fix.ENABLE)  # in all layers
             converted = nncf.quantize(
@@ -455,18 +443,17 @@ class DeploymentCard:
         Raises:
             ValueError: nothing is; the message tells the nearest.
         """
-        table = self.table
         seconds = np.inf if within is None else parse_duration(within)
         size = np.inf if max_size is None else parse_size(max_size)
-        fits = (table["p95_ms"] <= 1e3 * seconds) & (table["megabytes"] <= size / 1e6)
+        latency, megabytes = self.table["p95_ms"], self.table["megabytes"]
+        fits = (latency <= 1e3 * seconds) & (megabytes <= size / 1e6)
         if not fits.any():
-            fastest, smallest = table["p95_ms"], table["megabytes"]
             raise ValueError(
                 f"nothing fits within={within}, max_size={max_size}: the fastest is "
-                f"{fastest.idxmin()} with {fastest.min():.1f} ms at p95, the smallest "
-                f"{smallest.idxmin()} with {smallest.min():.1f} MB"
+                f"{latency.idxmin()} with {latency.min():.1f} ms at p95, the smallest "
+                f"{megabytes.idxmin()} with {megabytes.min():.1f} MB"
             )
-        best = table[fits].sort_values(["mean_iou", "p50_ms"], ascending=[False, True])
+        best = self.table[fits].sort_values(["mean_iou", "p50_ms"], ascending=[False, True])
         return best.reset_index().iloc[0].to_dict()
 
     def write(self, folder: str | os.PathLike) -> pathlib.Path:
@@ -475,9 +462,8 @@ class DeploymentCard:
 
         folder = make_folder(folder, "the deployment card")
         self.table.round(5).to_csv(folder / "exports.csv")
-        keep_figure(
-            plot_tradeoff(self.table, ["p50_ms", "megabytes"], "mean_iou"), folder / "exports.png"
-        )
+        figure = plot_tradeoff(self.table, ["p50_ms", "megabytes"], "mean_iou")
+        keep_figure(figure, folder / "exports.png")
         return folder
 
     def __repr__(self):
@@ -525,59 +511,45 @@ def compare_exports(
             path = pathlib.Path(folder or temporary, f"{name}_{format}_{precision}")
             export(models[name], path, format=format, precision=precision, calibration=calibration)
             predictor = load_predictor(path)
-            measured = _measure(predictor, split)
+            measured = _measure(predictor.scorer, split)
             first = first or measured
-            rows[name, format, precision] = {
-                "megabytes": predictor.megabytes,
-                "parameters": models[name].count_params(),
-                **_compare(measured, first, split.classes, seed),
-            }
+            row = {"megabytes": predictor.megabytes, "parameters": models[name].count_params()}
+            row |= _compare(measured, first, split.classes.ignore_label, seed)
+            rows[name, format, precision] = row
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=("model", "format", "precision"))
     return DeploymentCard(table, missing)
 
 
-def _measure(predictor, split):
-    """Return latencies in ms, label maps and confusion matrices, a picture each; the network's."""
-    predicting.check_classes(predictor.scorer, split.classes)
-    small = np.random.default_rng(0).integers(0, 256, (1, *predictor.scorer.size, 3), np.uint8)
-    predictor.predict(split[0][0])  # what only the first call takes
-    alone = [_time(predictor.scorer.score, small)[0] for _ in range(21)]
-    pairs = [split[i] for i in range(len(split))]
-    timed = [_time(predictor.predict, image) for image, _ in pairs]
-    latencies, predictions = zip(*timed, strict=True)
+def _measure(scorer, split):
+    """Return ms of the network alone and of each picture, label maps and confusion matrices."""
+    truths, predictions, latencies = zip(*predicting.label_split(scorer, split), strict=True)
+    small, ticks = np.random.default_rng(0).integers(0, 256, (1, *scorer.size, 3), np.uint8), []
+    for _ in range(22):
+        scorer.score(small)
+        ticks.append(1e3 * time.perf_counter())
     options = {"num_classes": split.classes.num_classes, "ignore_label": split.classes.ignore_label}
-    matrices = [
-        reports.confusion_matrix(labels, predicted, **options)
-        for (_, labels), predicted in zip(pairs, predictions, strict=True)
-    ]
-    return latencies, predictions, np.stack(matrices), float(np.median(alone))
+    pairs = zip(truths, predictions, strict=True)
+    matrices = np.stack([reports.confusion_matrix(*pair, **options) for pair in pairs])
+    return float(np.median(np.diff(ticks))), latencies, predictions, matrices
 
 
-def _time(function, *arguments):
-    start = time.perf_counter()
-    answer = function(*arguments)
-    return 1e3 * (time.perf_counter() - start), answer
+def _compare(measured, first, ignored, seed):
+    alone, latencies, predictions, matrices = measured
+    both = np.stack([matrices, first[-1]], axis=1)  # resampled together
 
+    def change(both):
+        scores = reports.mean_iou(both, ignore_label=ignored)
+        return scores[..., 0] - scores[..., 1]
 
-def _compare(measured, first, classes, seed):
-    (latencies, predictions, matrices, alone), k = measured, classes.num_classes
-    pairs = np.zeros((len(matrices), 2 * k, 2 * k))  # resampled together
-    pairs[:, :k, :k], pairs[:, k:, k:] = matrices, first[2]
-
-    def change(pairs):
-        halves = pairs[..., :k, :k], pairs[..., k:, k:]
-        now, before = (reports.mean_iou(x, ignore_label=classes.ignore_label) for x in halves)
-        return now - before
-
-    low, high = reports.bootstrap_interval(pairs, change, seed=seed)
-    same = np.concatenate([(a == b).ravel() for a, b in zip(predictions, first[1], strict=True)])
+    low, high = reports.bootstrap_interval(both, change, seed=seed)
+    same = np.concatenate([(a == b).ravel() for a, b in zip(predictions, first[2], strict=True)])
     return {
         "network_ms": alone,
         **{f"p{share}_ms": np.percentile(latencies, share) for share in (50, 95, 99)},
         "agreement": same.mean(),
-        "mean_iou": reports.mean_iou(matrices.sum(axis=0), ignore_label=classes.ignore_label),
-        "change": change(pairs.sum(axis=0)),
+        "mean_iou": reports.mean_iou(matrices.sum(axis=0), ignore_label=ignored),
+        "change": change(both.sum(axis=0)),
         "change_low": low,
         "change_high": high,
     }
@@ -602,7 +574,7 @@ def predict_video(
     Args:
         model: keras.Model whose last output is logits, or Predictor.
         source: str or path of a video, int number of a camera, or iterable of uint8 RGB frames
-            `(height, width, 3)`. It is read some frames further than what is answered.
+            `(height, width, 3)`.
         output: str or path of the video to write: .mp4, .webm (which browsers play), .avi or .mkv
             (lossless), at the source's frames a second; there only when whole. None gives frames.
         opacity: float in [0, 1], how much of the class colour: 1 hides the image.
@@ -617,12 +589,7 @@ def predict_video(
         ValueError: the source holds no frame or a wrong one, or `output` is of no known kind.
         OSError: the source cannot be read, or the output not be written.
     """
-    if hasattr(model, "scorer"):  # an export, which needs no Keras
-        scorer = model.scorer
-    else:
-        from seglib.predicting import get_scorer
-
-        scorer = get_scorer(model)
+    scorer = predicting.get_scorer(model)
     if output is not None:
         output = pathlib.Path(output)
         if output.suffix.lower() not in CODECS:
@@ -642,7 +609,8 @@ def predict_video(
 def _open_source(source):
     """Return a name, a generator of frames and how many there are a second."""
     if not isinstance(source, int | str | os.PathLike):
-        return "the source", _read_iterable(source), 25
+        # Copies, as some sources fill one buffer again and again.
+        return "the source", (np.array(frame) for frame in source), 25
     _check_installed("a video", ("cv2",))
     import cv2
 
@@ -661,12 +629,6 @@ def _open_source(source):
             capture.release()
 
     return name, read(), rate
-
-
-def _read_iterable(frames):
-    for frame in frames:
-        predicting.check_picture(frame)
-        yield np.array(frame)  # a copy, as some sources fill one buffer again and again
 
 
 def run_ahead(items: Iterator, *, newest: bool = False) -> Iterator:
@@ -707,13 +669,11 @@ def run_ahead(items: Iterator, *, newest: bool = False) -> Iterator:
 
 def _label(scorer, images, name, opacity, **options):
     classes = scorer.classes or name_classes(scorer.num_classes)
-    times = collections.deque([time.perf_counter()])
+    times = collections.deque([time.perf_counter()], 30)
     with contextlib.closing(images):
         for image in images:
             labels = predicting.predict(scorer, image, **options)
             times.append(time.perf_counter())
-            while len(times) > 2 and times[-1] - times[0] > 1:
-                times.popleft()
             rate = (len(times) - 1) / max(times[-1] - times[0], 1e-6)
             yield Frame(image, labels, blend_classes(image, labels, classes.colors, opacity), rate)
     if len(times) == 1:
@@ -731,18 +691,15 @@ def blend_classes(image, labels, colors, opacity):
 
 
 def _write_video(frames, path, rate, is_live):
-    """Write the overlays of frames, at first under another name, and return the path."""
+    """Write the overlays of frames to a file that is whole or absent, and return its path."""
     import cv2
 
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    writer, size, count = None, None, 0
-    end = KeyboardInterrupt if is_live else ()
-    try:
+    count, end, codec = 0, KeyboardInterrupt if is_live else (), CODECS[path.suffix.lower()]
+    with replacing(path) as temporary:
         with contextlib.closing(frames), contextlib.suppress(end), contextlib.ExitStack() as stack:
             for count, frame in enumerate(frames, 1):
-                if writer is None:
-                    codec = cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()])
-                    size = frame.image.shape[1::-1]
+                if count == 1:
+                    size, codec = frame.image.shape[1::-1], cv2.VideoWriter_fourcc(*codec)
                     writer = cv2.VideoWriter(str(temporary), codec, rate, size)
                     stack.callback(writer.release)
                 if frame.image.shape[1::-1] != size:  # OpenCV would leave it out silently
@@ -754,7 +711,4 @@ def _write_video(frames, path, rate, is_live):
         written.release()
         if not is_whole:
             raise OSError(f"{path} cannot be written: is the disk full? Or try .avi or .webm")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

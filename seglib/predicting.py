@@ -162,19 +162,21 @@ def evaluate(model, split: Split, *, flip=False, tile=False, seed: int = 0) -> R
     Raises:
         ValueError: the split is empty, or of other classes than the model.
     """
+    labelled = label_split(model, split, flip=flip, tile=tile)
+    return create_report(labelled, split.classes, names=split.names, seed=seed)
+
+
+def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
+    """Yield true labels, predicted labels and the milliseconds of `predict` for each pair."""
     scorer = get_scorer(model)
     check_classes(scorer, split.classes)
-
-    def label():
-        for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
-            image, labels = split[i]
-            if i == 0:
-                predict(scorer, image, flip=flip, tile=tile)  # compiles, which is no latency
-            start = time.perf_counter()
-            predicted = predict(scorer, image, flip=flip, tile=tile)
-            yield labels, predicted, 1e3 * (time.perf_counter() - start)
-
-    return create_report(label(), split.classes, names=split.names, seed=seed)
+    for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
+        image, labels = split[i]
+        if i == 0:
+            predict(scorer, image, **options)  # compiles, which is no latency
+        start = time.perf_counter()
+        predicted = predict(scorer, image, **options)
+        yield labels, predicted, 1e3 * (time.perf_counter() - start)
 
 
 def get_scorer(model, *, flip=False) -> Scorer:
