@@ -106,7 +106,7 @@ def compare_steps(trees, data, cache, *, rounds=5):
 
 
 def compare_scripts(trees, names, *, rounds=3):
-    """Run each commit's own benchmark scripts by turns; compare the lines that give milliseconds."""
+    """Run the benchmark scripts of both commits by turns; compare the lines that give ms."""
     for name in names:
         seconds = [collections.defaultdict(list), collections.defaultdict(list)]
         for _ in range(rounds):
