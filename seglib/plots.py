@@ -358,20 +358,20 @@ def plot_findings(report: DatasetReport, *, max_examples: int = 8) -> Figure:
     """
     rows = []
     for finding in report.findings:
-        shown = sum(finding.check == other.check for other, _ in rows)
-        rows += [(finding, example) for example in finding.examples[: 2 - shown]]
+        if finding.pairs and sum(finding.check == other.check for other in rows) < 2:
+            rows.append(finding)
     rows = rows[:max_examples]
     if not rows:
         figure = _create_figure(0.6)
         ax = figure.add_subplot(frameon=False, xticks=[], yticks=[])
         ax.text(0, 0.5, "There is no finding that a picture could show.", va="center")
         return figure
-    pictures = [_draw_example(example, report) for _, example in rows]
+    pictures = [_draw_example(finding, report) for finding in rows]
     ratios = [max(0.5, *(p.shape[0] / p.shape[1] for _, p in row)) for row in pictures]
     heights = [min(ratio, 1.2) * WIDTH / 3 + 0.4 for ratio in ratios]
     figure = _create_figure(sum(heights))
     axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
-    for row, (finding, _), shown in zip(axes, rows, pictures, strict=True):
+    for row, finding, shown in zip(axes, rows, pictures, strict=True):
         for ax, (caption, picture) in zip(row, shown, strict=False):
             step = -(-max(picture.shape) // 1000)  # no more pixels are seen
             smooth = "auto" if max(picture.shape) > 2 * CROP else "nearest"
@@ -382,21 +382,21 @@ def plot_findings(report: DatasetReport, *, max_examples: int = 8) -> Figure:
     return figure
 
 
-def _draw_example(example, report):
+def _draw_example(finding, report):
     """Two `(caption, picture)` that show what is wrong."""
-    if len(example.pairs) == 2:
-        images = [read_image(image) for image, _ in example.pairs]
-        return list(zip(example.captions, images, strict=True))
-    (image, mask), classes = example.pairs[0], report.classes
-    labels, pixels, lossy = read_mask(mask, classes, encoding=example.encoding)
+    if len(finding.pairs) == 2:
+        images = [read_image(image) for image, _ in finding.pairs]
+        return list(zip(finding.captions, images, strict=True))
+    (image, mask), classes = finding.pairs[0], report.classes
+    labels, pixels, lossy = read_mask(mask, classes, encoding=finding.encoding)
     wrong = (labels < 0) | (labels >= classes.num_classes)
     if classes.ignore_label is not None:
         wrong &= labels != classes.ignore_label
     colors = label_colors(np.where(wrong, 0, labels), classes)
-    if example.check in ("unknown colours", "stray colours"):
+    if finding.check in ("unknown colours", "stray colours"):
         unknown, _ = find_strange_pixels(pixels, labels, classes, lossy=lossy)
         return [(mask.name, pixels), ("unknown colours marked", _mark(pixels, unknown))]
-    if example.check in ("blended boundaries", "lossy masks"):
+    if finding.check in ("blended boundaries", "lossy masks"):
         # The part of the mask with the most blends, as it is and as it is read.
         strange = np.logical_or(*find_strange_pixels(pixels, labels, classes, lossy=lossy))
         dense = ndimage.uniform_filter(strange.astype(np.float32), CROP, mode="constant")
@@ -407,9 +407,9 @@ def _draw_example(example, report):
         read = sharpen_boundaries(pixels, labels, classes, tolerance=tolerance)
         read = label_colors(read[part], classes)
         return [(f"part of {mask.name}", pixels[part]), ("as it is read", read)]
-    if example.check == "unknown ids":
+    if finding.check == "unknown ids":
         return [(image.name, read_image(image)), ("unknown ids marked", _mark(colors, wrong))]
-    if example.check == "tiny regions":
+    if finding.check == "tiny regions":
         regions, ids, areas = find_regions(labels)
         tiny = areas * np.prod(report.image_size) < labels.size  # under a pixel in training
         tiny &= np.isin(ids, classes.scored_ids)
