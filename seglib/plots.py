@@ -328,20 +328,21 @@ def plot_findings(report: DatasetReport, *, max_examples: int = 8) -> Figure:
     """
     shown = []
     for finding in report.findings:
-        known = sum(finding.check == other.check for other, _ in shown)
-        shown += [(finding, example) for example in finding.examples[: 2 - known]]
+        known = sum(finding.check == other.check for other in shown)
+        if finding.pairs and known < 2:
+            shown.append(finding)
     shown = shown[:max_examples]
     if not shown:
         figure = _create_figure(0.6)
         ax = figure.add_subplot(frameon=False, xticks=[], yticks=[])
         ax.text(0, 0.5, "There is no finding that a picture could show.", va="center")
         return figure
-    rows = [_draw_example(example, report) for _, example in shown]
+    rows = [_draw_example(finding, report) for finding in shown]
     ratios = [max(p.shape[0] / p.shape[1] for _, p in row) for row in rows]
     heights = [np.clip(ratio, 0.6, 1.2) * WIDTH / 3 + 0.3 for ratio in ratios]
     figure = _create_figure(sum(heights))
     axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
-    for places, row, (finding, _) in zip(axes, rows, shown, strict=True):
+    for places, row, finding in zip(axes, rows, shown, strict=True):
         for ax, (caption, picture) in zip(places, row, strict=False):
             step = -(-max(picture.shape) // 1000)  # no more pixels are seen
             _draw_picture(ax, picture[::step, ::step].copy(), report.classes, False)
@@ -358,13 +359,13 @@ def plot_findings(report: DatasetReport, *, max_examples: int = 8) -> Figure:
     return figure
 
 
-def _draw_example(example, report):
+def _draw_example(finding, report):
     """Two `(caption, picture)` that show what is wrong."""
-    if len(example.pairs) == 2:
-        images = [read_image(image) for image, _ in example.pairs]
-        return list(zip(example.captions, images, strict=True))
-    (image, mask), classes, check = example.pairs[0], report.classes, example.check
-    labels, pixels, lossy = read_mask(mask, classes, encoding=example.encoding)
+    if len(finding.pairs) == 2:
+        images = [read_image(image) for image, _ in finding.pairs]
+        return list(zip(finding.captions, images, strict=True))
+    (image, mask), classes, check = finding.pairs[0], report.classes, finding.check
+    labels, pixels, lossy = read_mask(mask, classes, encoding=finding.encoding)
     wrong = ~np.isin(labels, [*range(classes.num_classes), classes.ignore_label or 0])
     colors, marked = label_colors(np.where(wrong, 0, labels), classes), f"{check} marked"
     if check in ("unknown colours", "stray colours"):

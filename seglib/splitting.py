@@ -34,48 +34,26 @@ BLOCK = 512  # pictures that are compared with all others at once
 
 
 def deal_out(
-    count_or_groups: int | Sequence,
-    *,
-    fractions: Sequence[float] = (0.7, 0.15, 0.15),
-    seed: int = 0,
-    presence: np.ndarray | None = None,
+    groups: int | Sequence, *, fractions: Sequence = (0.7, 0.15, 0.15), seed: int = 0, presence=None
 ) -> dict:
-    """Deal items out to train, val and test, groups unbroken and classes in every split.
+    """Deal items out: a dict of three ascending lists of item numbers, the same on every machine.
 
-    A group goes to one split as a whole. Groups are dealt out rarest class first, each to the
-    split that lacks most of it, in many orders; the best deal has as many classes as possible in
-    every split, then sizes and shares of classes that are near to the fractions.
-
-    Args:
-        count_or_groups: int, the number of items; or a sequence of their groups, such as names.
-        fractions: three numbers that add up to 1, for train, val and test; 0 for no such split.
-        seed: int. The same seed gives the same splits on every machine.
-        presence: int or bool array `(n_items, num_classes)`: how much of each class an item
-            holds, such as pixels; or None.
-
-    Returns:
-        dict of three lists of item numbers, ascending. Of three items or more each split with
-        a fraction above 0 gets one.
-
-    Raises:
-        ValueError: the fractions do not add up to 1, or there are fewer groups than splits.
-
-    References:
-        Sechidis et al. 2011, "On the Stratification of Multi-Label Data", section 3 (the rarest
-        label first).
+    `groups`, each item's group or the number of single items, stay unbroken. They are dealt out
+    rarest class first, each to the split that lacks most of it, in many orders (Sechidis et al.
+    2011, "On the Stratification of Multi-Label Data", section 3). The best deal has as many classes
+    as possible in every split, then shares near the fractions. `presence`, `(n_items, classes)`, is
+    how much of each class an item holds, such as pixels.
     """
     fractions = np.asarray(fractions, float)
     if fractions.shape != (3,) or (fractions < 0).any() or not np.isclose(fractions.sum(), 1):
         raise ValueError(f"expected three fractions that add up to 1, received {fractions}")
-    numbers = {}
-    alone = isinstance(count_or_groups, int | np.integer)
-    items = range(count_or_groups) if alone else count_or_groups
-    groups = np.array([numbers.setdefault(name, len(numbers)) for name in items], int)
+    alone = isinstance(groups, int)
+    numbers, names = {}, range(groups) if alone else groups
+    groups = np.array([numbers.setdefault(name, len(numbers)) for name in names], int)
     if not alone and len(numbers) < np.count_nonzero(fractions):
         raise ValueError(
             f"{len(numbers)} groups cannot be dealt out to {np.count_nonzero(fractions)} splits: "
-            "make the groups finer, or give a fraction of 0 to a split that may be empty, such as "
-            "fractions=(0.8, 0.2, 0)"
+            "make finer groups, or fractions of 0, such as fractions=(0.8, 0.2, 0)"
         )
     random = np.random.default_rng(seed)
     if presence is None and len(numbers) == len(groups):
@@ -133,13 +111,7 @@ def _score_deal(chosen, amounts, fractions):
 
 
 def write_splits(path: str | os.PathLike, pairs_by_split: dict, root: str | os.PathLike) -> None:
-    """Write which pair is in which split, as a table that is read on any machine.
-
-    Args:
-        path: str or path of a CSV file `split,image,mask`.
-        pairs_by_split: dict split -> sequence of `(image path, mask path)`.
-        root: str or path of the folder that the table's paths start from.
-    """
+    """Write which pair is in which split: a CSV file of paths that start from the folder `root`."""
     with (
         replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -153,59 +125,37 @@ def write_splits(path: str | os.PathLike, pairs_by_split: dict, root: str | os.P
 
 
 def read_splits(path: str | os.PathLike, root: str | os.PathLike) -> dict:
-    """Read which pair is in which split.
-
-    Args:
-        path: str or path of a table that `write_splits` made.
-        root: str or path of the folder that its paths start from.
-
-    Returns:
-        dict split -> list of `(image path, mask path)`; all three splits.
+    """Read the table that `write_splits` made: `{split: [(image path, mask path), …]}`.
 
     Raises:
         FileNotFoundError: there is no such table.
-        DatasetError: a line is no split and two files, a file is missing, or a picture is there
-            twice; the message names the line.
+        DatasetError: a line is wrong, a file is missing, or a picture is there twice.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no splits at {path}: Dataset.write_splits makes such a file")
     pairs, lines = {name: [] for name in NAMES}, {}
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file)
-        columns = next(reader, [])
         for row in filter(None, reader):
+            if row == COLUMNS:
+                continue
             place = f"{path}, line {reader.line_num}"
-            if columns != COLUMNS or len(row) != 3 or row[0] not in NAMES:
-                raise DatasetError(
-                    f"{place}: expected the columns {','.join(COLUMNS)} with one of "
-                    f"{', '.join(NAMES)}, received {','.join(columns)} and {','.join(row)}"
-                )
-            pair = tuple(pathlib.Path(root, part) for part in row[1:])
-            for half in pair:
+            if len(row) != 3 or row[0] not in NAMES:
+                wanted = f"{','.join(COLUMNS)} with one of {', '.join(NAMES)}"
+                raise DatasetError(f"{place}: expected {wanted}, received {','.join(row)}")
+            image, mask = (pathlib.Path(root, part) for part in row[1:])
+            for half in (image, mask):
                 if not half.is_file():
-                    raise DatasetError(
-                        f"{place}: there is no file {half}: copy it there, remove the line, or "
-                        "give the folder that the table's paths start from"
-                    )
-                split, line = lines.setdefault(half, (row[0], reader.line_num))
-                if line != reader.line_num and (split != row[0] or half == pair[0]):
-                    raise DatasetError(
-                        f"{place}: {half} is in {row[0]}, and already in {split} in line {line}: "
-                        "remove one of the lines"
-                    )
-            pairs[row[0]].append(pair)
+                    raise DatasetError(f"{place}: there is no file {half}: copy it there")
+            first = lines.setdefault(image, reader.line_num)
+            if first != reader.line_num:
+                raise DatasetError(f"{place}: {image} is in line {first} already: remove one")
+            pairs[row[0]].append((image, mask))
     return pairs
 
 
 def find_groups(paths: Sequence) -> list:
-    """Tell which photographs belong together: a sequence's frames, and near-duplicates.
-
-    Args:
-        paths: sequence of n paths.
-
-    Returns:
-        list of n str, equal for those that belong together.
-    """
+    """Return a name for each photograph, equal for frames of a sequence and near-duplicates."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         looks = pool.map(look_at_photograph, paths)
         bar = show_progress(looks, total=len(paths), desc="looking at pictures", unit="picture")
@@ -223,7 +173,7 @@ def find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     pictures are passed over.
 
     Args:
-        thumbnails: uint8 array `(n, 32, 32)`.
+        thumbnails: uint8 array `(n, 32, 32)`, as `look_at_photograph` makes them.
 
     Returns:
         int array `(pairs, 2)`, the smaller index first, in order. Of many copies of one picture
@@ -258,18 +208,13 @@ def find_sequences(names: Sequence[str], thumbnails: np.ndarray) -> list:
     through, or a series of similar places, are none; nor can a data set of one camera that
     stands still be told from independent pictures.
 
-    Args:
-        names: sequence of n str, of all splits together; where file names alone are no
-            sequence, the folders in them, before a `/`, are taken for its name.
-        thumbnails: uint8 array `(n, 32, 32)`.
-
-    Returns:
-        list of n str: the sequence's name, or for other pictures a name that occurs once.
+    Names are as `name_pictures` makes them. Where file names alone are no sequence, the folders in
+    them are taken for its name. Returns a list of the sequences' names; other pictures have names
+    that occur once.
     """
     looks, sequence_of = _normalize(_pool(thumbnails, 4)), {}
-    full = drop_shared_ending(names)
     anywhere = _typical_distance(looks, np.arange(len(names)))
-    for named in ([name.rsplit("/", 1)[-1] for name in full], full):
+    for named in ([name.rsplit("/", 1)[-1] for name in names], names):
         numbered = collections.defaultdict(list)
         for i, (prefix, number) in enumerate(map(name_sequence, named)):
             if number is not None:
@@ -281,11 +226,7 @@ def find_sequences(names: Sequence[str], thumbnails: np.ndarray) -> list:
                 within = _typical_distance(looks, members)
                 if near**2 <= SEQUENCE_RATIO * anywhere * within and anywhere:
                     sequence_of |= dict.fromkeys(members.tolist(), prefix or "numbers")
-    labels, taken = [], set(sequence_of.values())
-    for i, name in enumerate(names):
-        labels.append(sequence_of.get(i, name if name not in taken else f"{name} ({i})"))
-        taken.add(labels[-1])
-    return labels
+    return [sequence_of.get(i, f"{name} ({i})") for i, name in enumerate(names)]
 
 
 def name_sequence(name: str) -> tuple:
@@ -300,34 +241,19 @@ def name_sequence(name: str) -> tuple:
 
 
 def name_pictures(paths: Sequence) -> list:
-    """Return a name for each file: without extension, with its folders below what all share."""
-    paths = [pathlib.Path(path) for path in paths]
+    """Return names without what all share: folders, and an ending such as leftImg8bit."""
     if not paths:
         return []
+    paths = [pathlib.Path(path) for path in paths]
     shared = len(pathlib.Path(os.path.commonpath([path.parent for path in paths])).parts)
-    return [pathlib.Path(*path.parts[shared:-1], path.stem).as_posix() for path in paths]
-
-
-def drop_shared_ending(names: Sequence[str]) -> list:
-    """Return names without what all end in, such as Cityscapes' leftImg8bit: it numbers nothing.
-
-    Example:
-        >>> drop_shared_ending(["aachen_000000_leftImg8bit", "aachen_000010_leftImg8bit"])
-        ['aachen_000000', 'aachen_000010']
-    """
+    names = [pathlib.Path(*path.parts[shared:-1], path.stem).as_posix() for path in paths]
     ending = os.path.commonprefix([name[::-1] for name in names])[::-1]  # noqa: RUF071
     return [name.removesuffix(ending.lstrip("0123456789")) for name in names]
 
 
 def look_at_photograph(path: str | os.PathLike) -> tuple:
-    """Read a photograph as a small grey square, and what its file says of it.
-
-    Returns:
-        `(thumbnail, size, turned)`: uint8 array `(32, 32)`; `(height, width)` of the photograph,
-        upright; bool, whether its EXIF data turned or mirrored it.
-
-    Raises:
-        DatasetError: the picture cannot be read.
+    """Return `(thumbnail, size, turned)`: what a photograph looks like, grey `(32, 32)` of uint8;
+    its `(height, width)`, upright; and whether EXIF data turned or mirrored it.
     """
     head = open_picture(path, decode=False)
     if head.format == "JPEG":

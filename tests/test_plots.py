@@ -8,7 +8,7 @@ from matplotlib import pyplot
 from PIL import Image
 
 from seglib import plots
-from seglib.checks import DatasetReport, Example, Finding
+from seglib.checks import DatasetReport, Finding
 from seglib.classes import ClassTable
 from seglib.images import read_image
 from seglib.masks import label_colors
@@ -256,11 +256,9 @@ def create_report(tmp_path, classes):
                 Image.fromarray(mask).save(pair[1])
                 pairs.append(pair)
             captions = ("photograph",) * len(masks)
-            example = Example(check, "train", tuple(pairs), captions, encoding)
-            shown = (example,) * bool(masks)
-            findings.append(
-                Finding(check, severity, "train", 3, "a, b", words, "Do something.", shown)
-            )
+            texts = (3, "a, b", words, "Do something.")
+            shown = (tuple(pairs), captions, encoding)
+            findings.append(Finding(check, severity, "train", *texts, *shown))
         size = options.get("image_size", (128, 128))
         return DatasetReport(tmp_path, classes, {"train": 3}, size, tuple(findings))
 

@@ -21,7 +21,7 @@ FLOORS = """
     images masks
     augment recipes
     splitting preparing scenes
-    datasets checks reports plots
+    datasets reports checks plots
     losses balance
     optimizers encoders
     models compressing
