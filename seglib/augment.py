@@ -24,10 +24,9 @@ NORMAL = np.array([statistics.NormalDist().inv_cdf((i + 0.5) / 256) for i in ran
 NORMAL /= NORMAL.std()
 SHARE_OF_BLURRED = SHARE_OF_NOISY = 0.5  # of the pictures, where blur or noise is not 0
 MIXUP_ALPHA, CUTMIX_ALPHA = 0.4, 1.0  # shares are drawn from Beta(alpha, alpha)
-SCALES = (0.01, 100)
 
 
-def _number(default, lowest, highest):
+def _within(lowest, highest, default=0.0):
     return dataclasses.field(default=default, metadata={"range": (lowest, highest)})
 
 
@@ -47,7 +46,7 @@ class Augmentation:
             shows it.
         flip: probability of mirroring left and right.
         scale: `(lowest, highest)` factor of enlargement, drawn log-uniformly from within
-            `SCALES`. Above 1 a part of the picture fills the window; below 1 the picture fills
+            [0.01, 100]. Above 1 a part of the picture fills the window; below 1 the picture fills
             a part of the window. Either part lies anywhere, uniformly.
         aspect: factor in [1, 10] by which width over height grows or shrinks at the most,
             drawn log-uniformly.
@@ -84,52 +83,40 @@ class Augmentation:
 
     size: tuple | None = None
     native: bool = False
-    flip: float = _number(0.5, 0, 1)
-    scale: tuple = (1.0, 1.0)
-    aspect: float = _number(1.0, 1, 10)
-    rotation: float = _number(0.0, 0, 180)
-    focus: float = _number(0.0, 0, 1)
+    flip: float = _within(0, 1, 0.5)
+    scale: tuple = _within(0.01, 100, (1.0, 1.0))
+    aspect: float = _within(1, 10, 1.0)
+    rotation: float = _within(0, 180)
+    focus: float = _within(0, 1)
     focus_weights: tuple | None = None
-    brightness: float = _number(0.1, 0, 1)
-    contrast: float = _number(0.2, 0, 1)
-    saturation: float = _number(0.0, 0, 1)
-    hue: float = _number(0.0, 0, 180)
-    blur: float = _number(0.0, 0, 100)
-    noise: float = _number(0.0, 0, 255)
-    mixup: float = _number(0.0, 0, 1)
-    cutmix: float = _number(0.0, 0, 1)
-    paste: float = _number(0.0, 0, 1)
+    brightness: float = _within(0, 1, 0.1)
+    contrast: float = _within(0, 1, 0.2)
+    saturation: float = _within(0, 1)
+    hue: float = _within(0, 180)
+    blur: float = _within(0, 100)
+    noise: float = _within(0, 255)
+    mixup: float = _within(0, 1)
+    cutmix: float = _within(0, 1)
+    paste: float = _within(0, 1)
     paste_weights: tuple | None = None
 
     def __post_init__(self):
         if self.size is not None:
-            sides = np.broadcast_to(self.size, 2).tolist() if np.size(self.size) < 3 else (0,)
-            whole = min(sides) >= 1 and all(side == side // 1 for side in sides)
-            self._expect("size", "(height, width) in whole pixels", whole)
+            sides = np.broadcast_to(self.size, 2).tolist()
             object.__setattr__(self, "size", tuple(map(int, sides)))
-        scale = tuple(np.ravel(self.scale).tolist())
-        within = len(scale) == 2 and SCALES[0] <= scale[0] <= scale[1] <= SCALES[1]
-        self._expect("scale", f"(lowest, highest) factors within {SCALES}", within)
-        object.__setattr__(self, "scale", scale)
-        for name in ("focus_weights", "paste_weights"):
+        for name in ("scale", "focus_weights", "paste_weights"):
             if getattr(self, name) is not None:
-                weights = np.asarray(getattr(self, name), float)
-                valid = weights.ndim == 1 and (weights >= 0).all() and np.isfinite(weights).all()
-                self._expect(name, "a finite number of at least 0 for each class", valid)
-                object.__setattr__(self, name, tuple(weights.tolist()))
+                dtype = None if name == "scale" else float
+                values = np.asarray(getattr(self, name), dtype).tolist()
+                object.__setattr__(self, name, tuple(values))
         for field in dataclasses.fields(self):
-            if "range" in field.metadata:
-                (lowest, highest), value = field.metadata["range"], getattr(self, field.name)
-                is_number = isinstance(value, int | float | np.number) and value is not True
-                within = is_number and lowest <= value <= highest
-                self._expect(field.name, f"a number in [{lowest}, {highest}]", within)
+            values, within = np.ravel(getattr(self, field.name)), field.metadata.get("range")
+            if within and not all(within[0] <= value <= within[1] for value in values):
+                expected = f"expected {field.name} within [{within[0]}, {within[1]}]"
+                raise ValueError(f"{expected}, received {getattr(self, field.name)}")
         mixed = self.mixup + self.cutmix + self.paste
         if mixed > 1:
             raise ValueError(f"expected mixup + cutmix + paste of at most 1, received {mixed}")
-
-    def _expect(self, name, wanted, holds):
-        if not holds:
-            raise ValueError(f"expected {name} to be {wanted}, received {getattr(self, name)!r}")
 
     @property
     def mixes(self) -> bool:
@@ -137,29 +124,17 @@ class Augmentation:
         return max(self.mixup, self.cutmix, self.paste) > 0
 
     def to_dict(self) -> dict:
-        """Return the options for JSON; `from_dict` reads them."""
+        """Return the options for JSON: `Augmentation(**options)` reads them."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, options: dict) -> "Augmentation":
-        """Return the Augmentation that `to_dict` wrote."""
-        return cls(**options)
 
 
 def choose_augmentation(augment: "bool | Augmentation | None") -> Augmentation | None:
-    """Return the Augmentation that `augment=` of `seglib.train` means; None for none.
-
-    Raises:
-        ValueError: it is neither a bool nor an Augmentation.
-    """
+    """Return the Augmentation that `augment=` of `seglib.train` means; None for none."""
     if isinstance(augment, Augmentation):
         return augment
-    if augment is None or isinstance(augment, bool | np.bool_):
+    if augment in (None, False, True):
         return Augmentation() if augment else None
-    raise ValueError(
-        "expected augment to be True, False or a seglib.Augmentation, such as "
-        f"seglib.Augmentation(scale=(0.75, 2)), received {augment!r}"
-    )
+    raise ValueError(f"expected augment=True, False or a seglib.Augmentation, received {augment!r}")
 
 
 def augment_pair(
@@ -209,17 +184,42 @@ def augment_pair(
             "expected a uint8 image (height, width, 3) and integer labels (height, width), "
             f"received {image.dtype} {image.shape} and {labels.dtype} {labels.shape}"
         )
-    if ignore_label is not None and ignore_label > np.iinfo(labels.dtype).max:
-        raise ValueError(f"labels of {labels.dtype} cannot hold the ignored label {ignore_label}")
     if augmentation.mixes and partners is None:
         raise ValueError("expected partners, a PreparedSplit, for mixup, CutMix and pasting")
     random = np.random.default_rng([seed, epoch, index])
-    pair = _change_pair(image, labels, random, augmentation, ignore_label)
+    image, labels = _change_pair(image, labels, random, augmentation, ignore_label)
     if not augmentation.mixes:
-        return pair
+        return image, labels
     # Another stream, so that what is drawn for a pair is the same whether it is mixed or not.
     random = np.random.default_rng([seed, epoch, index, 1])
-    return _mix_pair(*pair, random, augmentation, ignore_label, partners)
+    boxed, chosen = augmentation.mixup + augmentation.cutmix, random.random()
+    options = {"num_classes": partners.classes.num_classes, "ignore_label": ignore_label}
+
+    def draw_partner():
+        partner = partners[int(random.integers(len(partners)))]
+        return _change_pair(*partner, random, augmentation, ignore_label)
+
+    if chosen < augmentation.mixup:
+        share = random.beta(MIXUP_ALPHA, MIXUP_ALPHA)
+        return blend_pairs((image, labels), draw_partner(), share=share, **options)
+    if chosen < boxed + augmentation.paste:
+        pasted = np.zeros(labels.shape, bool)
+        if chosen < boxed:
+            area = 1 - random.beta(CUTMIX_ALPHA, CUTMIX_ALPHA)
+            sides = [round(side * area**0.5) for side in labels.shape]
+            top, left = (int(random.integers(labels.shape[i] - sides[i] + 1)) for i in (0, 1))
+            pasted[top : top + sides[0], left : left + sides[1]] = True
+        partner = draw_partner()
+        if chosen >= boxed:
+            found = find_class(
+                partner[1], random.random(), augmentation.paste_weights, ignore_label
+            )
+            pasted |= partner[1] == found  # None is nowhere
+        image = np.where(pasted[..., None], partner[0], image)
+        labels = np.where(pasted, partner[1], labels)
+    if augmentation.mixup:  # all pairs of a batch are of one kind
+        labels = soften([(labels, 1.0)], **options)
+    return image, labels
 
 
 def _change_pair(image, labels, random, augmentation, ignore_label):
@@ -229,55 +229,16 @@ def _change_pair(image, labels, random, augmentation, ignore_label):
     return change_colors(random, image, augmentation), labels
 
 
-def _mix_pair(image, labels, random, augmentation, ignore_label, partners):
-    """Mixup, CutMix, a pasted class or none of them."""
-    options = {"num_classes": partners.classes.num_classes, "ignore_label": ignore_label}
-    boxed = augmentation.mixup + augmentation.cutmix
-    chosen = random.random()
-
-    def draw_partner():
-        partner = partners[int(random.integers(len(partners)))]
-        return _change_pair(*partner, random, augmentation, ignore_label)
-
-    if chosen < augmentation.mixup:
-        share = random.beta(MIXUP_ALPHA, MIXUP_ALPHA)
-        return blend_pairs((image, labels), draw_partner(), share=share, **options)
-    if chosen < boxed:
-        area = 1 - random.beta(CUTMIX_ALPHA, CUTMIX_ALPHA)
-        sides = [round(side * area**0.5) for side in labels.shape]
-        top, left = (int(random.integers(labels.shape[i] - sides[i] + 1)) for i in (0, 1))
-        pasted = np.zeros(labels.shape, bool)
-        pasted[top : top + sides[0], left : left + sides[1]] = True
-        image, labels = paste_pixels((image, labels), draw_partner(), pasted)
-    elif chosen < boxed + augmentation.paste:
-        partner = draw_partner()
-        label = find_class(partner[1], random.random(), augmentation.paste_weights, ignore_label)
-        if label is not None:
-            image, labels = paste_pixels((image, labels), partner, partner[1] == label)
-    if augmentation.mixup:  # all pairs of a batch are of one kind
-        labels = soften([(labels, 1.0)], **options)
-    return image, labels
-
-
 def draw_window(
     random: np.random.Generator,
     labels: np.ndarray,
     augmentation: Augmentation,
     ignore_label: int | None,
 ) -> np.ndarray:
-    """Draw where a window lies in a picture.
+    """Draw where a window lies in a picture: the map from window to picture, `(2, 3)`.
 
     As many numbers are drawn whatever the options, so that one option does not change what
-    is drawn for the others.
-
-    Args:
-        random: numpy Generator.
-        labels: int array `(height, width)`.
-        augmentation: Augmentation.
-        ignore_label: int or None. With None, the window stays inside the picture.
-
-    Returns:
-        float array `(2, 3)`, the map from window to picture.
+    is drawn for the others. Without an ignored label, the window stays inside the picture.
     """
     mirrored, zoom, aspect, turn, *place = random.random(6)
     focused, chosen, pixel = random.random(3)
@@ -286,9 +247,8 @@ def draw_window(
     lowest, highest = augmentation.scale
     scale, stretch = lowest * (highest / lowest) ** zoom, augmentation.aspect ** (aspect - 0.5)
     fitting = 1.0 if augmentation.native else sides / window
-    step = (
-        fitting / scale * np.array([stretch, 1 / stretch])
-    )  # of the picture for one of the window
+    # Pixels of the picture for one of the window.
+    step = fitting / scale * np.array([stretch, 1 / stretch])
     angle = np.radians(augmentation.rotation * (2 * turn - 1))  # to the left
     cosine, sine = np.cos(angle), np.sin(angle)
     matrix = np.array([[cosine, sine], [-sine, cosine]]) * step
@@ -299,8 +259,10 @@ def draw_window(
     free = np.abs(sides - step * window) / 2
     center = sides / 2 + (2 * np.array(place) - 1) * free
     if focused < augmentation.focus:
-        found = find_focus(labels, chosen, pixel, augmentation.focus_weights, ignore_label)
-        if found is not None:
+        label = find_class(labels, chosen, augmentation.focus_weights, ignore_label)
+        pixels = np.flatnonzero(labels == label)  # none where label is None
+        if len(pixels):
+            found = np.array(divmod(pixels[int(pixel * len(pixels))], labels.shape[1])) + 0.5
             center = np.clip(found, sides / 2 - free, sides / 2 + free)
     if ignore_label is None:
         center = np.clip(center, half, sides - half)
@@ -309,39 +271,12 @@ def draw_window(
     return np.column_stack([matrix, center - matrix @ window / 2])
 
 
-def find_focus(
-    labels: np.ndarray, chosen: float, pixel: float, weights=None, ignore_label: int | None = None
-) -> np.ndarray | None:
-    """Return the centre of a random pixel of a random class, or None if there is none.
-
-    Example:
-        >>> find_focus(np.array([[0, 0, 0], [0, 0, 4]]), 0.5, 0.9)
-        array([1.5, 2.5])
-    """
-    label = find_class(labels, chosen, weights, ignore_label)
-    if label is None:
-        return None
-    pixels = np.flatnonzero(labels == label)
-    return np.array(divmod(pixels[int(pixel * len(pixels))], labels.shape[1])) + 0.5
-
-
-def find_class(
-    labels: np.ndarray, chosen: float, weights=None, ignore_label: int | None = None
-) -> int | None:
-    """Return a random class of those that labels hold, or None if there is none.
-
-    Args:
-        labels: int array `(height, width)`.
-        chosen: number in [0, 1) that chooses the class, as `pixel` of `find_focus` a pixel.
-        weights: sequence of a number for each class, or None for all alike.
-        ignore_label: int or None, which is never chosen.
-    """
+def find_class(labels: np.ndarray, chosen: float, weights, ignore_label: int | None) -> int | None:
+    """Return a class of those that labels hold, drawn by `chosen` in [0, 1); None if none is."""
     present = np.flatnonzero(np.bincount(labels.ravel()))
     present = present[present != (-1 if ignore_label is None else ignore_label)]
-    if not len(present):
-        return None
     wanted = np.cumsum(np.ones(len(present)) if weights is None else np.take(weights, present))
-    if not wanted[-1]:
+    if not wanted.any():
         return None
     return int(present[np.searchsorted(wanted, chosen * wanted[-1], side="right")])
 
@@ -349,23 +284,12 @@ def find_class(
 def cut_window(
     image: np.ndarray, labels: np.ndarray, matrix, *, size: tuple, ignore_label: int | None = None
 ) -> tuple:
-    """Show a picture and its labels through a window.
+    """Show a picture and its labels through a window: `matrix` maps it to the picture.
 
     The image is interpolated bilinearly, averaged where it is reduced: as `resize_image` does it,
     so that what a model learns from is as sharp as what it will predict; turned windows are
     averaged over whole pixels. Labels are those of the nearest pixel. Outside of the picture,
-    labels are the ignored one and the image is grey like the padding of a letterbox: the models
-    scale it to 0, with which convolutions pad as well.
-
-    Args:
-        image: uint8 array `(height, width, 3)`.
-        labels: int array `(height, width)`.
-        matrix: float array `(2, 3)`, the map from window to picture.
-        size: `(height, width)` of the window.
-        ignore_label: int or None.
-
-    Returns:
-        `(image, labels)` of the window.
+    labels are the ignored one and the image is grey like the padding of a letterbox.
 
     Example:
         >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 2], [3, 4]])
@@ -379,36 +303,29 @@ def cut_window(
             return image, labels
         if np.array_equal(matrix, [[1, 0, 0], [0, -1, size[1]]]):
             return image[:, ::-1], labels[:, ::-1]
-    first, last = _find_part(matrix, size, labels.shape)
-    part = tuple(slice(*ends) for ends in zip(first, last, strict=True))
-    matrix = matrix - np.column_stack([np.zeros((2, 2)), first])
-    return (
-        _sample_image(image[part], matrix, size),
-        _sample_labels(labels[part], matrix, size, ignore_label),
-    )
-
-
-def _find_part(matrix, size, sides):
-    """The first and last row and column of the picture that a window needs."""
+    # The part of the picture that is needed, with what interpolation and averaging look at.
     center = matrix @ (size[0] / 2, size[1] / 2, 1)
-    half = np.abs(matrix[:, :2]) @ size / 2
-    margin = 1 + np.hypot(*matrix[:, :2].T)  # what interpolation and averaging look at
-    first = np.floor(center - half - margin).clip(0, np.subtract(sides, 1)).astype(int)
-    last = np.ceil(center + half + margin).clip(first + 1, sides).astype(int)
-    return first, last
+    half, margin = np.abs(matrix[:, :2]) @ size / 2, 1 + np.hypot(*matrix[:, :2].T)
+    first = np.floor(center - half - margin).clip(0, np.subtract(labels.shape, 1)).astype(int)
+    last = np.ceil(center + half + margin).clip(first + 1, labels.shape).astype(int)
+    part = tuple(map(slice, first, last))
+    image, labels = image[part], labels[part]
+    matrix = matrix - np.column_stack([np.zeros((2, 2)), first])
+    # Pillow interpolates ids of one byte, or of four.
+    picture = Image.fromarray(labels if labels.dtype == np.uint8 else labels.astype(np.int32))
+    ids = np.asarray(_transform(picture, matrix, size, Image.Resampling.NEAREST, ignore_label))
+    return _sample_image(image, matrix, size), ids.astype(labels.dtype, copy=False)
 
 
 def _sample_image(image, matrix, size):
     if not matrix[0, 1] and not matrix[1, 0]:
         return _resize_part(image, matrix, size)
     picture = Image.fromarray(image)
-    reduction = np.hypot(*matrix[:, :2].T) + 1e-6
-    reduction = reduction.astype(int).clip(1, image.shape[:2])
+    reduction = (np.hypot(*matrix[:, :2].T) + 1e-6).astype(int).clip(1, image.shape[:2])
     if reduction.max() > 1:
         picture = picture.reduce((int(reduction[1]), int(reduction[0])))
         matrix = matrix / reduction[:, None]
-    shown = _transform(picture, matrix, size, Image.Resampling.BILINEAR, (PADDING,) * 3)
-    return np.asarray(shown)
+    return np.asarray(_transform(picture, matrix, size, Image.Resampling.BILINEAR, (PADDING,) * 3))
 
 
 def _resize_part(image, matrix, size):
@@ -442,13 +359,6 @@ def _find_covered(start, step, length, side):
     return ends.round(6).tolist(), (int(first), int(last))
 
 
-def _sample_labels(labels, matrix, size, ignore_label):
-    # Pillow interpolates ids of one byte, or of four.
-    picture = Image.fromarray(labels if labels.dtype == np.uint8 else labels.astype(np.int32))
-    moved = _transform(picture, matrix, size, Image.Resampling.NEAREST, ignore_label)
-    return np.asarray(moved).astype(labels.dtype, copy=False)
-
-
 def _transform(picture, matrix, size, resampling, fill):
     (rows_down, rows_right, top), (columns_down, columns_right, left) = matrix.tolist()
     return picture.transform(
@@ -463,16 +373,7 @@ def _transform(picture, matrix, size, resampling, fill):
 def change_colors(
     random: np.random.Generator, image: np.ndarray, augmentation: Augmentation
 ) -> np.ndarray:
-    """Change brightness, contrast, saturation and hue of a picture, blur it, add noise.
-
-    Args:
-        random: numpy Generator.
-        image: uint8 array `(height, width, 3)`.
-        augmentation: Augmentation.
-
-    Returns:
-        uint8 array like `image`; `image` itself where all is 0.
-    """
+    """Change brightness, contrast, saturation and hue of a picture, blur it, add noise."""
     *colors, blurred, blur, noisy, noise = random.random(8)
     names = ("brightness", "contrast", "saturation", "hue")
     strengths = np.array([getattr(augmentation, name) for name in names])
@@ -496,19 +397,10 @@ def change_colors(
 def color_matrix(
     brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
 ) -> np.ndarray:
-    """Return all changes of colour as one map of RGB.
+    """Return all changes of colour as one map of RGB, `(3, 4)`; the last column is added.
 
     Grey is the mean of the channels, so that hue is a turn about the grey axis, and neither
-    hue nor saturation changes how bright a pixel is.
-
-    Args:
-        brightness: share of the full range that is added.
-        contrast: the distance from mid grey is scaled by 1 + contrast.
-        saturation: the distance from grey is scaled by 1 + saturation.
-        hue: degrees, from red towards green.
-
-    Returns:
-        float array `(3, 4)`: the last column is added to the channels, in grey levels.
+    hue nor saturation changes how bright a pixel is. Arguments are as of `Augmentation`, drawn.
 
     Example:
         >>> color_matrix(brightness=0.2, contrast=-1).round(9).tolist()
@@ -523,20 +415,10 @@ def color_matrix(
 def blend_pairs(
     first: tuple, second: tuple, *, share: float, num_classes: int, ignore_label: int | None = None
 ) -> tuple:
-    """Blend two pairs.
+    """Blend two pairs `(image, labels)`, `share` of the first; labels become shares of classes.
 
     A pixel that is ignored in one of them counts for the share of the other: so the loss of
     the blend is that of both truths, each without its ignored pixels.
-
-    Args:
-        first, second: pairs `(image, labels)` of the same size.
-        share: number in [0, 1] of the first.
-        num_classes: int.
-        ignore_label: int or None.
-
-    Returns:
-        `(image, labels)`, uint8 `(height, width, 3)` and float32
-        `(height, width, num_classes)`.
     """
     image = Image.blend(*(Image.fromarray(pair[0]) for pair in (second, first)), share)
     parts = [(first[1], share), (second[1], 1 - share)]
@@ -544,15 +426,7 @@ def blend_pairs(
 
 
 def soften(parts: list, *, num_classes: int, ignore_label: int | None = None) -> np.ndarray:
-    """Return the share of each class in each pixel.
-
-    Args:
-        parts: list of `(labels, share)`.
-        num_classes: int.
-        ignore_label: int or None. It has no share in anything.
-
-    Returns:
-        float32 array `(height, width, num_classes)`.
+    """Return the share of each class in each pixel, float32, of a list of `(labels, share)`.
 
     Example:
         >>> parts = [(np.array([[0, 1, 9]]), 0.75), (np.array([[0, 0, 1]]), 0.25)]
@@ -566,17 +440,3 @@ def soften(parts: list, *, num_classes: int, ignore_label: int | None = None) ->
         places = starts + labels
         flat[places if ignore_label is None else places[labels != ignore_label]] += share
     return shares
-
-
-def paste_pixels(first: tuple, second: tuple, where: np.ndarray) -> tuple:
-    """Paste pixels of the second pair into the first, at the same places.
-
-    Args:
-        first, second: pairs `(image, labels)` of the same size.
-        where: bool array `(height, width)`.
-
-    Returns:
-        `(image, labels)`, new arrays.
-    """
-    image = np.where(where[..., None], second[0], first[0])
-    return image, np.where(where, second[1], first[1])

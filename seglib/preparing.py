@@ -20,7 +20,7 @@ from seglib.masks import fit_labels
 from seglib.system import explain_full_disk, lock_file, make_folder, replacing, show_progress
 
 VERSION = 3  # raise it when the same files and settings give other arrays
-READERS, FILES_AT_ONCE = 8, 32  # threads: disks at the end of a network are slow to answer
+READERS = 8  # threads: disks at the end of a network are slow to answer
 AHEAD = 4  # results that a thread may be ahead of what becomes of them: they take memory
 
 
@@ -28,11 +28,7 @@ AHEAD = 4  # results that a thread may be ahead of what becomes of them: they ta
 class PreparedSplit:
     """Pairs of one size in memory-mapped arrays; indexed like `Split`.
 
-    Args:
-        images: uint8 array `(n, height, width, 3)`.
-        labels: uint8 or uint16 array `(n, height, width)`.
-        names: list of n str.
-        classes: ClassTable.
+    `images` are uint8 `(n, height, width, 3)`, `labels` uint8 or uint16 `(n, height, width)`.
     """
 
     images: np.ndarray
@@ -45,9 +41,8 @@ class PreparedSplit:
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return PreparedSplit(
-                self.images[index], self.labels[index], self.names[index], self.classes
-            )
+            arrays = self.images[index], self.labels[index]
+            return PreparedSplit(*arrays, self.names[index], self.classes)
         return np.asarray(self.images[index]), np.asarray(self.labels[index])
 
     def __repr__(self):
@@ -58,13 +53,8 @@ class PreparedSplit:
 class PreparedDataset:
     """The three prepared splits of a data set.
 
-    Args:
-        path: path of the folder that the arrays lie in.
-        image_size: `(height, width)`.
-        fingerprint: str that changes when a file, the class table or a setting does.
-        classes: ClassTable.
-        train, val, test: PreparedSplit.
-        fit: "stretch" or "letterbox", how the pictures were brought to this size.
+    The arrays lie in the folder `path`; `fingerprint` changes when a file, the class table or a
+    setting does; `fit` is how pictures were brought to `image_size`, "stretch" or "letterbox".
     """
 
     path: pathlib.Path
@@ -105,11 +95,7 @@ def prepare_dataset(
         fit: "stretch", or "letterbox" to keep the aspect ratio: the picture is in the middle
             of grey pixels that are ignored. A class table that ignores none ignores 255 then.
 
-    Returns:
-        PreparedDataset.
-
     Raises:
-        ValueError: the size is smaller than 32, or `fit` is neither of the two.
         DatasetError: a pair cannot be read, or its halves do not fit.
         OSError: `cache_dir` cannot be written, or its disk is full.
     """
@@ -156,14 +142,11 @@ def map_in_order(function: Callable, tasks: Iterable, *, workers: int) -> Iterat
 
 def _digest_dataset(dataset, digests, **settings):
     """Digest of all that the arrays depend on, 32 hexadecimal digits."""
-    splits = {
-        name: [split.encoding]
-        + [
-            [image.name, *(digests[os.path.abspath(half)] for half in (image, mask))]
-            for image, mask in split.pairs
-        ]
-        for name, split in dataset.splits.items()
-    }
+    splits = {}
+    for name, split in dataset.splits.items():
+        halves = [[digests[os.path.abspath(half)] for half in pair] for pair in split.pairs]
+        images = [[image.name, *pair] for (image, _), pair in zip(split.pairs, halves, strict=True)]
+        splits[name] = [split.encoding, *images]
     colors = [[*color, label] for color, label in dataset.classes.mapping.items()]
     content = [VERSION, settings, dataset.classes.to_dict(), colors, splits]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
@@ -177,35 +160,28 @@ def _digest_files(dataset, index):
         known = {}
     pairs = [pair for split in dataset.splits.values() for pair in split.pairs]
     names, found = [os.path.abspath(file) for pair in pairs for file in pair], {}
-    parts = [names[i : i + FILES_AT_ONCE] for i in range(0, len(names), FILES_AT_ONCE)]
 
-    def digest_part(part):
-        return {name: _digest_file(name, known.get(name)) for name in part}
+    def digest(name):
+        """Size, times of modification and change, digest. Tools restore the former time only."""
+        status = os.stat(name)
+        seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        if known.get(name, [])[:3] == seen:
+            return known[name]
+        with open(name, "rb") as stream:
+            content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+        return [*seen, content.hexdigest()]
 
     try:
         with show_progress(total=len(names), desc="comparing", unit="file") as bar:
-            for entries in map_in_order(digest_part, parts, workers=READERS):
-                found |= entries
-                bar.update(len(entries))
+            digests = map_in_order(digest, names, workers=READERS)
+            for name, entry in zip(names, digests, strict=True):
+                found[name] = entry
+                bar.update()
     finally:  # after Ctrl-C too
         if not found.items() <= known.items():
             with replacing(index) as temporary:
                 temporary.write_text(json.dumps(known | found), encoding="utf-8")
     return {name: entry[-1] for name, entry in found.items()}
-
-
-def _digest_file(name, known):
-    """`[size, time of modification, time of change, digest]`.
-
-    The time of change differs also where a tool restored the time of modification.
-    """
-    status = os.stat(name)
-    seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    if known is not None and known[:3] == seen:
-        return known
-    with open(name, "rb") as stream:
-        digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
-    return [*seen, digest.hexdigest()]
 
 
 def _make_arrays(folder, dataset, image_size, fit, classes):
@@ -218,35 +194,31 @@ def _make_arrays(folder, dataset, image_size, fit, classes):
         raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed")
     unfinished.mkdir(exist_ok=True)
 
-    def fit_pair(image, labels):
-        fitted = fit_labels(labels, image_size, fit=fit, ignore_label=classes.ignore_label)
-        return fit_image(image, image_size, fit=fit), fitted.astype(dtype)
+    def fit_pair(task):
+        image, labels = task[0][task[1]]
+        labels = fit_labels(labels, image_size, fit=fit, ignore_label=classes.ignore_label)
+        return fit_image(image, image_size, fit=fit).tobytes(), labels.astype(dtype).tobytes()
 
     try:
         with show_progress(total=len(dataset), desc="preparing", unit="pair") as bar:
             for name, split in dataset.splits.items():
-                _write_split(unfinished, name, split, fit_pair, image_size, dtype, bar)
+                shape, path = (len(split), *image_size), f"{unfinished / name}"
+                images, held_images = _open_array(f"{path}_images.npy", (*shape, 3), np.uint8)
+                labels, held_labels = _open_array(f"{path}_labels.npy", shape, dtype)
+                with images, labels:
+                    start = min(held_images, held_labels)
+                    images.seek(start * math.prod(image_size) * 3, os.SEEK_CUR)
+                    labels.seek(start * math.prod(image_size) * dtype.itemsize, os.SEEK_CUR)
+                    bar.update(start)
+                    tasks = ((split, i) for i in range(start, len(split)))
+                    for image, ids in map_in_order(fit_pair, tasks, workers=count_processors()):
+                        images.write(image)
+                        labels.write(ids)
+                        bar.update()
     except DatasetError:  # mended files have another fingerprint
         shutil.rmtree(unfinished)
         raise
     os.replace(unfinished, folder)
-
-
-def _write_split(folder, name, split, fit_pair, image_size, dtype, bar):
-    """Write the pairs that the split's two files do not hold yet."""
-    shape, area = (len(split), *image_size), math.prod(image_size)
-    images, held_images = _open_array(folder / f"{name}_images.npy", (*shape, 3), np.dtype("u1"))
-    labels, held_labels = _open_array(folder / f"{name}_labels.npy", shape, dtype)
-    with images, labels:
-        start = min(held_images, held_labels)
-        images.seek(start * area * 3, os.SEEK_CUR)
-        labels.seek(start * area * dtype.itemsize, os.SEEK_CUR)
-        bar.update(start)
-        indices, workers = range(start, len(split)), count_processors()
-        for image, ids in map_in_order(lambda i: fit_pair(*split[i]), indices, workers=workers):
-            images.write(image.tobytes())
-            labels.write(ids.tobytes())
-            bar.update()
 
 
 def _open_array(path, shape, dtype):
@@ -254,8 +226,8 @@ def _open_array(path, shape, dtype):
 
     It is no memory map: in one, a full disk would end the process without a word.
     """
-    path.touch()
-    length = path.stat().st_size
+    pathlib.Path(path).touch()
+    length, dtype = os.path.getsize(path), np.dtype(dtype)
     stream = open(path, "r+b")  # noqa: SIM115 - the caller closes it
     header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, header)

