@@ -46,7 +46,7 @@ ADVICE = {
     "near-duplicates": 'Keep one, or both on one side, as dataset.split(by="sequence") does.',
     "shared sequences": 'This flatters scores: dataset.split(by="sequence") deals out wholes.',
     "turned photographs": "See to it that the masks stand upright too.",
-    "picture sizes": 'Augment the scale; prepare(fit="letterbox") keeps proportions.',
+    "picture sizes": 'Augment the scale; prepare(resize="letterbox") keeps proportions.',
     "tiny regions": "They vanish in training: choose a larger image_size if they matter.",
     "class imbalance": "The default loss hears rare classes; notebook 5 shows what more there is.",
     "neighbours in time": "They tell less than independent ones: add places, not frames.",

@@ -54,7 +54,7 @@ class PreparedDataset:
     """The three prepared splits of a data set.
 
     The arrays lie in the folder `path`; `fingerprint` changes when a file, the class table or a
-    setting does; `fit` is how pictures were brought to `image_size`, "stretch" or "letterbox".
+    setting does; `resize` is how pictures were brought to `image_size`, "stretch" or "letterbox".
     """
 
     path: pathlib.Path
@@ -64,7 +64,7 @@ class PreparedDataset:
     train: PreparedSplit
     val: PreparedSplit
     test: PreparedSplit
-    fit: str = "stretch"
+    resize: str = "stretch"
 
     def __len__(self):
         return len(self.train) + len(self.val) + len(self.test)
@@ -80,7 +80,7 @@ def prepare_dataset(
     *,
     image_size: int | tuple = (128, 128),
     cache_dir: str | os.PathLike = "outputs/cache",
-    fit: str = "stretch",
+    resize: str = "stretch",
 ) -> PreparedDataset:
     """Decode and resize all pairs of a data set once, and keep the result on disk.
 
@@ -92,7 +92,7 @@ def prepare_dataset(
         dataset: Dataset.
         image_size: `(height, width)` in pixels, or an int for a square; at least 32.
         cache_dir: str or path, created if missing.
-        fit: "stretch", or "letterbox" to keep the aspect ratio: the picture is in the middle
+        resize: "stretch", or "letterbox" to keep the aspect ratio: the picture is in the middle
             of grey pixels that are ignored. A class table that ignores none ignores 255 then.
 
     Raises:
@@ -100,25 +100,25 @@ def prepare_dataset(
         OSError: `cache_dir` cannot be written, or its disk is full.
     """
     image_size = check_image_size(image_size)
-    check_fit(fit)
+    check_fit(resize)
     cache_dir = make_folder(cache_dir, "the cache")
-    classes = fit_classes(dataset.classes, fit=fit)
+    classes = fit_classes(dataset.classes, fit=resize)
     advice = "make room and call it again, it carries on; or choose another cache_dir"
     with (
         explain_full_disk(cache_dir, advice),
         lock_file(cache_dir / ".lock", waiting_for="another process prepares pairs"),
     ):
         digests = _digest_files(dataset, cache_dir / "digests.json")
-        fingerprint = _digest_dataset(dataset, digests, image_size=image_size, fit=fit)
+        fingerprint = _digest_dataset(dataset, digests, image_size=image_size, fit=resize)
         folder = cache_dir / f"{image_size[0]}x{image_size[1]}-{fingerprint[:16]}"
         if not folder.is_dir():
-            _make_arrays(folder, dataset, image_size, fit, classes)
+            _make_arrays(folder, dataset, image_size, resize, classes)
     splits = {}
     for name, split in dataset.splits.items():
         images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
         labels = np.load(folder / f"{name}_labels.npy", mmap_mode="r")
         splits[name] = PreparedSplit(images, labels, split.names, classes)
-    return PreparedDataset(folder, image_size, fingerprint, classes, fit=fit, **splits)
+    return PreparedDataset(folder, image_size, fingerprint, classes, resize=resize, **splits)
 
 
 def count_processors() -> int:

@@ -163,7 +163,7 @@ def train(
     interval = _parse_interval(checkpoint_every)
     augmentation = choose_augmentation(options["augment"])
     _check_data(model, data, augmentation)
-    models.set_model_classes(model, data.classes, fit=data.fit)
+    models.set_model_classes(model, data.classes, fit=data.resize)
     learning.weigh_tasks(model, options["task_weights"])
     loss = create_loss(
         options["loss"],
@@ -661,7 +661,7 @@ def _check_data(model, data, augmentation):
             f"{stored}{cut}: use dataset.prepare(image_size={size}), or "
             f"augment=Augmentation(size={size}) to cut windows out of larger pictures"
         )
-    if data.fit == "letterbox" and given[0] / given[1] != stored[0] / stored[1]:
+    if data.resize == "letterbox" and given[0] / given[1] != stored[0] / stored[1]:
         raise ValueError(
             f"letterboxed pictures of {stored} would be stretched to {given}: prepare them in a "
             "size of the same shape as the model's"

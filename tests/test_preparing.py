@@ -70,8 +70,8 @@ def test_prepared_pairs_are_the_resized_pairs(city, prepare):
 
 
 def test_letterboxed_pairs_keep_their_shape_and_the_rest_is_ignored(city, prepare):
-    prepared = prepare(image_size=64, fit="letterbox")
-    assert prepared.fit == "letterbox"
+    prepared = prepare(image_size=64, resize="letterbox")
+    assert prepared.resize == "letterbox"
     for (image, labels), (full_image, full_labels) in zip(
         prepared.train, open_dataset(city).train, strict=True
     ):
@@ -90,7 +90,7 @@ def test_a_table_that_ignores_nothing_ignores_the_padding(tmp_path, cache, count
     classes = ClassTable([f"{i}" for i in range(count)], [(i, i, 9) for i in range(count)])
     split = Split([(tmp_path / "image.png", tmp_path / "mask.png")], classes, encoding="ids")
     dataset = Dataset(tmp_path, classes, split, split[:0], split[:0])
-    prepared = dataset.prepare(image_size=64, cache_dir=cache, fit="letterbox")
+    prepared = dataset.prepare(image_size=64, cache_dir=cache, resize="letterbox")
     assert prepared.classes.ignore_label == prepared.train.classes.ignore_label == label
     assert prepared.train.labels.dtype == dtype
     assert (prepared.train.labels[0, :16] == label).all()
@@ -157,7 +157,7 @@ def test_another_size_fit_table_or_encoding_makes_other_arrays(city, cache, clas
     dataset, options = open_dataset(city), {"image_size": SIZE, "cache_dir": cache}
     as_ids = {n: Split(s.pairs, s.classes, encoding="ids") for n, s in dataset.splits.items()}
     found = [prepare(image_size=size) for size in (SIZE, SIZE[::-1], 40)]
-    found.append(prepare(fit="letterbox"))
+    found.append(prepare(resize="letterbox"))
     found.append(dataclasses.replace(dataset, **as_ids).prepare(**options))
     found.append(open_dataset(city, classes=swapped).prepare(**options))
     assert len({prepared.fingerprint for prepared in found}) == len(list_arrays(cache)) == 6
