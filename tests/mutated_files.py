@@ -65,15 +65,26 @@ def truncate(content, random):
 
 def flip_bytes(content, random):
     changed = bytearray(content)
-    last = random.choice([min(64, len(changed)), len(changed)])  # the header's, or any
     for _ in range(random.integers(1, 20)):
-        changed[random.integers(last)] ^= int(random.integers(1, 256))
+        changed[random.integers(len(changed))] ^= int(random.integers(1, 256))
     return bytes(changed)
 
 
-def lose_or_repeat_a_part(content, random):
-    start, stop = random.integers(0, len(content), 2)
+def change_header(content, random):
+    changed = bytearray(content)
+    for _ in range(random.integers(1, 6)):
+        changed[random.integers(min(64, len(changed)))] = int(random.choice([0, 1, 127, 255]))
+    return bytes(changed)
+
+
+def lose_the_middle(content, random):
+    start, stop = sorted(random.integers(0, len(content), 2))
     return content[:start] + content[stop:]
+
+
+def repeat_a_part(content, random):
+    start, stop = sorted(random.integers(0, len(content), 2))
+    return content[:stop] + content[start:]
 
 
 def claim_a_size(content, random):
@@ -96,7 +107,7 @@ def claim_a_size(content, random):
     return flip_bytes(content, random)
 
 
-MUTATIONS = (truncate, flip_bytes, lose_or_repeat_a_part, claim_a_size)
+MUTATIONS = (truncate, flip_bytes, change_header, lose_the_middle, repeat_a_part, claim_a_size)
 
 
 def read(path):
