@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import copy
 import json
+import math
 import platform
 import re
 import sys
@@ -307,6 +308,35 @@ class Callbacks:
             getattr(callback, event)(*arguments)
             if self.model.stop_training and self.stopped_by is None:
                 self.stopped_by = type(callback).__name__
+
+
+def learning_rate_at(step: int, steps: int, schedule: str = "trapezoid") -> float:
+    """Return the share of the highest learning rate that a step has.
+
+    It rises over the first 5 % of the steps. Then "trapezoid" holds it, and lets it fall to 0
+    over the last 40 % (Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed
+    Training Durations", section 3); "cosine" lets it fall as half a cosine over all steps
+    (Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts); "constant" is 1 throughout.
+
+    Args:
+        step: int, from 0.
+        steps: int, of the whole run.
+        schedule: "trapezoid", "cosine" or "constant".
+
+    Example:
+        >>> [round(learning_rate_at(step, 100), 2) for step in (0, 4, 59, 80, 90)]
+        [0.2, 1.0, 1.0, 0.5, 0.25]
+    """
+    if schedule == "constant":
+        return 1.0
+    f = np.float32
+    rise = f(step + 1) / max(f(1), f(0.05) * f(steps))
+    if schedule == "cosine":
+        angle = f(3.14159265) * min(f(step) / f(steps), f(1))
+        fall = f(0.5) * (f(1) + f(math.cos(angle)))
+    else:
+        fall = f(steps - step) / max(f(1), f(0.4) * f(steps))
+    return float(min(max(min(rise, fall), f(0)), f(1)))
 
 
 def take_optimizer(options, changes):

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import math
 import os
 import pathlib
 import pickle
@@ -21,7 +20,7 @@ import pandas as pd
 
 from seglib import learning, models
 from seglib.augment import choose_augmentation
-from seglib.learning import Batches, Callbacks, Learner, Reader
+from seglib.learning import Batches, Callbacks, Learner, Reader, learning_rate_at
 from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS, Recipe, check_names
@@ -117,7 +116,8 @@ def train(
               rate, weight decay, averages, accumulation and the encoder's rate itself. A schedule
               of its own is left as it is.
             - learning_rate: float, at its highest.
-            - schedule: "trapezoid", "cosine" or "constant", see `learning_rate_at`.
+            - schedule: "trapezoid", "cosine" or "constant", see
+              `seglib.learning.learning_rate_at`.
             - weight_decay: share of the learning rate by which kernels shrink in each step.
             - encoder_rate: in [0, 1], share of the learning rate by which an encoder's weights
               move.
@@ -458,35 +458,6 @@ class Loop:
         self.bar.set_postfix({"loss": f"{loss:.3f}", **scores}, refresh=False)
 
 
-def learning_rate_at(step: int, steps: int, schedule: str = "trapezoid") -> float:
-    """Return the share of the highest learning rate that a step has.
-
-    It rises over the first 5 % of the steps. Then "trapezoid" holds it, and lets it fall to 0
-    over the last 40 % (Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed
-    Training Durations", section 3); "cosine" lets it fall as half a cosine over all steps
-    (Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts); "constant" is 1 throughout.
-
-    Args:
-        step: int, from 0.
-        steps: int, of the whole run.
-        schedule: "trapezoid", "cosine" or "constant".
-
-    Example:
-        >>> [round(learning_rate_at(step, 100), 2) for step in (0, 4, 59, 80, 90)]
-        [0.2, 1.0, 1.0, 0.5, 0.25]
-    """
-    if schedule == "constant":
-        return 1.0
-    f = np.float32
-    rise = f(step + 1) / max(f(1), f(0.05) * f(steps))
-    if schedule == "cosine":
-        angle = f(3.14159265) * min(f(step) / f(steps), f(1))
-        fall = f(0.5) * (f(1) + f(math.cos(angle)))
-    else:
-        fall = f(steps - step) / max(f(1), f(0.4) * f(steps))
-    return float(min(max(min(rise, fall), f(0)), f(1)))
-
-
 class Clock:
     """Seconds since `train` was first called on a run, earlier sessions included."""
 
@@ -570,8 +541,7 @@ class Plan:
     def revise(self, step):
         """Fit the steps that are left into the time that is left."""
         self.revised = self.clock.elapsed
-        breaks = (self.break_seconds or 0.0) / (self.validate_every * self.steps_per_epoch)
-        left = int(max(0.0, self.seconds_left()) / (self.step_seconds + breaks))
+        left = self._count_steps(step, self.seconds_left())
         self.steps = min(step + left, self.limit or step + left)
 
     def use_steps_per_epoch(self, steps):
@@ -604,6 +574,20 @@ class Plan:
             "seconds_per_step": round(self.step_seconds, 4) or None,
             "seconds_between_epochs": self.break_seconds and round(self.break_seconds, 3),
         }
+
+    def _count_steps(self, step, seconds):
+        """The most steps whose time, with a break at each end of an epoch, is within `seconds`."""
+        step_seconds = self.step_seconds
+        break_seconds = (self.break_seconds or 0.0) / self.validate_every
+        to_epoch_end = self.steps_per_epoch - step % self.steps_per_epoch
+        first = int(seconds / step_seconds) if seconds > 0 else 0
+        if first <= to_epoch_end:  # the break at the run's end is taken off already
+            return first
+        seconds -= to_epoch_end * step_seconds + break_seconds
+        epoch_seconds = self.steps_per_epoch * step_seconds + break_seconds
+        whole, rest = divmod(max(0.0, seconds), epoch_seconds)
+        within = min(self.steps_per_epoch, int(rest / step_seconds))
+        return to_epoch_end + int(whole) * self.steps_per_epoch + within
 
 
 def _epochs_since_best(history):
