@@ -28,7 +28,6 @@ KNOWN = {
         "seed": 2,
     },
     "imbalance": {"date": "2026-11-24", "machine": XEON, "code": "863f722"},
-    "kill": {"date": "2026-11-24", "machine": XEON, "code": "99c9f0f"},
 }
 TRAINING_PAIRS = 367  # of CamVid
 UNITS = {  # what a processor's fastest unit is called, the fastest first

@@ -66,6 +66,19 @@ def test_pairs_are_drawn_by_their_sampling_weights():
     np.testing.assert_allclose(shares, [0.6, 0, 0.3, 0.1], atol=0.05)
 
 
+def test_blended_pairs_are_shares_of_classes_changed_alike():
+    data = seglib.oversample_patches(make_dataset(), method="smote", count=200, seed=0)
+    split = data.train
+    blended = int(np.flatnonzero(split.share < 1)[0])
+    weights = np.arange(len(split)) == blended
+    (image, *_), (labels, *_) = Batches(split, 2, 0, sampling=weights)[0]
+    (first, own), (second, other) = split[blended], split.partner(blended)
+    share = float(split.share[blended])
+    np.testing.assert_allclose(image, share * first + (1 - share) * second.astype(float), atol=1)
+    expected = share * np.eye(3)[own] + (1 - share) * np.eye(3)[other]
+    np.testing.assert_allclose(labels[..., :2], expected[..., :2], atol=1e-6)
+
+
 @pytest.mark.parametrize("sampling", [[1, 2], [-1, 1, 1], [np.nan, 1, 1], [0, 0, 0]])
 def test_sampling_weights_that_cannot_be_drawn_by_are_refused(sampling):
     with pytest.raises(ValueError, match="numbers ≥ 0, not all 0, for each of 3 training pairs"):

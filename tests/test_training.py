@@ -725,7 +725,6 @@ def test_a_run_killed_while_it_trains_is_carried_on(finished, tmp_path):
     assert killed_runs.find_changes(tmp_path / "whole", tmp_path / "parts") == []
 
 
-@pytest.mark.long
 def test_a_rehearsal_ends_with_equal_runs():
     undisturbed, resumed = seglib.rehearse_kill(make_dataset())
     assert without_timings(undisturbed.history).equals(without_timings(resumed.history))
