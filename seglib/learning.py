@@ -161,7 +161,9 @@ class Learner:
             self.precision = choose_precision()
         set_precision(model, self.precision)
         losses, weights = create_task_losses(model, loss, task_weights, classes.ignore_label)
-        watched = [[]] * (len(losses) - 1) + [self.metrics]
+        watched = self.metrics or None  # Keras before 3.15 takes no list of lists for one output
+        if self.metrics and len(losses) > 1:
+            watched = [[]] * (len(losses) - 1) + [self.metrics]
         jit = choose_jit()
         model.compile(optimizer, losses, loss_weights=weights, metrics=watched, jit_compile=jit)
         for number, state in enumerate(self._dropout_states()):
