@@ -6,7 +6,6 @@ of a place in the window.
 """
 
 import dataclasses
-import math
 import statistics
 
 import numpy as np
@@ -38,39 +37,36 @@ class Augmentation:
     after the geometry; blur and noise come last, as in a camera.
 
     Args:
-        size: `(height, width)` in pixels, or an int for a square: the window that is cut out
+        size: `(height, width)` in pixels, or an int for a square, of the window that is cut out
             of the stored picture. None for the stored size.
         native: bool. False: at scale 1 the whole picture fills the window, stretched where the
-            shapes differ, as validation and `predict` show it to a model of that size. True: at
-            scale 1 a pixel of the window is one of the stored picture, as `predict(tile=True)`
-            shows it.
+            shapes differ, as `predict` shows it. True: at scale 1 a pixel of the window is one of
+            the stored picture, as `predict(tile=True)` shows it.
         flip: probability of mirroring left and right.
-        scale: `(lowest, highest)` factor of enlargement, drawn log-uniformly from within
-            [0.01, 100]. Above 1 a part of the picture fills the window; below 1 the picture fills
-            a part of the window. Either part lies anywhere, uniformly.
-        aspect: factor in [1, 10] by which width over height grows or shrinks at the most,
-            drawn log-uniformly.
-        rotation: degrees in [0, 180], turned by that at the most to either side.
-        focus: probability that the window is centred on a pixel of a class that is drawn from
-            those in the picture; as nearly as it can move.
+        scale: `(lowest, highest)` factor of enlargement within [0.01, 100], drawn log-uniformly.
+            Above 1 a part of the picture fills the window; below 1 the picture fills a part of
+            the window. Either part lies anywhere, uniformly.
+        aspect: largest factor in [1, 10] by which width over height changes, drawn log-uniformly.
+        rotation: largest angle to either side, degrees in [0, 180].
+        focus: probability that the window is centred, as nearly as it can move, on a pixel of a
+            class that is drawn from those in the picture.
         focus_weights: `(num_classes,)` numbers ≥ 0 that this class is drawn by; None for all
             alike, which favours rare ones. The ignored class is never drawn.
-        brightness: share of the full range in [0, 1] that is added or taken at the most.
+        brightness: largest share of the full range in [0, 1] that is added or taken.
         contrast: in [0, 1]. The distance from mid grey is scaled by up to 1 ± contrast.
         saturation: in [0, 1]. The distance from grey is scaled by up to 1 ± saturation.
-        hue: degrees in [0, 180], by which colours turn about the grey axis at the most.
-        blur: pixels in [0, 100], the largest standard deviation of a Gaussian blur, of every
-            second picture.
-        noise: grey levels in [0, 255], the largest standard deviation of Gaussian noise, of
-            every second picture.
+        hue: largest turn of the colours about the grey axis, degrees in [0, 180].
+        blur: largest standard deviation of a Gaussian blur of every second picture, pixels in
+            [0, 100].
+        noise: largest standard deviation of Gaussian noise in every second picture, grey levels
+            in [0, 255].
         mixup: probability that a pair is blended with another one. Labels become shares of
             classes, of all pairs.
         cutmix: probability that a box of another pair is pasted in.
         paste: probability that all pixels of one class of another pair are pasted in, such as its
-            pedestrians. Mixup, CutMix and this exclude each other: their probabilities add up to
-            1 at the most.
-        paste_weights: `(num_classes,)` numbers ≥ 0 that this class is drawn by, of those that the
-            other pair shows; None for all alike. The ignored class is never drawn.
+            pedestrians. A pair gets at most one of mixup, CutMix and pasting: the probabilities
+            add up to 1 at the most.
+        paste_weights: as `focus_weights`, of the class that is pasted.
 
     Raises:
         ValueError: a number is out of range.
@@ -104,16 +100,17 @@ class Augmentation:
         if self.size is not None:
             sides = np.broadcast_to(self.size, 2).tolist()
             object.__setattr__(self, "size", tuple(map(int, sides)))
-        for name in ("scale", "focus_weights", "paste_weights"):
+        for name, dtype in (("scale", None), ("focus_weights", float), ("paste_weights", float)):
             if getattr(self, name) is not None:
-                dtype = None if name == "scale" else float
                 values = np.asarray(getattr(self, name), dtype).tolist()
                 object.__setattr__(self, name, tuple(values))
         for field in dataclasses.fields(self):
-            values, within = np.ravel(getattr(self, field.name)), field.metadata.get("range")
-            if within and not all(within[0] <= value <= within[1] for value in values):
-                expected = f"expected {field.name} within [{within[0]}, {within[1]}]"
-                raise ValueError(f"{expected}, received {getattr(self, field.name)}")
+            value, (low, high) = (
+                getattr(self, field.name),
+                field.metadata.get("range", (None, None)),
+            )
+            if low is not None and not all(low <= number <= high for number in np.ravel(value)):
+                raise ValueError(f"expected {field.name} within [{low}, {high}], received {value}")
         mixed = self.mixup + self.cutmix + self.paste
         if mixed > 1:
             raise ValueError(f"expected mixup + cutmix + paste of at most 1, received {mixed}")
@@ -202,19 +199,18 @@ def augment_pair(
     if chosen < augmentation.mixup:
         share = random.beta(MIXUP_ALPHA, MIXUP_ALPHA)
         return blend_pairs((image, labels), draw_partner(), share=share, **options)
-    if chosen < boxed + augmentation.paste:
+    if chosen < boxed:
+        area = 1 - random.beta(CUTMIX_ALPHA, CUTMIX_ALPHA)
+        sides = [round(side * area**0.5) for side in labels.shape]
+        top, left = (int(random.integers(labels.shape[i] - sides[i] + 1)) for i in (0, 1))
         pasted = np.zeros(labels.shape, bool)
-        if chosen < boxed:
-            area = 1 - random.beta(CUTMIX_ALPHA, CUTMIX_ALPHA)
-            sides = [round(side * area**0.5) for side in labels.shape]
-            top, left = (int(random.integers(labels.shape[i] - sides[i] + 1)) for i in (0, 1))
-            pasted[top : top + sides[0], left : left + sides[1]] = True
+        pasted[top : top + sides[0], left : left + sides[1]] = True
         partner = draw_partner()
-        if chosen >= boxed:
-            found = find_class(
-                partner[1], random.random(), augmentation.paste_weights, ignore_label
-            )
-            pasted |= partner[1] == found  # None is nowhere
+    elif chosen < boxed + augmentation.paste:
+        partner, weights = draw_partner(), augmentation.paste_weights
+        # Without a class this is None, which no pixel is.
+        pasted = partner[1] == find_class(partner[1], random.random(), weights, ignore_label)
+    if chosen < boxed + augmentation.paste:
         image = np.where(pasted[..., None], partner[0], image)
         labels = np.where(pasted, partner[1], labels)
     if augmentation.mixup:  # all pairs of a batch are of one kind
@@ -229,16 +225,11 @@ def _change_pair(image, labels, random, augmentation, ignore_label):
     return change_colors(random, image, augmentation), labels
 
 
-def draw_window(
-    random: np.random.Generator,
-    labels: np.ndarray,
-    augmentation: Augmentation,
-    ignore_label: int | None,
-) -> np.ndarray:
+def draw_window(random, labels, augmentation, ignore_label) -> np.ndarray:
     """Draw where a window lies in a picture: the map from window to picture, `(2, 3)`.
 
-    As many numbers are drawn whatever the options, so that one option does not change what
-    is drawn for the others. Without an ignored label, the window stays inside the picture.
+    As many numbers are drawn whatever the options, so that one does not change what is drawn for
+    another. Without an ignored label, the window stays inside the picture.
     """
     mirrored, zoom, aspect, turn, *place = random.random(6)
     focused, chosen, pixel = random.random(3)
@@ -281,15 +272,12 @@ def find_class(labels: np.ndarray, chosen: float, weights, ignore_label: int | N
     return int(present[np.searchsorted(wanted, chosen * wanted[-1], side="right")])
 
 
-def cut_window(
-    image: np.ndarray, labels: np.ndarray, matrix, *, size: tuple, ignore_label: int | None = None
-) -> tuple:
+def cut_window(image, labels, matrix, *, size: tuple, ignore_label: int | None = None) -> tuple:
     """Show a picture and its labels through a window: `matrix` maps it to the picture.
 
-    The image is interpolated bilinearly, averaged where it is reduced: as `resize_image` does it,
-    so that what a model learns from is as sharp as what it will predict; turned windows are
-    averaged over whole pixels. Labels are those of the nearest pixel. Outside of the picture,
-    labels are the ignored one and the image is grey like the padding of a letterbox.
+    The image is as sharp as `resize_image` makes it for prediction; turned windows are averaged
+    over whole pixels. Labels are those of the nearest pixel. Outside of the picture, labels are
+    the ignored one and the image is grey like the padding of a letterbox.
 
     Example:
         >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 2], [3, 4]])
@@ -298,11 +286,9 @@ def cut_window(
                [9, 9]])
     """
     matrix = np.asarray(matrix, float)
-    if size == labels.shape:
-        if np.array_equal(matrix, [[1, 0, 0], [0, 1, 0]]):
-            return image, labels
-        if np.array_equal(matrix, [[1, 0, 0], [0, -1, size[1]]]):
-            return image[:, ::-1], labels[:, ::-1]
+    for step, start in ((1, 0), (-1, size[1])):  # most pairs, by default: twice as fast
+        if size == labels.shape and np.array_equal(matrix, [[1, 0, 0], [0, step, start]]):
+            return image[:, ::step], labels[:, ::step]
     # The part of the picture that is needed, with what interpolation and averaging look at.
     center = matrix @ (size[0] / 2, size[1] / 2, 1)
     half, margin = np.abs(matrix[:, :2]) @ size / 2, 1 + np.hypot(*matrix[:, :2].T)
@@ -330,49 +316,31 @@ def _sample_image(image, matrix, size):
 
 def _resize_part(image, matrix, size):
     """What an upright window shows, as sharp as `resize_image` makes a whole picture."""
-    steps, starts = matrix.diagonal(), matrix[:, 2]
-    starts, steps, mirrored = np.minimum(starts, starts + steps * size), np.abs(steps), steps < 0
-    boxes, places = zip(*map(_find_covered, starts, steps, size, image.shape[:2]), strict=True)
+    steps, starts, sides = matrix.diagonal(), matrix[:, 2], image.shape[:2]
+    starts, steps, turns = np.minimum(starts, starts + steps * size), np.abs(steps), np.sign(steps)
+    # Rows and columns of the window whose centres lie in the picture, and what they cover of it.
+    centers = [starts[i] + steps[i] * (np.arange(size[i]) + 0.5) for i in (0, 1)]
+    ends = np.stack([np.searchsorted(centers[i], (0, sides[i])) for i in (0, 1)], axis=1)
+    low, high = (starts + steps * ends).round(6)
     shown = np.full((*size, 3), PADDING, np.uint8)
-    place = tuple(slice(*ends) for ends in places)
+    place = tuple(map(slice, *ends))
     if shown[place].size:
-        padding = [
-            (max(0, -math.floor(low)), max(0, math.ceil(high) - side))
-            for (low, high), side in zip(boxes, image.shape[:2], strict=True)
-        ]
-        picture = Image.fromarray(np.pad(image, [*padding, (0, 0)], mode="edge"))
-        (top, bottom), (left, right) = (
-            (low + before, high + before)
-            for (low, high), (before, _) in zip(boxes, padding, strict=True)
-        )
-        shown[place] = picture.resize(
-            shown[place].shape[1::-1], Image.Resampling.BILINEAR, (left, top, right, bottom)
-        )
-    return shown[:: -1 if mirrored[0] else 1, :: -1 if mirrored[1] else 1]
-
-
-def _find_covered(start, step, length, side):
-    """The pixels of a window's side whose centres lie in the picture, and what they cover."""
-    centers = start + step * (np.arange(length) + 0.5)
-    first, last = np.searchsorted(centers, (0, side))
-    ends = start + step * np.array([first, last])
-    return ends.round(6).tolist(), (int(first), int(last))
+        before = np.ceil(-low).clip(0).astype(int)
+        after = np.ceil(high - sides).clip(0).astype(int)
+        edges = [*zip(before, after, strict=True), (0, 0)]
+        picture = Image.fromarray(np.pad(image, edges, mode="edge"))
+        box = (*(low + before)[::-1], *(high + before)[::-1])
+        shown[place] = picture.resize(shown[place].shape[1::-1], Image.Resampling.BILINEAR, box)
+    return shown[:: int(turns[0]), :: int(turns[1])]
 
 
 def _transform(picture, matrix, size, resampling, fill):
-    (rows_down, rows_right, top), (columns_down, columns_right, left) = matrix.tolist()
-    return picture.transform(
-        (size[1], size[0]),
-        Image.Transform.AFFINE,
-        (columns_right, columns_down, left, rows_right, rows_down, top),
-        resampling,
-        fillcolor=fill,
-    )
+    rows, columns = matrix[:, [1, 0, 2]].tolist()  # Pillow's places are (column, row)
+    affine = Image.Transform.AFFINE
+    return picture.transform(size[::-1], affine, (*columns, *rows), resampling, fillcolor=fill)
 
 
-def change_colors(
-    random: np.random.Generator, image: np.ndarray, augmentation: Augmentation
-) -> np.ndarray:
+def change_colors(random, image, augmentation) -> np.ndarray:
     """Change brightness, contrast, saturation and hue of a picture, blur it, add noise."""
     *colors, blurred, blur, noisy, noise = random.random(8)
     names = ("brightness", "contrast", "saturation", "hue")
@@ -394,13 +362,11 @@ def change_colors(
     return image
 
 
-def color_matrix(
-    brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
-) -> np.ndarray:
+def color_matrix(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0) -> np.ndarray:
     """Return all changes of colour as one map of RGB, `(3, 4)`; the last column is added.
 
-    Grey is the mean of the channels, so that hue is a turn about the grey axis, and neither
-    hue nor saturation changes how bright a pixel is. Arguments are as of `Augmentation`, drawn.
+    Grey is the mean of the channels, so that neither hue nor saturation changes how bright a
+    pixel is.
 
     Example:
         >>> color_matrix(brightness=0.2, contrast=-1).round(9).tolist()
@@ -412,17 +378,15 @@ def color_matrix(
     return np.column_stack([matrix, np.full(3, 255 * brightness - contrast * MID_GREY)])
 
 
-def blend_pairs(
-    first: tuple, second: tuple, *, share: float, num_classes: int, ignore_label: int | None = None
-) -> tuple:
+def blend_pairs(first: tuple, second: tuple, *, share: float, **options) -> tuple:
     """Blend two pairs `(image, labels)`, `share` of the first; labels become shares of classes.
 
-    A pixel that is ignored in one of them counts for the share of the other: so the loss of
-    the blend is that of both truths, each without its ignored pixels.
+    A pixel that is ignored in one of them counts for the share of the other. `options` are those
+    of `soften`.
     """
     image = Image.blend(*(Image.fromarray(pair[0]) for pair in (second, first)), share)
     parts = [(first[1], share), (second[1], 1 - share)]
-    return np.asarray(image), soften(parts, num_classes=num_classes, ignore_label=ignore_label)
+    return np.asarray(image), soften(parts, **options)
 
 
 def soften(parts: list, *, num_classes: int, ignore_label: int | None = None) -> np.ndarray:

@@ -48,18 +48,18 @@ class SplitStatistics(NamedTuple):
 
     Args:
         counts: int64 array `(num_images, num_classes)`, pixels.
-        frequency: DataFrame. `pixels`; `pixel_share`: of the scored pixels; `images`: that hold
-            the class; `image_share`: of all images; `share_where_present`: of the scored pixels
-            of the images that hold the class.
+        frequency: DataFrame. `pixels`; `pixel_share` of the scored pixels; `images` that hold the
+            class; `image_share` of all images; `share_where_present` of these images' scored
+            pixels.
         imbalance_ratio: float, pixels of the commonest class over those of the rarest present.
         co_occurrence: DataFrame, share of the images with the row's class that hold the column's.
         regions: DataFrame of 8-connected regions: `regions`, `regions_per_image` that holds the
             class; `median_area`, `smallest_area`, `largest_area`.
-        location: float array `(num_classes, 32, 32)`, share of a class in the pixels of each cell
-            of the frame, rows then columns, mean over the images.
-        images: DataFrame, a row an image: `height`, `width`; `brightness`, `contrast`, mean and
-            standard deviation of the grey value in [0, 255]; `red`, `green`, `blue`, means;
-            `sharpness`, variance of the Laplacian of the grey value.
+        location: float array `(num_classes, 32, 32)`, mean share of a class in each cell of the
+            frame.
+        images: DataFrame, a row an image: `height`, `width`; `brightness` and `contrast`, mean and
+            standard deviation of grey in [0, 255]; `red`, `green`, `blue`, means; `sharpness`,
+            variance of the Laplacian of grey.
     """
 
     counts: np.ndarray
@@ -94,11 +94,6 @@ def measure_split(split: Sequence, classes: ClassTable) -> SplitStatistics:
 
     What cannot be known, such as the share of an absent class, is NaN.
 
-    Args:
-        split: sequence of `(image, labels)`; image uint8 `(height, width, 3)`, labels int
-            `(height, width)`. Sizes may differ.
-        classes: ClassTable.
-
     Raises:
         ValueError: the split is empty.
     """
@@ -121,33 +116,24 @@ def measure_split(split: Sequence, classes: ClassTable) -> SplitStatistics:
         "image_share": holds.mean(),
         "share_where_present": pixels / (seen.sum(axis=1) @ holds),
     }
-    areas = pd.concat(regions).groupby("id")["area"].agg(["size", "median", "min", "max"])
+    areas = pd.concat(regions).groupby("id")["area"]
+    areas = areas.agg(regions="size", median_area="median", smallest_area="min", largest_area="max")
     areas = areas.reindex(scored).set_axis(seen.columns)
-    areas.columns = ["regions", "median_area", "smallest_area", "largest_area"]
     areas["regions"] = areas["regions"].fillna(0).astype(int)
     areas.insert(1, "regions_per_image", areas["regions"] / holds.sum())
+    ratio = float(pixels.max() / pixels[pixels > 0].min())
+    together, location = (holds.T @ holds).div(holds.sum(), axis=0), np.mean(locations, axis=0)
+    images = pd.DataFrame(images, columns=IMAGE_COLUMNS)
     return SplitStatistics(
-        counts=counts,
-        frequency=pd.DataFrame(frequency),
-        imbalance_ratio=float(pixels.max() / pixels[pixels > 0].min()),
-        co_occurrence=(holds.T @ holds).div(holds.sum(), axis=0),
-        regions=areas,
-        location=np.mean(locations, axis=0),
-        images=pd.DataFrame(images, columns=IMAGE_COLUMNS),
+        counts, pd.DataFrame(frequency), ratio, together, areas, location, images
     )
 
 
-def score_colors(train: Sequence, val: Sequence, *, seed: int = 0) -> float:
-    """Score a logistic regression that sees one pixel's colour and nothing else.
+def score_colors(train: Sequence, val: Sequence) -> float:
+    """Return the pixel accuracy on `val` of a logistic regression that sees one pixel's colour.
 
-    What colour does not give away has to be learned from shape, texture and place.
-
-    Args:
-        train, val: splits of one class table.
-        seed: int, of the 20,000 scored pixels that are drawn from each.
-
-    Returns:
-        float, share of the validation pixels that it labels rightly.
+    What colour does not give away has to be learned from shape, texture and place. It learns from
+    20,000 scored pixels of `train`, and is scored on as many.
 
     Raises:
         ValueError: a split is empty.
@@ -156,7 +142,7 @@ def score_colors(train: Sequence, val: Sequence, *, seed: int = 0) -> float:
 
     drawn = []
     for stream, split in enumerate((train, val)):
-        random, colors, labels = np.random.default_rng([seed, stream]), [], []
+        random, colors, labels = np.random.default_rng([0, stream]), [], []
         for image, ids in _read_pairs(split):
             places = np.flatnonzero(np.isin(ids, split.classes.scored_ids))
             places = random.permutation(places)[: -(-20_000 // len(split))]
@@ -241,10 +227,9 @@ def class_weights(
 
 def weight_table(counts: ArrayLike, classes: ClassTable) -> pd.DataFrame:
     """Tabulate the weights of each scored class (row) by each method of `class_weights`."""
-    table = pd.DataFrame(index=pd.Index(classes.names, name="class"))
-    for method in WEIGHTINGS:
-        table[method] = class_weights(counts, method=method, ignore_label=classes.ignore_label)
-    return table.iloc[list(classes.scored_ids)]
+    ignored, names = classes.ignore_label, pd.Index(classes.names, name="class")
+    table = {name: class_weights(counts, method=name, ignore_label=ignored) for name in WEIGHTINGS}
+    return pd.DataFrame(table, index=names).iloc[list(classes.scored_ids)]
 
 
 def image_weights(counts: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
@@ -279,7 +264,7 @@ def find_rare(counts: ArrayLike, classes: ClassTable) -> dict[str, float]:
 
 
 def _find_present(counts, ignore_label):
-    """Counts as an array, and which of the scored classes have a pixel."""
+    """Return counts as an array, and which of the scored classes have a pixel."""
     counts = np.asarray(counts)
     if counts.ndim != 2:
         raise ValueError(f"expected counts (num_images, num_classes), received {counts.shape}")
@@ -326,18 +311,16 @@ def oversample_patches(
 ) -> PreparedDataset:
     """Add training pairs for rare classes: patches around their pixels, repeated or blended.
 
-    Patches of a quarter of the picture's sides are drawn around random pixels, and are of the
-    class of that pixel: rare classes have few. imbalanced-learn makes as many for each class as
-    the commonest one has, comparing patches by thumbnails. Each new patch is a pair of its own, in
-    its own surroundings; where it is blended with a neighbour, picture and one-hot labels are
-    blended by the same share.
+    Patches of a quarter of the picture's sides are drawn around random pixels and take the class
+    of that pixel. imbalanced-learn makes as many for each class as the commonest one has,
+    comparing patches by thumbnails. Each new patch is a pair of its own, in its own surroundings;
+    where two are blended, pictures and one-hot labels are blended by the same share.
 
     Args:
         dataset: PreparedDataset.
-        method: "random" repeats pairs, each patch standing for its own; "smote" blends one with
-            one of its nearest neighbours of the same class (Chawla et al. 2002); "adasyn" does so
-            most where other classes are near (He et al. 2008), and makes none for a class that
-            needs few or meets no other.
+        method: "random" repeats patches; "smote" blends one with one of its nearest neighbours of
+            the same class (Chawla et al. 2002); "adasyn" does so most where other classes are near
+            (He et al. 2008), and makes none for a class that needs few or meets no other.
         count: int, patches drawn before over-sampling; None for about 20 of the rarest class,
             but at least 1000 and at most 10,000 in all.
         seed: int.
@@ -355,8 +338,7 @@ def oversample_patches(
     sides, scored = split.images.shape[1:3], split.classes.scored_ids
     size = tuple(max(1, side // 4) for side in sides)
     if count is None:
-        pixels = count_pixels(split, num_classes=split.classes.num_classes).sum(axis=0)
-        pixels = pixels[list(scored)]
+        pixels = count_pixels(split, num_classes=split.classes.num_classes)[:, list(scored)].sum(0)
         count = int(np.clip(20 * pixels.sum() / pixels[pixels > 0].min(), 1000, 10_000))
     # Twice as many as are wanted, as some pixels are ignored.
     places = [random.integers(side, size=2 * count) for side in (len(split), *sides)]
@@ -368,7 +350,7 @@ def oversample_patches(
     corners = [(pair, *_cut(corner, size)) for pair, *corner in places]
     thumbnails = [resize_image(np.asarray(split.images[corner]), (16, 16)) for corner in corners]
     features = np.reshape(thumbnails, (len(ids), -1)).astype(np.float32) / 255
-    first, second, share = blend_samples(features, ids, method=method, seed=seed)
+    first, second, share = blend_samples(features, ids, method, seed)
     own = np.outer(np.arange(len(split)).repeat(2), [1, 0, 0]).reshape(-1, 2, 3)
     patches = np.concatenate([own, np.stack([places[first], places[second]], axis=1)])
     names = [*split.names, *(split.names[i] for i in places[first, 0])]
@@ -379,12 +361,11 @@ def oversample_patches(
     return dataclasses.replace(dataset, train=train, fingerprint=fingerprint)
 
 
-def blend_samples(features: np.ndarray, ids: np.ndarray, *, method: str, seed: int) -> tuple:
-    """Tell which samples imbalanced-learn blends so that all classes have as many.
+def blend_samples(features: np.ndarray, ids: np.ndarray, method: str, seed: int) -> tuple:
+    """Return which samples imbalanced-learn blends, two arrays, and the first one's share.
 
-    It gets the samples as rows of the identity matrix and finds their neighbours by `features`
-    `(num_samples, num_features)`: so each row that it makes holds the shares of the two samples
-    that it is made of. Returns these, and the first one's share, in [0.5, 1].
+    It gets the samples as rows of the identity matrix and finds their neighbours by `features`, so
+    each row that it makes holds the shares of the two samples that it is made of.
     """
     import scipy.sparse
     from imblearn.over_sampling import ADASYN, SMOTE, RandomOverSampler
@@ -398,26 +379,20 @@ def blend_samples(features: np.ndarray, ids: np.ndarray, *, method: str, seed: i
             return super().kneighbors(rows @ features, **options)
 
     search = Neighbors(n_neighbors=NEIGHBORS + 1)  # a sample is its own nearest
-    samplers = {
-        "random": RandomOverSampler(),
-        "smote": SMOTE(k_neighbors=search),
-        "adasyn": ADASYN(n_neighbors=search),
-    }
-    if method not in samplers:
-        raise ValueError(f"expected method of {', '.join(samplers)}, received {method!r}")
+    samplers = {"smote": SMOTE(k_neighbors=search), "adasyn": ADASYN(n_neighbors=search)}
+    sampler = {**samplers, "random": RandomOverSampler()}.get(method)
+    if sampler is None:
+        raise ValueError(f"expected method of random, smote, adasyn, received {method!r}")
     found, counts = np.unique(ids, return_counts=True)
     if method != "random" and counts.min() <= NEIGHBORS:
-        raise ValueError(
-            f"{method} needs at least {NEIGHBORS + 1} patches of a class, found {counts.min()}: "
-            "draw more with count="
-        )
+        few = f"found {counts.min()}: draw more with count="
+        raise ValueError(f"{method} needs at least {NEIGHBORS + 1} patches of a class, {few}")
     samples, made = scipy.sparse.eye_array(len(ids), dtype=np.float32, format="csr"), []
     for rare in found[counts < counts.max()]:
-        wanted = {"sampling_strategy": {rare: counts.max()}, "random_state": seed}
+        sampler.set_params(sampling_strategy={rare: counts.max()}, random_state=seed)
         # ADASYN refuses a class that needs few new samples or is only among its own.
         with contextlib.suppress(ValueError, RuntimeError):
-            resampled, _ = samplers[method].set_params(**wanted).fit_resample(samples, ids)
-            made.append(resampled[len(ids) :])
+            made.append(sampler.fit_resample(samples, ids)[0][len(ids) :])
     if not made:
         raise ValueError(f"no class is rarer than another in the patches, or {method} refuses it")
     shares = scipy.sparse.csr_array(scipy.sparse.vstack(made))
@@ -440,12 +415,12 @@ def apply_method(
 ) -> tuple[PreparedDataset, dict]:
     """Return the data and the arguments of `seglib.train` that a method stands for.
 
-    Weights and over-sampling go with plain cross-entropy, so that nothing else helps.
+    Weights and over-sampling go with plain cross-entropy.
 
     Args:
         method: str, one of `TRAINED_METHODS`.
         dataset: PreparedDataset.
-        augment: bool or Augmentation, of all methods alike; windows and copy-paste add to it.
+        augment: bool or Augmentation; windows and copy-paste add to it.
         count, seed: of patches, as of `oversample_patches`.
 
     Returns:
@@ -477,9 +452,8 @@ def apply_method(
         if name == "copy-paste":
             rarer = weights * (weights > np.median(weights[weights > 0]))
             added = {"paste": 0.5, "paste_weights": rarer}
-        augmentation = choose_augmentation(augment)
-        if augmentation is None:
-            raise ValueError(f"{method} is a kind of augmentation: augment=False leaves none")
+        plain = Augmentation(flip=0, brightness=0, contrast=0)  # where augment is False
+        augmentation = choose_augmentation(augment) or plain
         options["augment"] = dataclasses.replace(augmentation, **added)
     return dataset, options
 
@@ -487,8 +461,7 @@ def apply_method(
 def cut_pairs(dataset: PreparedDataset, count: int, *, seed: int = 0) -> tuple:
     """Return the data and epochs that show about `count` pairs, in whole epochs of equal length.
 
-    So methods are compared after as many steps, whether or not they add pairs. Only added pairs
-    are left out, drawn by `seed`.
+    So all methods are compared after as many steps. Added pairs are left out at random.
     """
     train, own = dataset.train, len(dataset.train.images)
     if not isinstance(train, BlendedSplit):
@@ -501,7 +474,7 @@ def cut_pairs(dataset: PreparedDataset, count: int, *, seed: int = 0) -> tuple:
     return dataclasses.replace(dataset, train=train), epochs
 
 
-def compare_methods(rows, *, rare: list[str]):
+def compare_methods(rows: pd.DataFrame, *, rare: list[str]) -> pd.DataFrame:
     """Summarize runs of several methods, seed by seed against plain cross-entropy.
 
     Args:
@@ -515,8 +488,8 @@ def compare_methods(rows, *, rare: list[str]):
     """
     is_rare = rows["class"].isin(rare)
     groups = {"mean_iou": rows, "rare_iou": rows[is_rare], "common_iou": rows[~is_rare]}
-    runs = {name: group.groupby(["method", "seed"])["iou"].mean() for name, group in groups.items()}
-    runs = pd.DataFrame(runs)
+    runs = [group.groupby(["method", "seed"])["iou"].mean() for group in groups.values()]
+    runs = pd.concat(runs, axis=1, keys=groups)
     gains = (runs - runs.loc["cross-entropy"]).groupby("method").mean()
     methods = runs.groupby("method")
     lowest, highest = methods.min().add_suffix("_low"), methods.max().add_suffix("_high")
@@ -526,34 +499,30 @@ def compare_methods(rows, *, rare: list[str]):
 
 
 class BalanceAdvice(NamedTuple):
-    """What to do about rare classes: a method of `TRAINED_METHODS`, and a list of reasons."""
+    """A method of `TRAINED_METHODS` for rare classes, and the reasons for it."""
 
     method: str
     reasons: list[str]
 
 
-def recommend_balance(dataset: PreparedDataset, *, table=None) -> BalanceAdvice:
-    """Recommend a loss, weights or a way to sample for the classes of a data set.
+def recommend_balance(dataset: PreparedDataset) -> BalanceAdvice:
+    """Recommend a loss, weights or a way to sample, by what methods gained on CamVid.
 
-    One of them: methods were measured one at a time, and what two gain together is not their sum.
-
-    Args:
-        dataset: PreparedDataset.
-        table: DataFrame of `compare_methods`; None for what was measured on CamVid.
-
-    Returns:
-        BalanceAdvice; `seglib.apply_method(advice.method, dataset)` follows it.
+    One of them: methods were measured one at a time, and their gains do not add up.
+    `seglib.apply_method(advice.method, dataset)` follows the advice.
     """
-    table = pd.read_csv(MEASURED, index_col="method") if table is None else table
     counts = count_pixels(dataset.train, num_classes=dataset.classes.num_classes)
     rare = find_rare(counts, dataset.classes)
-    reasons = [f"{name} has {share:.2%} of the pixels" for name, share in rare.items()]
     if not rare:
         return BalanceAdvice("cross-entropy", ["no class is rare: nothing has to be made up for"])
+    table = pd.read_csv(MEASURED, index_col="method")
     # One lucky seed is no evidence, and no method may cost all classes a point.
-    allowed = table[(table["seeds"] >= min(2, table["seeds"].max())) & (table["gain"] >= -0.01)]
-    best = allowed.loc[allowed.index.isin(TRAINED_METHODS), "rare_gain"].idxmax()
-    row = allowed.loc[best]
+    table = table[
+        table.index.isin(TRAINED_METHODS) & (table["seeds"] > 1) & (table["gain"] >= -0.01)
+    ]
+    best = table["rare_gain"].idxmax()
+    row = table.loc[best]
+    reasons = [f"{name} has {share:.2%} of the pixels" for name, share in rare.items()]
     reasons.append(
         f"{best} gained {100 * row['rare_gain']:.1f} points of mean IoU for rare classes and "
         f"{100 * row['gain']:.1f} for all, against cross-entropy, in {row['seeds']:.0f} runs"
