@@ -14,7 +14,6 @@ import pandas as pd
 from matplotlib import pyplot
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -38,15 +37,13 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "
 MARKERS = "osD^vP*"
 MARK = (213, 94, 0)
 ERRORS = {"correct": (200, 200, 200), "wrong": MARK, "ignored": (0, 0, 0)}
-SMALL = 128  # pixels: of smaller pictures each pixel is shown
 CROP = 40  # pixels a side, in which blends can be seen
-COLORS = {"error": "#B22222", "warning": "#A65900", "note": "0.3"}
-CURVES = {  # column: the panel it is in, and its name there
-    "loss": ("loss", "training loss"),
-    "val_loss": ("loss", "validation loss"),
-    "pixel_accuracy": ("score, %", "validation pixel accuracy"),
-    "mean_iou": ("score, %", "validation mean IoU"),
-    "learning_rate": ("learning rate", "learning rate"),
+MAX_EXAMPLES = 8
+SEVERITIES = {"error": "#B22222", "warning": "#A65900", "note": "0.3"}
+CURVES = {  # of a panel each: columns, and their names there
+    "loss": {"loss": "training loss", "val_loss": "validation loss"},
+    "score, %": {"pixel_accuracy": "validation pixel accuracy", "mean_iou": "validation mean IoU"},
+    "learning rate": {"learning_rate": "learning rate"},
 }
 UNITS = {  # of the columns that methods, networks and exports are compared by
     "ms": "an image, ms",
@@ -78,10 +75,9 @@ def plot_grid(
     less than 1 % of the pixels an outline.
 
     Args:
-        rows: iterable of rows, each of as many arrays, drawn by their kind: uint8 `(height, width,
-            3)` is a picture; int `(height, width)` are labels; float `(height, width)` in [0, 1] is
-            a probability, and of float `(height, width, k)` the highest is shown, the confidence.
-            A dict `{title: array}` is one row with titles of its columns.
+        rows: iterable of rows, each of as many arrays. uint8 `(height, width, 3)` is a picture;
+            int `(height, width)` are labels; float `(height, width)` in [0, 1] is a probability;
+            of float `(height, width, k)` the highest is shown. A dict `{title: array}` is one row.
         classes: ClassTable; needed where there are labels.
         columns, titles: str for each column, and for each row.
         overlay: bool. True adds the row's last labels over its first picture.
@@ -143,7 +139,7 @@ def _draw_picture(ax, picture, classes, with_names):
         shares = picture.max(axis=-1) if picture.ndim == 3 else picture
         ax.imshow(shares, interpolation="nearest", vmin=0, vmax=1)
     elif picture.ndim == 3:
-        ax.imshow(picture, interpolation="auto" if max(picture.shape) > SMALL else "nearest")
+        ax.imshow(picture, interpolation="auto")
     else:
         ax.imshow(label_colors(picture, classes), interpolation="nearest")
         if with_names and min(picture.shape) >= CROP:
@@ -154,16 +150,19 @@ def _draw_picture(ax, picture, classes, with_names):
 def _name_regions(ax, labels, classes):
     """Write the names of classes into their largest regions, and outline the rare ones."""
     regions, ids, areas = find_regions(labels)
+    down, right = np.ogrid[: labels.shape[0], : labels.shape[1]]
+    free, width = np.ones(labels.shape, bool), labels.shape[1]
     for i in classes.scored_ids:
-        share = (labels == i).mean()
-        if 0 < share < 0.01:
+        if 0 < (labels == i).mean() < 0.01:
             ax.contour(labels == i, [0.5], colors="white", linewidths=0.8)
         largest = np.argmax(np.where(ids == i, areas, 0))
         if ids[largest] != i or areas[largest] < 0.02 * labels.size:
             continue
-        depth = ndimage.distance_transform_edt(np.pad(regions == largest, 1))[1:-1, 1:-1]
+        inside = np.pad((regions == largest) & free, 1)
+        depth = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
         row, column = np.unravel_index(depth.argmax(), depth.shape)
-        side = np.digitize(column / labels.shape[1], [0.15, 0.85])  # so that nothing is cut off
+        free &= np.hypot(4 * (down - row), right - column) > 0.3 * width  # of this name
+        side = np.digitize(column / width, [0.15, 0.85])  # so that nothing is cut off
         style = {"ha": ("left", "center", "right")[side], "va": "center", "fontsize": 8}
         text = ax.text(column, row, classes.names[i], color="white", **style)
         text.set_path_effects([withStroke(linewidth=2, foreground="0.2")])
@@ -173,9 +172,8 @@ def _add_class_legend(figure, classes, *, loc="outside lower center", with_error
     colors = {classes.names[i]: classes.colors[i] / 255 for i in classes.scored_ids}
     ignored = classes.ignore_label
     if ignored is not None:
-        inside = ignored < classes.num_classes
-        name = classes.names[ignored] if inside else ignored
-        colors[f"{name} (ignored)"] = classes.colors[ignored] / 255 if inside else "black"
+        name = dict(enumerate(classes.names)).get(ignored, ignored)
+        colors[f"{name} (ignored)"] = label_colors(np.array([[ignored]]), classes)[0, 0] / 255
     if with_errors:
         colors |= {kind: np.divide(ERRORS[kind], 255) for kind in ("correct", "wrong")}
     handles = [Patch(fc=color, ec="0.5", label=name) for name, color in colors.items()]
@@ -189,17 +187,11 @@ def _add_class_legend(figure, classes, *, loc="outside lower center", with_error
 
 
 def plot_class_frequency(frequency: pd.DataFrame, classes: ClassTable) -> Figure:
-    """Show how rare the classes are, by pixels and by images, the commonest on top.
-
-    Args:
-        frequency: DataFrame by class name with the columns `pixel_share` and `image_share` in
-            [0, 1], as in `SplitStatistics.frequency`.
-        classes: ClassTable.
-    """
+    """Show how rare the classes are, the commonest on top (`SplitStatistics.frequency`)."""
     table = 100 * frequency[["pixel_share", "image_share"]].sort_values("pixel_share")
     figure, axes = _create_class_axes(table.index, columns=2)
     for ax, column in zip(axes, table, strict=True):
-        bars = _draw_bars(ax, table[column], classes)
+        bars = ax.barh(range(len(table)), table[column], **_color_bars(table.index, classes))
         ax.bar_label(bars, [f"{share:.3g} %" for share in table[column]], padding=3, fontsize=9)
         ax.set_xlabel(f"share of {column.removesuffix('_share')}s, %")
     lowest = table["pixel_share"].where(table["pixel_share"] > 0).min()
@@ -210,32 +202,21 @@ def plot_class_frequency(frequency: pd.DataFrame, classes: ClassTable) -> Figure
 
 
 def plot_co_occurrence(co_occurrence: pd.DataFrame) -> Figure:
-    """Show which classes come together in an image.
-
-    Args:
-        co_occurrence: DataFrame of shares in [0, 1] by class name, as in
-            `SplitStatistics.co_occurrence`; NaN is left grey.
-    """
+    """Show which classes come together in an image (`SplitStatistics.co_occurrence`)."""
     shares = 100 * co_occurrence.to_numpy(float)
     axes = "also holds", "an image that holds"
     return _plot_matrix(shares, co_occurrence.index, axes, "share of the row's images, %")
 
 
 def plot_region_sizes(regions: pd.DataFrame, classes: ClassTable) -> Figure:
-    """Show how large the connected regions of each class are: median, smallest and largest.
-
-    Args:
-        regions: DataFrame by class name with the columns `regions`, `median_area`,
-            `smallest_area`, `largest_area` in pixels, as in `SplitStatistics.regions`.
-        classes: ClassTable.
-    """
+    """Show how large the connected regions of each class are (`SplitStatistics.regions`)."""
     table = regions.sort_values("median_area", na_position="first")
     names = [f"{name} ({count:,})" for name, count in table["regions"].items()]
     figure, (ax,) = _create_class_axes(names, label="class (regions)")
-    rows, colors = range(len(table)), _name_colors(table.index, classes)
-    for width, color in ((7, "0.3"), (5, colors)):  # the wider line is the narrower one's edge
+    rows, style = range(len(table)), _color_bars(table.index, classes)
+    for width, color in ((7, "0.3"), (5, style["color"])):  # the wider is the narrower one's edge
         ax.hlines(rows, table["smallest_area"], table["largest_area"], color=color, lw=width)
-    ax.scatter(table["median_area"], rows, s=90, color=colors, ec="black", lw=1.5, zorder=3)
+    ax.scatter(table["median_area"], rows, s=90, **style | {"ec": "black"}, lw=1.5, zorder=3)
     ax.set(xscale="log", xlabel="area of a region, pixels: smallest, median (dot), largest")
     return figure
 
@@ -243,50 +224,39 @@ def plot_region_sizes(regions: pd.DataFrame, classes: ClassTable) -> Figure:
 def plot_location(location: np.ndarray, classes: ClassTable) -> Figure:
     """Show where in the frame each scored class lies, all on one logarithmic scale.
 
-    Args:
-        location: float array `(num_classes, rows, columns)` in [0, 1], as in
-            `SplitStatistics.location`.
-        classes: ClassTable.
+    `location` is that of `SplitStatistics`: float `(num_classes, rows, columns)` in [0, 1].
     """
     columns = min(4, len(classes.scored_ids))
     rows = -(-len(classes.scored_ids) // columns)
     figure = _create_figure(0.7 + rows * (0.4 + 5.4 / columns))
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat:
-        ax.set_visible(False)
-    for ax, i in zip(axes.flat, classes.scored_ids, strict=False):
+    for place, i in enumerate(classes.scored_ids, start=1):
+        ax = figure.add_subplot(rows, columns, place, xticks=[0, 50, 100], yticks=[0, 50, 100])
         shares = np.clip(100 * np.asarray(location[i]), 0.1, 100)
         mesh = ax.imshow(shares, norm=LogNorm(0.1, 100), aspect=0.75, extent=(0, 100, 100, 0))
         ax.set_title(classes.names[i], fontsize=10)
-        ax.set(visible=True, xticks=[0, 50, 100], yticks=[0, 50, 100])
     figure.supxlabel("from the left, % of the width", fontsize=10)
     figure.supylabel("from the top, % of the height", fontsize=10)
     style = {"label": "share of pixels, % (at least 0.1)", "aspect": 30, "format": "%g"}
-    figure.colorbar(mesh, ax=axes, **style)
+    figure.colorbar(mesh, ax=figure.axes, **style)
     return figure
 
 
 def plot_image_statistics(images: pd.DataFrame) -> Figure:
-    """Show how images differ in size, light, colour and sharpness.
-
-    Args:
-        images: DataFrame, a row an image, as in `SplitStatistics.images`.
-    """
+    """Show how images differ in size, light, colour and sharpness (`SplitStatistics.images`)."""
     figure = _create_figure(5.5)
     units = {
         "brightness": "mean grey value, 0–255",
         "contrast": "standard deviation of grey, 0–255",
         "sharpness": "variance of the Laplacian, grey²",
-        "colour": "mean of a channel, 0–255",
     }
-    axes = figure.subplot_mosaic([list(units)[:3], ["size", "colour", "colour"]])
+    axes = figure.subplot_mosaic([list(units), ["size", "colour", "colour"]])
     for column, unit in units.items():
+        axes[column].hist(images[column], bins=20, color=OKABE_ITO[0], ec="white")
         axes[column].set(title=column, xlabel=unit, ylabel="images")
-        if column in images:
-            axes[column].hist(images[column], bins=20, color=OKABE_ITO[0], ec="white")
-    for column, color in {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}.items():
-        bins = np.arange(0, 261, 5)
-        axes["colour"].hist(images[column], bins, histtype="step", color=color, lw=2, label=column)
+    colors = {"blue": "#0072B2", "green": "#009E73", "red": "#D55E00"}  # the legend turns them
+    style = {"histtype": "step", "color": [*colors.values()], "lw": 2, "label": [*colors]}
+    axes["colour"].hist(images[[*colors]], np.arange(0, 261, 5), **style)
+    axes["colour"].set(title="colour", xlabel="mean of a channel, 0–255", ylabel="images")
     axes["colour"].legend(frameon=False)
     sizes, ax = images.value_counts(["width", "height"]), axes["size"]
     ax.scatter(*zip(*sizes.index, strict=True), 20 + 200 * sizes / len(images), OKABE_ITO[0])
@@ -298,19 +268,13 @@ def plot_image_statistics(images: pd.DataFrame) -> Figure:
 
 
 def plot_class_weights(weights: pd.DataFrame) -> Figure:
-    """Compare ways to weigh the classes, on a logarithmic axis.
-
-    Args:
-        weights: DataFrame by class name, a column a method, as `weight_table` makes it. Weights of
-            0 are not drawn.
-    """
+    """Compare the weights of `weight_table` on a logarithmic axis; 0 is not drawn."""
     weights = weights[::-1].where(weights > 0)  # the first class on top
     figure, (ax,) = _create_class_axes(weights.index)
-    offsets = np.linspace(0.25, -0.25, weights.shape[1])
-    for k, (method, offset) in enumerate(zip(weights, offsets, strict=True)):
+    for k, method in enumerate(weights):
+        rows = np.arange(len(weights)) + 0.25 - 0.5 * k / max(1, len(weights.columns) - 1)
         style = {"marker": MARKERS[k % 7], "color": OKABE_ITO[k % 7], "ls": "none"}
-        rows = np.arange(len(weights)) + offset
-        ax.plot(weights[method], rows, label=str(method).replace("_", " "), **style)
+        ax.plot(weights[method], rows, label=method.replace("_", " "), **style)
     ax.set(xscale="log", xlabel="class weight (no unit)")
     ax.grid(axis="y", color="0.92")
     ax.axvline(1, color="0.6", lw=1, zorder=0)
@@ -319,78 +283,69 @@ def plot_class_weights(weights: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_findings(report: DatasetReport, *, max_examples: int = 8) -> Figure:
-    """Show examples of what is wrong with a data set, a row each, the gravest first.
-
-    Args:
-        report: DatasetReport.
-        max_examples: int. Of one kind of finding at most two are shown.
-    """
-    shown = []
-    for finding in report.findings:
-        known = sum(finding.check == other.check for other in shown)
-        if finding.pairs and known < 2:
-            shown.append(finding)
-    shown = shown[:max_examples]
+def plot_findings(report: DatasetReport) -> Figure:
+    """Show eight examples of what is wrong with a data set, two of a kind, the gravest first."""
+    findings = [finding for finding in report.findings if finding.pairs]
+    checks = [finding.check for finding in findings]
+    shown = [f for i, f in enumerate(findings) if checks[:i].count(f.check) < 2][:MAX_EXAMPLES]
     if not shown:
         figure = _create_figure(0.6)
         ax = figure.add_subplot(frameon=False, xticks=[], yticks=[])
         ax.text(0, 0.5, "There is no finding that a picture could show.", va="center")
         return figure
     rows = [_draw_example(finding, report) for finding in shown]
-    ratios = [max(p.shape[0] / p.shape[1] for _, p in row) for row in rows]
+    ratios = [max(p.shape[0] / p.shape[1] for p in row.values()) for row in rows]
     heights = [np.clip(ratio, 0.6, 1.2) * WIDTH / 3 + 0.3 for ratio in ratios]
     figure = _create_figure(sum(heights))
     axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
-    for places, row, finding in zip(axes, rows, shown, strict=True):
-        for ax, (caption, picture) in zip(places, row, strict=False):
+    for (*places, side), row, finding in zip(axes, rows, shown, strict=True):
+        for ax, (caption, picture) in zip(places, row.items(), strict=True):
             step = -(-max(picture.shape) // 1000)  # no more pixels are seen
             _draw_picture(ax, picture[::step, ::step].copy(), report.classes, False)
             ax.set_title(caption[-40:], fontsize=9)
             ax.set_anchor("N")
-        place = f" in {finding.split}" if finding.split else ""
-        where = f" [{finding.where}]" if finding.where else ""
-        title = textwrap.fill(f"{finding.severity}: {finding.check}{place}", 38)
+        place, text = str(finding).split(": ", 1)
+        title = textwrap.fill(f"{finding.severity}: {place}", 38)
         style = {"max_lines": 14, "placeholder": " …", "break_on_hyphens": False}
-        words = textwrap.fill(f"{finding.meaning} {finding.advice}{where}", 42, **style)
-        places[2].set_axis_off()
-        places[2].set_title(title, loc="left", fontsize=10, color=COLORS[finding.severity])
-        places[2].text(0, 1, words, va="top", fontsize=9)
+        side.set_axis_off()
+        side.set_title(title, loc="left", fontsize=10, color=SEVERITIES[finding.severity])
+        side.text(0, 1, textwrap.fill(text, 42, **style), va="top", fontsize=9)
     return figure
 
 
 def _draw_example(finding, report):
-    """Two `(caption, picture)` that show what is wrong."""
+    """Two pictures that show what is wrong, by their captions."""
     if len(finding.pairs) == 2:
         images = [read_image(image) for image, _ in finding.pairs]
-        return list(zip(finding.captions, images, strict=True))
+        return dict(zip(finding.captions, images, strict=True))
     (image, mask), classes, check = finding.pairs[0], report.classes, finding.check
     labels, pixels, lossy = read_mask(mask, classes, encoding=finding.encoding)
     wrong = ~np.isin(labels, [*range(classes.num_classes), classes.ignore_label or 0])
     colors, marked = label_colors(np.where(wrong, 0, labels), classes), f"{check} marked"
-    if check in ("unknown colours", "stray colours"):
-        unknown, _ = find_strange_pixels(pixels, labels, classes, lossy=lossy)
-        return [(mask.name, pixels), ("unknown colours marked", _mark(pixels, unknown))]
-    if check in ("blended boundaries", "lossy masks"):
+    if check in ("unknown colours", "stray colours", "blended boundaries", "lossy masks"):
+        unknown, blends = find_strange_pixels(pixels, labels, classes, lossy=lossy)
+        if "colours" in check:
+            return {mask.name: pixels, marked: _mark(pixels, unknown)}
         # The part of the mask with the most blends, as it is and as it is read.
-        strange = np.logical_or(*find_strange_pixels(pixels, labels, classes, lossy=lossy))
-        dense = ndimage.uniform_filter(strange.astype(np.float32), CROP, mode="constant")
+        dense = ndimage.uniform_filter(1.0 * (unknown | blends), CROP, mode="constant")
         middle = np.unravel_index(dense.argmax(), dense.shape)
-        corner = np.minimum(middle, np.subtract(dense.shape, CROP // 2)) - CROP // 2
-        part = tuple(slice(start, start + CROP) for start in np.maximum(corner, 0))
+        first = np.minimum(middle, np.subtract(dense.shape, CROP // 2)) - CROP // 2
+        part = tuple(slice(start, start + CROP) for start in first.clip(0))
         tolerance = LOSSY_NOISE_DISTANCE if lossy else NOISE_DISTANCE
         read = sharpen_boundaries(pixels, labels, classes, tolerance=tolerance)
-        halves = pixels[part], label_colors(read[part], classes)
-        return list(zip((f"part of {mask.name}", "as it is read"), halves, strict=True))
+        return {
+            f"part of {mask.name}": pixels[part],
+            "as it is read": label_colors(read[part], classes),
+        }
     if check == "unknown ids":
-        return [(image.name, read_image(image)), (marked, _mark(colors, wrong))]
+        return {image.name: read_image(image), marked: _mark(colors, wrong)}
     if check == "tiny regions":
         regions, ids, areas = find_regions(labels)
         tiny = areas * np.prod(report.image_size) < labels.size  # under a pixel in training
         tiny &= np.isin(ids, classes.scored_ids)
-        return [(mask.name, colors), (marked, _mark(colors, tiny[regions]))]
-    halves = [("photograph", read_image(image)), ("mask", colors)]
-    return [(f"{name}, {half.shape[0]}×{half.shape[1]}", half) for name, half in halves]
+        return {mask.name: colors, marked: _mark(colors, tiny[regions])}
+    halves = {"photograph": read_image(image), "mask": colors}
+    return {f"{name}, {half.shape[0]}×{half.shape[1]}": half for name, half in halves.items()}
 
 
 def _mark(colors, where):
@@ -404,26 +359,25 @@ def _mark(colors, where):
 
 
 def plot_learning_curves(history: pd.DataFrame) -> Figure:
-    """Show losses and scores over the epochs, a panel a unit, and mark the best epoch.
+    """Show losses and scores over the epochs, as in `Run.history`, and mark the best epoch.
 
     The best epoch has the highest validation mean IoU; without one, the lowest loss.
-
-    Args:
-        history: DataFrame, a row an epoch, as in `Run.history`: `epoch`, and any of `loss`,
-            `val_loss`, `learning_rate`, and `pixel_accuracy` and `mean_iou` in [0, 1] on the
-            validation data.
     """
-    table = history.set_index("epoch").filter(list(CURVES)).dropna(axis="columns", how="all")
-    panels = list(dict.fromkeys(CURVES[column][0] for column in table))
+    table = history.set_index("epoch").dropna(axis="columns", how="all")
+    panels = {panel: table.columns.intersection(list(names)) for panel, names in CURVES.items()}
+    panels = {panel: columns for panel, columns in panels.items() if len(columns)}
+    known, colors = [c for columns in panels.values() for c in columns], iter(OKABE_ITO)
+    best_by = next(column for column in ("mean_iou", "val_loss", *known) if column in known)
+    best = table[best_by].idxmax() if best_by == "mean_iou" else table[best_by].idxmin()
     figure = _create_figure(3.4)
-    axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True))
-    for (column, (panel, name)), color in zip(CURVES.items(), OKABE_ITO, strict=False):
-        if column in table:
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (panel, columns) in zip(axes, panels.items(), strict=True):
+        for column in columns:
             values = table[column].dropna() * (100 if "%" in panel else 1)  # not in each epoch
-            axes[panel].plot(values.index, values, ".-", color=color, label=name)
-    column = next(c for c in ("mean_iou", "val_loss", *table) if c in table)
-    best = table[column].idxmax() if column == "mean_iou" else table[column].idxmin()
-    for panel, ax in axes.items():
+            label = CURVES[panel][column]
+            ax.plot(values.index, values, ".-", color=next(colors), label=label)
+            if column == best_by:
+                title = f"best epoch: {best} ({label} {table[column][best]:.3g})"
         ax.set(xlabel="epoch", ylabel=panel)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.spines[["top", "right"]].set_visible(False)
@@ -431,9 +385,7 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
             ax.set_ylim(bottom=0)  # a rate that is held is a level line
         ax.legend(edgecolor="none")
         ax.axvline(best, color="0.4", ls="--", lw=1, zorder=0)
-    figure.suptitle(
-        f"best epoch: {best} ({CURVES[column][1]} {table[column][best]:.3g})", fontsize=10
-    )
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -457,23 +409,20 @@ def plot_per_class(per_class: pd.DataFrame, classes: ClassTable) -> Figure:
     """Show the IoU of each class with its interval, the best on top, and the mean IoU.
 
     Args:
-        per_class: DataFrame by class name with the column `iou` and, where known, `iou_low` and
-            `iou_high`, all in [0, 1], as in `Report.per_class`; NaN has no bar.
+        per_class: DataFrame as in `Report.per_class`: `iou` and, where known, `iou_low` and
+            `iou_high` in [0, 1]; NaN has no bar.
         classes: ClassTable.
     """
-    table = 100 * per_class.filter(["iou", "iou_low", "iou_high"])
-    table = table.sort_values("iou", na_position="first")
+    table = per_class.sort_values("iou", na_position="first")
     figure, (ax,) = _create_class_axes(table.index)
-    bars, ends = _draw_bars(ax, table["iou"].fillna(0), classes), table["iou"]
-    if "iou_low" in table:
-        ends = table["iou_high"].fillna(ends)
-        for color, width in (("white", 4), ("black", 1.5)):  # seen on dark and light bars
-            ax.hlines(range(len(table)), table["iou_low"], ends, color=color, lw=width)
-    for bar, value, end in zip(bars, table["iou"], ends.fillna(0), strict=True):
-        text = "not scored" if np.isnan(value) else f"{value:.1f}"
-        ax.text(end + 1, bar.get_y() + 0.4, text, va="center", fontsize=9)
-    mean = table["iou"].mean()
-    ax.axvline(mean, color="0.4", ls="--", lw=1, zorder=0, label=f"mean {mean:.1f} %")
+    (values, ends), rows = _read_column(table, "iou"), range(len(table))
+    edge = {"lw": 1.5, "path_effects": [withStroke(linewidth=4, foreground="white")]}
+    style = _color_bars(table.index, classes) | {"xerr": ends, "error_kw": edge}
+    bars = ax.barh(rows, values.fillna(0), **style)
+    texts = ["not scored" if np.isnan(value) else f"{value:.1f}" for value in values]
+    ax.bar_label(bars, texts, padding=3, fontsize=9)
+    label = f"mean {values.mean():.1f} %"
+    ax.axvline(values.mean(), color="0.4", ls="--", lw=1, zorder=0, label=label)
     ax.set(xlim=(0, 108), xticks=range(0, 101, 20), xlabel="IoU, %")
     ax.legend(loc="lower right", frameon=False)
     return figure
@@ -493,20 +442,19 @@ def plot_tradeoff(
         y: column. Of both, those that end with `iou` are in [0, 1].
         size: column that the areas of the marks are proportional to, such as "parameters".
         baseline: row that gets dashed lines, or None.
-
     """
-    columns = [x] if isinstance(x, str) else list(x)
+    columns = [x] if isinstance(x, str) else x
     looks, legend = _choose_looks(table.index)
     areas = np.full(len(table), 60) if size is None else 900 * table[size] / table[size].max()
     figure = _create_figure(4.4)
     axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    (up, up_ends), colors = _read_column(table, y), [color for _, color, _ in looks]
+    up, up_ends = _read_column(table, y)
     for ax, column in zip(axes, columns, strict=True):
         across, ends = _read_column(table, column)
         for left, height, area, look in zip(across, up, areas, looks, strict=True):
-            style = {"marker": look[0], "edgecolors": look[1], "lw": 1.5, "alpha": 0.7}
-            ax.scatter(left, height, area, look[2], zorder=3, **style)
-        ax.errorbar(across, up, up_ends, ends, fmt="none", ecolor=colors)
+            ax.scatter(left, height, area, **look, lw=1.5, alpha=0.7, zorder=3)
+        edges = [look["edgecolors"] for look in looks]
+        ax.errorbar(across, up, up_ends, ends, fmt="none", ecolor=edges)
         if baseline in table.index:
             ax.axvline(across[baseline], color="0.4", ls="--", lw=1, zorder=0)
             ax.axhline(up[baseline], color="0.4", ls="--", lw=1, zorder=0)
@@ -523,40 +471,39 @@ def plot_tradeoff(
     low, high = axes[0].get_ylim()
     more = max(0, 2 - (high - low)) / 2  # little is made of differences below a point
     axes[0].set(ylabel=UNITS.get(y, y), ylim=(low - more, high + more))
-    if size is not None:
-        legend = {f"{n}, {table[size][n] / 1e6:.3g} M": look for n, look in legend.items()}
-    handles = [
-        Line2D([], [], ls="", marker=marker, color=color, mfc=face, ms=8, label=label)
-        for label, (marker, color, face) in legend.items()
-    ]
+    for name, look in legend.items():
+        label = name if size is None else f"{name}, {table[size][name] / 1e6:.3g} M"
+        axes[0].scatter([], [], 60, **look, label=label)
     place = {"loc": "outside right center"}
     if table.index.nlevels > 1:
-        place = {"loc": "outside lower center", "ncols": -(-len(handles) // 2)}
-    figure.legend(handles=handles, title=size, frameon=False, handletextpad=0.2, **place)
+        place = {"loc": "outside lower center", "ncols": -(-len(legend) // 2)}
+    figure.legend(title=size, frameon=False, handletextpad=0.2, **place)
     return figure
 
 
 def _choose_looks(index):
-    """Return `(marker, colour, colour inside)` of each row, and of each name in the legend."""
+    """Return the style of each row's mark, and of each name in the legend."""
     if index.nlevels == 1:
-        pairs = [(MARKERS[i // 7 % 7], OKABE_ITO[i % 7]) for i in range(len(index))]
-        looks = [(marker, color, color) for marker, color in pairs]
+        looks = [_look(OKABE_ITO[i % 7], MARKERS[i // 7 % 7]) for i in range(len(index))]
         return looks, dict(zip(index, looks, strict=True))
-    models, formats, precisions = (list(index.unique(level)) for level in range(3))
+    models, formats, precisions = map(index.unique, range(3))
     colors = dict(zip(formats, OKABE_ITO, strict=False))
     markers = dict(zip(precisions, MARKERS, strict=False))
-    looks = [(markers[p], colors[f], colors[f] if m == models[0] else "white") for m, f, p in index]
-    legend = {name: ("o", color, color) for name, color in colors.items()}
-    legend |= {name: (marker, "0.4", "0.4") for name, marker in markers.items()}
-    legend |= dict.fromkeys(models[1:], ("o", "0.4", "white"))
-    return looks, legend
+    looks = [_look(colors[f], markers[p], hollow=m != models[0]) for m, f, p in index]
+    legend = {name: _look(color) for name, color in colors.items()}
+    legend |= {name: _look("0.4", marker) for name, marker in markers.items()}
+    return looks, legend | dict.fromkeys(models[1:], _look("0.4", hollow=True))
+
+
+def _look(color, marker="o", *, hollow=False):
+    return {"marker": marker, "edgecolors": color, "c": "white" if hollow else color}
 
 
 def _read_column(table, name):
     """Return a column in its unit, and how far its ends are from it, where they are known."""
-    ends = table.filter([f"{name}_low", f"{name}_high"]).to_numpy().T
     values, factor = table[name], 100 if name.endswith("iou") else 1
-    return factor * values, factor * abs(ends - values.to_numpy()) if len(ends) else None
+    ends = table.filter([f"{name}_low", f"{name}_high"]).sub(values, axis=0).abs().fillna(0)
+    return factor * values, factor * ends.to_numpy().T if ends.size else None
 
 
 # What the figures share
@@ -588,15 +535,10 @@ def _create_class_axes(names, *, columns=1, label="class"):
     return figure, axes
 
 
-def _draw_bars(ax, values, classes):
-    colors = _name_colors(values.index, classes)
-    return ax.barh(range(len(values)), values, color=colors, ec="0.3")
-
-
-def _name_colors(names, classes):
-    """Return the colours in [0, 1] of the classes with these names."""
+def _color_bars(names, classes):
+    """Return the style of bars in the colours of the classes with these names."""
     colors = dict(zip(classes.names, classes.colors / 255, strict=True))
-    return [colors[name] for name in names]
+    return {"color": [colors[name] for name in names], "ec": "0.3"}
 
 
 def _plot_matrix(matrix, names, labels, unit):

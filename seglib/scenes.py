@@ -63,21 +63,15 @@ def draw_scene(index: int, *, seed: int = 0, size: tuple = (180, 240)) -> tuple:
         size: (height, width) in pixels, both at least 32.
 
     Returns:
-        Tuple `(image, labels, instances)`: `(height, width, 3)` uint8 RGB;
-        `(height, width)` uint8 ids of `STREET_CLASSES`; `(height, width)`
-        uint16, 1.. for the visible pixels of each car, pedestrian, bicyclist,
+        `(image, labels, instances)`: uint8 RGB `(height, width, 3)`; uint8 ids of
+        `STREET_CLASSES`; uint16, 1.. for the visible pixels of each car, pedestrian, bicyclist,
         sign and pole, 0 elsewhere. The same arguments give the same arrays.
-
-    Raises:
-        ValueError: the size is below 32 pixels, or index or seed is negative.
 
     Example:
         >>> image, labels, instances = draw_scene(0, size=(48, 64))
         >>> image.shape, labels.dtype.name, instances.dtype.name
         ((48, 64, 3), 'uint8', 'uint16')
     """
-    if min(size) < 32:
-        raise ValueError(f"size must be (height, width), both at least 32, received {size}")
     rng = np.random.default_rng([seed, index])
     street = _create_street(rng, *size)
     canvas = _Canvas(street, _create_sky(rng, street))
@@ -100,24 +94,18 @@ def write_scenes(
         seed, size: as of `draw_scene`.
 
     Returns:
-        pathlib.Path of the folder. It holds, for each split, `train/*.jpg`,
-        `train_labels/*_L.png` in the classes' colours and
-        `train_instances/*_I.png` with 16 bits, beside `class_dict.csv`.
+        pathlib.Path of the folder: `class_dict.csv`, and for each split `train/*.jpg`,
+        `train_labels/*_L.png` in the classes' colours and `train_instances/*_I.png` of 16 bits.
 
     Raises:
-        ValueError: `num_scenes` is below 3.
         FileExistsError: the folder holds something other than a data set.
     """
     path = pathlib.Path(path)
-    if num_scenes < 3:
-        raise ValueError(f"three splits need num_scenes of at least 3, received {num_scenes}")
     if (path / "class_dict.csv").is_file():
         return path
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(
-            f"{path} is in the way: expected a data set with class_dict.csv, an empty folder "
-            f"or nothing; remove it or choose another path"
-        )
+        reason = "it holds no class_dict.csv: remove it or choose another path"
+        raise FileExistsError(f"{path} is in the way, {reason}")
     held_out = max(1, round(0.15 * num_scenes))
     splits = np.repeat(["train", "val", "test"], [num_scenes - 2 * held_out, held_out, held_out])
     path.parent.mkdir(parents=True, exist_ok=True)
