@@ -285,19 +285,17 @@ def test_blends_are_magnified_and_shown_as_they_are_read(report_of, classes):
     assert titles(figure) == ["part of 0_0_mask.png", "as it is read"]
 
 
-def test_tiny_regions_are_marked_unless_they_are_ignored(report_of, classes):
+def test_tiny_regions_are_marked_and_near_duplicates_shown_as_photographs(report_of, classes):
     labels = LABELS.copy()
     labels[50, 60], labels[10, 20] = 2, 3
-    kind = ("tiny regions", "note", label_colors(labels, classes))
-    mask, marked = shown(plots.plot_findings(report_of(kind, image_size=(32, 32))))
+    tiny = ("tiny regions", "note", label_colors(labels, classes))
+    twins = ("near-duplicates", "warning", LABELS, LABELS)
+    figure = plots.plot_findings(report_of(tiny, twins, image_size=(32, 32)))
+    mask, marked, *photographs = shown(figure)
+    np.testing.assert_array_equal(photographs, PHOTOGRAPHS)
+    assert titles(figure)[2:] == ["a", "b"]
     assert mask[50, 60].tolist() == classes.colors[2].tolist()
     assert (marked[50, 60].tolist() == ORANGE, marked[10, 20].tolist() == ORANGE) == (True, False)
-
-
-def test_near_duplicates_show_two_photographs(report_of):
-    figure = plots.plot_findings(report_of(("near-duplicates", "warning", LABELS, LABELS)))
-    np.testing.assert_array_equal(shown(figure), PHOTOGRAPHS)
-    assert titles(figure) == ["a", "b"]
 
 
 def test_each_kind_is_shown_at_most_twice_and_long_texts_and_odd_shapes_fit(report_of):
