@@ -160,29 +160,6 @@ def test_another_size_fit_table_or_encoding_makes_other_arrays(city, cache, clas
 # Whole or absent, and carried on
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_what_was_interrupted_is_carried_on(cache, prepare, monkeypatch, error):
-    undisturbed, calls, read = prepare(cache_dir=cache / "other"), [], Split.__getitem__
-
-    def read_some(split, index):
-        if len(calls) == 5:  # in the middle of the second split
-            raise error("stopped here")
-        calls.append(split.names[index])
-        return read(split, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Split, "__getitem__", read_some)
-        with pytest.raises(error, match="stopped here"):
-            prepare()
-    assert list_arrays(cache) == [f"{undisturbed.path.name}.unfinished", "other"]
-    monkeypatch.setattr(
-        Split, "__getitem__", lambda split, i: calls.append(split.names[i]) or read(split, i)
-    )
-    assert read_arrays(prepare()) == read_arrays(undisturbed)
-    assert list_arrays(cache) == [undisturbed.path.name, "other"]
-    assert len(calls) <= 8 + 2 * len(os.sched_getaffinity(0))  # what was under way
-
-
 @pytest.mark.parametrize("lengths", [(0, 0), (70, 3000), (128 + 3456, 128), (9000, 128 + 3456 - 1),
                                      (128 + 4 * 3456, 128 + 4 * 1152)])  # fmt: skip
 def test_files_of_any_length_are_carried_on(cache, prepare, lengths):
