@@ -226,12 +226,10 @@ def _list_values(values, classes=None):
     """The three commonest of ids `(n, 1)` or colours `(n, 3)`; colours with the nearest class."""
     listed = []
     for value, count in collections.Counter(map(tuple, values.tolist())).most_common(3):
-        if classes is None:
-            listed.append(f"{value[0]} on {count:,} px")
-        else:
+        listed.append(f"{value if classes else value[0]} on {count:,} px")
+        if classes:
             row, squared = masks.measure_colors(value, classes)
-            near = f"nearest class {classes.names[row]}, {squared**0.5:.0f} away"
-            listed.append(f"{value} on {count:,} px ({near})")
+            listed[-1] += f" (nearest class {classes.names[row]}, {squared**0.5:.0f} away)"
     return ", ".join(listed)
 
 

@@ -65,7 +65,7 @@ def test_a_clean_data_set_has_nothing_to_report(city, capsys):
 
 
 def test_the_embedded_scenes_raise_no_false_alarm(tmp_path):
-    write_scenes(tmp_path / "streets", num_scenes=60, size=(90, 120))
+    write_scenes(tmp_path / "streets", num_scenes=20, size=(90, 120))
     report = check_dataset(open_dataset(tmp_path / "streets"))
     assert [finding.check for finding in report.findings] == ["class imbalance"]
 
