@@ -23,13 +23,7 @@ from scipy import ndimage
 from seglib.checks import DatasetReport, find_strange_pixels
 from seglib.classes import ClassTable
 from seglib.images import read_image
-from seglib.masks import (
-    LOSSY_NOISE_DISTANCE,
-    NOISE_DISTANCE,
-    label_colors,
-    read_mask,
-    sharpen_boundaries,
-)
+from seglib.masks import NOISE_DISTANCE, label_colors, read_mask, sharpen_boundaries
 from seglib.reports import find_regions
 from seglib.system import make_folder
 
@@ -378,8 +372,7 @@ def _draw_example(finding, report):
         middle = np.unravel_index(dense.argmax(), dense.shape)
         corner = np.minimum(middle, np.subtract(dense.shape, CROP // 2)) - CROP // 2
         part = tuple(slice(start, start + CROP) for start in np.maximum(corner, 0))
-        tolerance = LOSSY_NOISE_DISTANCE if lossy else NOISE_DISTANCE
-        read = sharpen_boundaries(pixels, labels, classes, tolerance=tolerance)
+        read = sharpen_boundaries(pixels, labels, classes, tolerance=NOISE_DISTANCE[lossy])
         halves = pixels[part], label_colors(read[part], classes)
         return list(zip((f"part of {mask.name}", "as it is read"), halves, strict=True))
     if check == "unknown ids":
