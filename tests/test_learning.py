@@ -10,6 +10,7 @@ from seglib import learning
 from seglib.learning import Batches, Learner, resize_split
 from seglib.losses import CrossEntropy
 from seglib.recipes import DEFAULTS
+from seglib.system import StopRequest
 
 HEADS = ("segmentation", "boundary", "presence")
 MIXED = seglib.Augmentation(
@@ -150,12 +151,11 @@ def test_the_kept_copy_has_the_averages_and_is_scored_and_saved(tmp_path):
     momentum = 1 / 11  # it follows closely at first: t / (t + 10)
     average = momentum * history[1] + (1 - momentum) * history[2]
     np.testing.assert_allclose(learner.kept.get_weights()[0], average, rtol=1e-5)
-    scores = learner.validate(split, batch_size=3)
+    scores = learner.validate(split, 3, StopRequest())
     logits = learner.kept.predict_on_batch(split.images)[..., :2]
     valid = split.labels != 2
     accuracy = (logits.argmax(axis=-1) == split.labels)[valid].mean()
     assert scores["pixel_accuracy"] == pytest.approx(accuracy)
-    assert learner.validate(split, batch_size=3, should_stop=lambda: True) is None
     learner.save(tmp_path / "best.keras")
     saved = seglib.load_model(tmp_path / "best.keras")
     np.testing.assert_array_equal(saved.get_weights()[0], learner.kept.get_weights()[0])

@@ -9,7 +9,7 @@ from numpy_runs import run
 from small_runs import assert_same_weights, make_dataset, make_model
 
 import seglib
-from seglib.runs import RunFolder, RunState, find_differences, open_run, read_run_file, take_up
+from seglib.runs import RunFolder, RunState, find_differences, open_run, take_up
 
 
 def newest(folder):
@@ -199,7 +199,7 @@ def test_runs_are_compared_whatever_became_of_them(finished, tmp_path):
     with open_run(tmp_path / "killed") as folder:
         folder.note(1.0)
         assert "running" in seglib.list_runs(tmp_path)["status"].tolist()
-    with pytest.raises(FileNotFoundError, match="expected one that runs were trained in"):
+    with pytest.raises(FileNotFoundError, match="expected a folder that runs were trained in"):
         seglib.list_runs(tmp_path / "nothing")
 
 
@@ -230,4 +230,4 @@ def test_a_run_of_an_older_seglib_is_refused_and_its_model_is_read(tmp_path):
     run = seglib.train(
         make_model(), make_dataset(), run_dir=tmp_path / "new", init_from=folder, epochs=1
     )
-    assert read_run_file(run.run_dir)["status"] == "finished"
+    assert run.finished

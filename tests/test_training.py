@@ -204,8 +204,8 @@ def test_ctrl_c_during_validation_is_made_up_for(tmp_path):
 def test_checkpoints_come_after_so_many_steps_or_seconds(tmp_path):
     for name, rule, expected in (
         ("steps", {"save_steps": 2}, [2, 4, 5]),
-        ("seconds", {"save_steps": None, "save_seconds": 1e-9}, [1, 2, 3, 4, 5]),
-        ("epochs", {"save_steps": None}, [5]),
+        ("seconds", {"save_steps": np.inf, "save_seconds": 1e-9}, [1, 2, 3, 4, 5]),
+        ("epochs", {"save_steps": np.inf}, [5]),
     ):
         steps = []
 
@@ -438,7 +438,7 @@ class Ticking:
 def test_a_run_takes_smaller_batches_where_few_steps_fit_and_stays_with_them(
     tmp_path, capsys, epochs
 ):
-    options = {"epochs": epochs, "smallest_batch": 1, "save_steps": None}
+    options = {"epochs": epochs, "smallest_batch": 1, "save_steps": np.inf}
     batches = Numbers(4, pairs=20)
     ended_by, state, _ = run(tmp_path, budget=8, clock=Ticking(), batches=batches, **options)
     assert ended_by == "plan"
@@ -471,7 +471,7 @@ def test_a_resumed_run_keeps_to_its_plan_until_it_knows_its_speed(tmp_path):
         return change
 
     planned = []
-    options = {"epochs": None, "budget": 20, "save_steps": None}
+    options = {"epochs": None, "budget": 20, "save_steps": np.inf}
     assert run(tmp_path, clock=Ticking(), change=stop(30), **options)[0] == "Ctrl-C"
     before = planned[-1]
     assert run(tmp_path, clock=Ticking(), change=stop(31), **options)[0] == "Ctrl-C"
@@ -497,7 +497,7 @@ def test_an_end_by_time_is_validated_wherever_it_falls(tmp_path):
         clock=clock,
         change=dawdle,
         validate_every=4,
-        save_steps=None,
+        save_steps=np.inf,
     )
     assert ended_by == "plan"
     assert [row["step"] for row in state.history][:2] == [5, 10]
@@ -674,7 +674,7 @@ UNTRAINED = {}
         ({"batch_size": (4, 8)}, ValueError, r"the largest and the smallest, received \(4, 8\)"),
         ({"class_weights": [1.0, 2.0]}, ValueError, "each of 3 classes"),
         ({"time_budget": "soon"}, ValueError, "expected a duration such as"),
-        ({"checkpoint_every": 0}, ValueError, "checkpoint_every to be ≥ 1 step"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every to be a whole number ≥ 1"),
         ({"checkpoint_every": "often"}, ValueError, "expected a duration such as"),
         ({"schedule": "linear"}, ValueError, "schedule of trapezoid, cosine, constant"),
         ({"patience": 0}, ValueError, "patience to be a whole number"),
@@ -694,7 +694,7 @@ UNTRAINED = {}
         (
             {"augment": seglib.Augmentation(size=64)},
             ValueError,
-            r"prepared as \(32, 32\) and cut to \(64, 64\)",
+            r"gets \(64, 64\) of data prepared as \(32, 32\)",
         ),
         (
             {"augment": seglib.Augmentation(focus_weights=[1, 1])},
