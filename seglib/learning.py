@@ -182,9 +182,9 @@ class Learner:
         rest = [*variables[len(pairs) :], *arrays[len(pairs) :]]
         if any(np.shape(r) for r in rest) or any(tuple(v.shape) != a.shape for v, a in pairs):
             raise ValueError(
-                "a setting was changed by which the optimizer keeps other numbers than the "
-                "checkpoint has, such as ema, weight_decay, encoder_rate or gradient_accumulation: "
-                "leave it as it was, or begin a new run from this one's weights, with init_from="
+                "with ema, weight_decay, encoder_rate or gradient_accumulation changed, the "
+                "optimizer keeps other numbers than the checkpoint has: leave them as they were, "
+                "or begin a new run from this one's weights, with init_from="
             )
         for variable, value in pairs:
             variable.assign(value)
@@ -206,7 +206,12 @@ class Learner:
         except Exception as error:
             if not FULL.search(f"{type(error).__name__} {error}"):
                 raise
-            raise MemoryError(self._explain_full_memory(len(images))) from error
+            raise MemoryError(
+                f"a training step of {len(images)} pairs does not fit into the memory of "
+                f"{find_device()[1]}: half the batch_size with twice the gradient_accumulation "
+                "learns about the same (a run that goes on needs both in allow_changes), or "
+                "prepare smaller images, or use fewer filters"
+            ) from error
         values = {metric.name: float(metric.result()) for metric in self.metrics}
         return {"loss": float(logs["loss"]), **values}
 
@@ -270,20 +275,6 @@ class Learner:
 
     def _dropout_states(self):
         return [variable for variable in self.model.variables if "seed_generator" in variable.path]
-
-    def _explain_full_memory(self, batch_size):
-        more = 2 * (self.optimizer.gradient_accumulation_steps or 1)
-        advice = "prepare smaller images, or use fewer filters"
-        if batch_size > 1:
-            advice = (
-                f"batch_size={-(-batch_size // 2)} takes about half of it, and updates stay about "
-                f"the same with gradient_accumulation={more}; a run that goes on takes both with "
-                'allow_changes=("batch_size", "gradient_accumulation")'
-            )
-        return (
-            f"a training step of {batch_size} pairs does not fit into the memory of "
-            f"{find_device()[1]}: {advice}"
-        )
 
 
 class Callbacks:
@@ -356,8 +347,7 @@ def take_optimizer(options, changes):
     if given:
         raise ValueError(
             f"an optimizer has its own {', '.join(given)}, which would be ignored here: give them "
-            "to it, such as seglib.Muon(2e-3, weight_decay=0.1, use_ema=True), or name it, such "
-            'as optimizer="muon"'
+            'to it, or name it, such as optimizer="muon"'
         )
     if optimizer.built:
         raise ValueError("this optimizer has trained before: give train a new one each time")
