@@ -296,7 +296,7 @@ class Loop:
         plan.note(seconds)
         self.folder.note(plan.clock.elapsed)
         scores = [row["mean_iou"] for row in state.history if not np.isnan(row["mean_iou"])]
-        shown = {"epoch": epoch + 1, "loss": logs["loss"], "mean_iou": [*scores, "–"][-1]}
+        shown = {"epoch": epoch + 1, "loss": logs["loss"], "mean_iou": ["–", *scores][-1]}
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update()
         if not plan.needs_revision():

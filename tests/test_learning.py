@@ -141,6 +141,9 @@ def test_the_kept_copy_has_the_averages_and_is_scored_and_saved(tmp_path):
     valid = split.labels != 2
     accuracy = (logits.argmax(axis=-1) == split.labels)[valid].mean()
     assert scores["pixel_accuracy"] == pytest.approx(accuracy)
+    request = StopRequest()
+    request.name = "Ctrl-C"
+    assert learner.validate(split, 3, request) is None
     learner.save(tmp_path / "best.keras")
     saved = seglib.load_model(tmp_path / "best.keras")
     np.testing.assert_array_equal(saved.get_weights()[0], learner.kept.get_weights()[0])

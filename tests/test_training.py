@@ -586,14 +586,14 @@ def test_init_from_another_run_starts_there(finished, tmp_path):
         train(tmp_path / "other", model=other, epochs=1, init_from=finished.run_dir)
 
 
-def make_large_dataset():
+def make_large_dataset(**changes):
     """The pairs of `make_dataset`, twice as large."""
     dataset, splits = make_dataset(), {}
     for name in ("train", "val"):
         split = getattr(dataset, name)
         arrays = (np.repeat(np.repeat(a, 2, 1), 2, 2) for a in (split.images, split.labels))
         splits[name] = PreparedSplit(*arrays, split.names, split.classes)
-    return dataclasses.replace(dataset, image_size=(64, 64), **splits)
+    return dataclasses.replace(dataset, **{"image_size": (64, 64), **splits, **changes})
 
 
 def test_windows_of_larger_pictures_train_with_a_keras_optimizer(tmp_path):
@@ -623,6 +623,9 @@ def test_other_data_classes_models_and_settings_are_refused(finished):
     ):
         with pytest.raises(ValueError, match=words):
             train(finished.run_dir, **options)
+
+
+WINDOWS, MIXUP = seglib.Augmentation(size=32), seglib.Augmentation(mixup=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -657,6 +660,20 @@ def untrained():
             r"gets \(64, 64\) of data prepared as \(32, 32\)",
         ),
         ({"augment": seglib.Augmentation(focus_weights=[1, 1])}, "expected 3 focus_weights"),
+        (
+            {
+                "data": make_large_dataset(resize="letterbox", image_size=(64, 48)),
+                "augment": WINDOWS,
+            },
+            "would be stretched",
+        ),
+        (
+            {
+                "data": seglib.oversample_patches(make_dataset(), method="smote", count=20),
+                "augment": MIXUP,
+            },
+            "pairs are blended already",
+        ),
     ],
 )
 def test_what_cannot_be_trained_says_what_was_expected(tmp_path, untrained, options, words):
