@@ -152,7 +152,6 @@ def test_rounding_puts_weights_and_maps_on_a_grid(kind):
     [
         (lambda: prune_channels(create(filters=(4, 8)), 0.9), "no channel of unetpp can be"),
         (lambda: prune_channels(create(), 1.5), "keep to be in"),
-        (lambda: drop_int8(create()), "it is not from simulate_int8"),
     ],
 )
 def test_wrong_arguments_say_what_was_expected(call, words):
