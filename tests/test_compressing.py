@@ -90,14 +90,10 @@ def test_a_pretrained_encoder_is_pruned_between_its_sums():
     assert score(pruned, random_images(1, 64, 64)).shape == (1, 64, 64, 3)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "unetpp",
-        "deeplabv3plus",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("unet", "fcn", "segnet")),
-    ],
-)
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("unet", "fcn", "segnet")]
+
+
+@pytest.mark.parametrize("name", ["unetpp", "deeplabv3plus", *LONG])
 def test_each_network_is_pruned_and_simulated_and_plain_again(name):
     model, x = create(name), random_images(1, 32, 32)
     pruned = prune_channels(model, 0.5)

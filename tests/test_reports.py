@@ -47,8 +47,7 @@ def test_confusion_matrix_is_scikit_learns(pair, dtype):
 
 
 @pytest.mark.parametrize("name", CLASS_FIGURES)
-@pytest.mark.parametrize("ignored", [255, 3])
-@pytest.mark.parametrize("removed", ["true", "predicted", None])
+@pytest.mark.parametrize(("ignored", "removed"), [(255, "true"), (3, "predicted"), (3, None)])
 def test_class_figures_are_scikit_learns(pair, name, ignored, removed):
     y_true, y_pred = np.where(pair[0] == 255, ignored, pair[0]), pair[1]
     if removed == "true":  # class 1 is predicted, but never true
