@@ -427,15 +427,18 @@ def morph_labels(labels: ArrayLike, operation: str, *, radius: float = 1) -> np.
     return labels
 
 
-def remove_small_regions(labels: ArrayLike, *, min_size: int) -> np.ndarray:
+def remove_small_regions(labels: ArrayLike, *, min_size: int | dict[int, int]) -> np.ndarray:
     """Replace regions that are too small by the class of the nearest pixel outside such regions.
 
     Args:
         labels: int array `(height, width)`. Pixels of a region touch at a side or a corner.
-        min_size: int, pixels. Smaller regions go, unless all are smaller.
+        min_size: int, pixels; or dict `{id: int}`, 0 for the others. Smaller regions go, unless
+            all are smaller.
     """
     labels = _copy_labels(labels)
-    regions, _, areas = find_regions(labels)
+    regions, ids, areas = find_regions(labels)
+    if isinstance(min_size, dict):
+        min_size = np.array([min_size.get(i, 0) for i in ids.tolist()])
     small = (areas < min_size)[regions]
     if not small.all():
         _take_nearest(labels, small, source=~small)

@@ -323,7 +323,9 @@ SPECKS = np.array(
 )
 
 
-@pytest.mark.parametrize(("min_size", "gone"), [(3, {1, 3}), (2, {3}), (1, set()), (1000, set())])
+@pytest.mark.parametrize(
+    ("min_size", "gone"), [(3, {1, 3}), (2, {3}), (1, set()), (1000, set()), ({1: 3, 2: 9}, {1})]
+)
 def test_small_regions_go_to_the_nearest(min_size, gone):
     """Corners connect; an image of small regions alone stays as it is."""
     labels = remove_small_regions(SPECKS, min_size=min_size)
