@@ -352,11 +352,13 @@ def _read_onnx(folder, precision):
 
 
 def _write_openvino(network, folder, precision, pictures):
-    import keras
     import openvino
+    import tensorflow as tf
 
-    image = keras.Input(network.input_shape[1:], batch_size=1, name="image")
-    converted = openvino.convert_model(keras.Model(image, network(image)))
+    with tempfile.TemporaryDirectory() as holder:  # under Python 3.13 it takes no Keras model
+        module = _trace(network, batch_size=1)
+        tf.saved_model.save(module, holder, signatures=module.serve)
+        converted = openvino.convert_model(holder)
     if precision == "int8":
         import nncf
         import rich
