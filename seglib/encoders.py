@@ -234,7 +234,7 @@ def _create_lite0(name, input_shape, weights, levels, seed):
 
 
 def _load_lite0(model, weights):
-    """Fill in the weights of a file, which stand there in the order of the layers."""
+    """Fill in the weights of a file, which has them in the order of the layers."""
     if weights == "imagenet":
         package = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
         if package is None:
@@ -308,7 +308,7 @@ def _create_application(name, input_shape, weights, levels, seed):
     if name.lower() not in known:
         raise ValueError(
             'expected "efficientnet_lite0" or a name of keras.applications such as "ResNet50", '
-            f'"MobileNetV2" or "EfficientNetV2B0", received {name!r}'
+            f"received {name!r}"
         )
     if weights not in (None, "imagenet") and name.lower().startswith("efficientnetb"):
         raise ValueError(
@@ -326,9 +326,9 @@ def _create_application(name, input_shape, weights, levels, seed):
         backbone = create(include_top=False, weights=path, input_tensor=x)
     except Exception as error:  # Keras raises many kinds, and plain Exception for downloads
         raise OSError(
-            f"the weights {path!r} of {name} could not be loaded ({error}). Without a network, "
-            "download the file without the top once and give encoder_weights its path, or put it "
-            "into models/ of a folder that the environment variable KERAS_HOME names"
+            f"the weights {path!r} of {name} could not be loaded ({error}): give encoder_weights "
+            "the path of a file without the top, or put it into models/ of a folder that the "
+            "environment variable KERAS_HOME names"
         ) from error
     finally:
         random.setstate(state)
@@ -339,10 +339,7 @@ def _create_application(name, input_shape, weights, levels, seed):
             maps[PROBE // shape[1]] = layer.output
     strides = [2**level for level in range(1, levels + 1)]
     if not set(strides) <= set(maps):
-        raise ValueError(
-            f"{name} has no feature maps at some of the strides {strides}, only at "
-            f"{sorted(maps)}: choose another encoder, such as ResNet50 or EfficientNetV2B0"
-        )
+        raise ValueError(f"{name} has no maps at some of the strides {strides}: choose ResNet50")
     original = keras.Model(image, [maps[stride] for stride in strides])
     return _copy(original, keras.Input(input_shape, name="image"), seed, weights is not None)
 

@@ -88,8 +88,8 @@ class Tversky(LabelLoss):
     Args:
         alpha, beta: numbers ≥ 0, not both 0. 0.5 and 0.5 are Dice, 1 and 1 the Jaccard index; a
             larger `beta` finds more of a class.
-        gamma: number > 0. Each class's loss is raised to 1 / gamma: above 1, classes that are
-            nearly found keep teaching (focal Tversky).
+        gamma: number > 0. Each class's loss is raised to 1 / gamma: above 1, nearly correct
+            classes keep larger gradients (focal Tversky).
 
     Source: Salehi et al. 2017, "Tversky loss function for image segmentation", section 2; Abraham &
     Khan 2019, "A Novel Focal Tversky Loss Function With Improved Attention U-Net", equation 4.
@@ -132,9 +132,9 @@ class Dice(Tversky):
 
 @register
 class LovaszSoftmax(LabelLoss):
-    """The Jaccard index itself, made smooth, averaged over the classes that the truth holds.
+    """1 − the Jaccard index, made smooth, averaged over the classes that the truth holds.
 
-    It sorts the pixels of a batch by their errors, class by class: slower than other losses.
+    It sorts all pixels by their errors, class by class: slower than other losses.
 
     Source: Berman et al. 2018, "The Lovász-Softmax loss", algorithm 1 and equation 11.
     """
@@ -179,8 +179,8 @@ class CrossEntropyDice(CrossEntropy):
 class BoundaryLoss(LabelLoss):
     """Cross-entropy of whether pixels lie on a boundary, from logits `(batch, height, width, 1)`.
 
-    They do where one of their four neighbours has another label. Ignored pixels make no boundary.
-    Of shares, a pixel is a boundary by as much as those of two neighbours do not overlap.
+    A pixel does if one of its four neighbours has another label; ignored ones make no boundary.
+    With shares, it does by as much as those of the two do not overlap.
     """
 
     def call(self, y_true, y_pred):
@@ -207,8 +207,8 @@ class BoundaryLoss(LabelLoss):
 class PresenceLoss(LabelLoss):
     """Cross-entropy of whether a picture has each class, from logits `(batch, num_classes)`.
 
-    The ignored class does not count, nor a picture without any pixel that does. Of shares, a
-    class is there by its largest one.
+    The ignored class does not count, nor a picture that is ignored as a whole. With shares, a
+    class is present by its largest share.
     """
 
     def call(self, y_true, y_pred):
@@ -273,7 +273,7 @@ class OneHotLoss(WrappedLoss):
 class UncertainLoss(WrappedLoss):
     """A loss that counts less the more uncertain its task is: exp(−s) loss + s / 2.
 
-    `log_variance`, s = log σ², is a keras.Variable that is learned with the model, or a number.
+    `log_variance`, s = log σ², is a number or a keras.Variable that the model learns.
 
     Source: Kendall, Gal & Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses for
     Scene Geometry and Semantics", section 3.2.
@@ -394,10 +394,7 @@ def divide(total, count):
 
 
 def compile_on_processor(function: Callable) -> Callable:
-    """Return a function of tensors that XLA has compiled, under TensorFlow on a processor.
-
-    There, each operation on large arrays costs what it reads and writes. JAX compiles whole steps.
-    """
+    """Compile a function of tensors by XLA, under TensorFlow on a processor."""
     if keras.backend.backend() != "tensorflow" or has_accelerator():
         return function
     import tensorflow as tf
@@ -408,7 +405,7 @@ def compile_on_processor(function: Callable) -> Callable:
 def choose_jit() -> bool | str:
     """Return the `jit_compile` of `keras.Model.compile`.
 
-    On GPUs XLA would compile TensorFlow's steps for each size of pictures anew, for minutes.
+    On GPUs XLA would compile TensorFlow's steps anew for each size of pictures, for minutes.
     """
     return False if keras.backend.backend() == "tensorflow" else "auto"
 

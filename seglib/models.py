@@ -602,10 +602,9 @@ def task_layers(model: keras.Model) -> list:
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:
-    """Give `target` the weights of the layers of `source` that have its names and shapes.
+    """Copy weights between layers of equal names and shapes; return the layers left out.
 
-    Heads are left alone unless both models know the same classes, or none. Returns the names of
-    the layers that were left as they were.
+    Heads are left out unless both models know the same classes, or none.
     """
     known = {layer.name: layer.get_weights() for layer in source.layers}
     same_classes = model_classes(source) == model_classes(target)
@@ -642,7 +641,7 @@ def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Mode
 
 
 def set_model_classes(model: keras.Model, classes: ClassTable, *, fit: str = "stretch") -> None:
-    """Tell a model which classes its scores are of, and how pictures are brought to its size.
+    """Store in a model its classes, and how pictures are brought to its size.
 
     Raises:
         ValueError: the model has another number of classes, or `fit` is unknown.
@@ -671,7 +670,7 @@ def model_fit(model: keras.Model) -> str:
 def set_precision(model: keras.Model, policy: str) -> None:
     """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32.
 
-    One that simulates int8 stays in float32: bfloat16 would round before it does.
+    A model that simulates int8 stays in float32: bfloat16 would round twice.
     """
     policy = "float32" if rounds(model) else policy
     for layer in model.layers:

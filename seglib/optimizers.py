@@ -173,10 +173,9 @@ class AdamW(keras.optimizers.Optimizer):
 class Muon(AdamW):
     """Muon for the kernels of convolutions, `AdamW` for all other weights.
 
-    The gradient of a convolution is a matrix of few large singular values: a step along it
-    learns what the network half knows already. Muon makes all singular values of the momentum
-    alike, so that what is rarely seen is learned as well. Depthwise kernels, and those of the
-    layers whose names end in `_classes`, which make logits, are AdamW's.
+    The gradient of a convolution has few large singular values. Muon makes all singular values
+    of its momentum alike, so that rare features are learned as well. `AdamW` updates depthwise
+    kernels and those of layers whose names end in `_classes`, which make logits.
 
     Args:
         learning_rate: float or schedule, for both.

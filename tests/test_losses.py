@@ -134,19 +134,6 @@ def test_ignored_pixels_cost_nothing_and_extremes_are_finite(loss):
     assert low == pytest.approx(float(measure(shares, logits)), rel=0.02)
 
 
-@pytest.mark.parametrize("loss", [Dice(), LovaszSoftmax()], ids=lambda loss: loss.name)
-def test_shares_are_best_met_by_equal_probabilities(loss):
-    """Also of pixels that are half ignored, as of mixup where one of the two pairs is."""
-    shares = np.array([[[[0.3, 0]], [[0, 0.6]], [[1, 0]]]], np.float32)
-    sure = np.log(np.array([[[[1, 1e-6]], [[1e-6, 1]], [[1, 1e-6]]]], np.float32))
-    best = float(loss(shares, sure))
-    assert best == pytest.approx(0, abs=1e-4)
-    for pixel in range(3):
-        other = sure.copy()
-        other[0, pixel] *= 0.1  # less sure
-        assert float(loss(shares, other)) > best + 1e-3
-
-
 @pytest.mark.parametrize(
     "loss",
     [
