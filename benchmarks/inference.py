@@ -68,7 +68,7 @@ def time_exports(model, pictures, calibration, folder):
                                  precision=precision, calibration=calibration)  # fmt: skip
             predictor = seglib.load_predictor(path)
             # One after the other: threads that one runtime keeps spinning slow the next one down.
-            networks[name] = lambda p=predictor: p.scorer.score(small)
+            networks[name] = lambda p=predictor: p.score(small)
             for kind, content in files.items():
                 whole[f"{name}, from a {kind} of 480×360"] = lambda p=predictor, c=content: (
                     p.predict(read_image(io.BytesIO(c)))

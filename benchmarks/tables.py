@@ -97,8 +97,9 @@ def signed(value):
 def percent(shares, text="{:.1f}".format):
     """The mean in percent, with the lowest and the highest where there are several."""
     values = [100 * share for share in shares]
+    mean = round(sum(values) / len(values), 6)  # versions of pandas differ in the last bits
     spread = f" ({text(min(values))} to {text(max(values))})" if len(values) > 1 else ""
-    return text(sum(values) / len(values)) + spread
+    return text(mean) + spread
 
 
 def count_steps(runs):

@@ -15,7 +15,7 @@ import textwrap
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage, spatial
+from scipy import ndimage
 
 from seglib import masks, splitting
 from seglib.classes import ClassTable
@@ -49,7 +49,6 @@ ADVICE = {
     "picture sizes": 'Augment the scale; prepare(resize="letterbox") keeps proportions.',
     "tiny regions": "They vanish in training: choose a larger image_size if they matter.",
     "class imbalance": "The default loss hears rare classes; notebook 5 shows what more there is.",
-    "neighbours in time": "They tell less than independent ones: add places, not frames.",
 }
 # Checks of single pairs: columns of the table. What the first cell says is added to the words.
 IN_PAIRS = {
@@ -110,15 +109,11 @@ class DatasetReport:
         """DataFrame, a row a finding: check, severity, split, count, where, meaning, advice."""
         return pd.DataFrame([vars(finding) for finding in self.findings], columns=COLUMNS)
 
-    def select(self, severity: str) -> tuple:
-        """Return the findings of one severity: "error", "warning" or "note"."""
-        return tuple(finding for finding in self.findings if finding.severity == severity)
-
     def raise_for_errors(self) -> "DatasetReport":
         """Return the report, or raise a DatasetError that lists its errors."""
-        if errors := self.select("error"):
-            listed = "\n".join(f"- {finding}" for finding in errors)
-            raise DatasetError(f"{self._summarize()}\n{listed}")
+        errors = [f"- {finding}" for finding in self.findings if finding.severity == "error"]
+        if errors:
+            raise DatasetError("\n".join([self._summarize(), *errors]))
         return self
 
     def write(self, folder: str | os.PathLike) -> pathlib.Path:
@@ -129,8 +124,8 @@ class DatasetReport:
 
     def _summarize(self):
         sizes = ", ".join(f"{name} {count:,}" for name, count in self.sizes.items())
-        counts = {name: len(self.select(name)) for name in SEVERITIES}
-        found = ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items())
+        counts = collections.Counter(finding.severity for finding in self.findings)
+        found = ", ".join(f"{counts[s]} {s}{'s' * (counts[s] != 1)}" for s in SEVERITIES)
         return f"{self.path.resolve().name}: {sizes} pairs; {found}"
 
     def __repr__(self):
@@ -162,14 +157,10 @@ def check_dataset(dataset, *, image_size: int | tuple = (128, 128)) -> DatasetRe
     image_size = check_image_size(image_size)
     if isinstance(dataset, str | os.PathLike):
         dataset = open_dataset(dataset, unpaired="skip")
-    pairs = [
-        (name, image, mask, split.encoding, dataset.classes, image_size)
-        for name, split in dataset.splits.items()
-        for image, mask in split.pairs
-    ]
+    halves = [(name, *pair) for name, split in dataset.splits.items() for pair in split.pairs]
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        looks = pool.map(lambda pair: _look_at_pair(*pair), pairs)
-        bar = show_progress(looks, total=len(pairs), desc="checking", unit="pair")
+        looks = pool.map(lambda pair: _look_at_pair(*pair, dataset, image_size), halves)
+        bar = show_progress(looks, total=len(halves), desc="checking", unit="pair")
         rows = pd.DataFrame(bar, columns=ROW)
     findings = [
         *_check_pairs(rows.sort_values("faults", ascending=False, kind="stable"), dataset),
@@ -185,8 +176,9 @@ def check_dataset(dataset, *, image_size: int | tuple = (128, 128)) -> DatasetRe
 # One pass over all pairs
 
 
-def _look_at_pair(split, image, mask, encoding, classes, image_size):
+def _look_at_pair(split, image, mask, dataset, image_size):
     """Row of the table: what was read, and under a check's name what it found."""
+    classes, encoding = dataset.classes, dataset.splits[split].encoding
     row = {"split": split, "image": image, "mask": mask, "encoding": encoding, "file": image}
     try:
         row["thumbnail"], size, turned = splitting.look_at_photograph(image)
@@ -200,12 +192,11 @@ def _look_at_pair(split, image, mask, encoding, classes, image_size):
     refused = False
     if pixels is None:
         wrong = strange & (labels != classes.ignore_label)
-        refused = wrong.any()
+        refused, row["faults"] = wrong.any(), np.count_nonzero(wrong) or None
         if refused:
             found = _list_values(labels[wrong][:, None])
             row["unknown ids"] = f"{classes.num_classes - 1}: {found}"
-            row["faults"] = np.count_nonzero(wrong)
-    elif not masks.exact_colors(pixels, classes).all():
+    elif masks.measure_colors(pixels, classes)[1].any():
         unknown, blends = find_strange_pixels(pixels, labels, classes, lossy=lossy)
         refused = unknown.mean() > masks.MAX_UNKNOWN_SHARE
         row |= {"faults": np.count_nonzero(unknown | blends), "lossy masks": lossy or None}
@@ -217,8 +208,8 @@ def _look_at_pair(split, image, mask, encoding, classes, image_size):
         if refused:
             strange = unknown | blends
         else:
-            tolerance = masks.LOSSY_NOISE_DISTANCE if lossy else masks.NOISE_DISTANCE
-            labels = masks.sharpen_boundaries(pixels, labels, classes, tolerance=tolerance)
+            noise = masks.NOISE_DISTANCE[lossy]
+            labels = masks.sharpen_boundaries(pixels, labels, classes, tolerance=noise)
     row["counts"] = np.bincount(labels[~strange], minlength=classes.num_classes)
     scored = list(classes.scored_ids)
     if np.count_nonzero(row["counts"][scored]) < min(2, len(scored)):
@@ -235,12 +226,10 @@ def _list_values(values, classes=None):
     """The three commonest of ids `(n, 1)` or colours `(n, 3)`; colours with the nearest class."""
     listed = []
     for value, count in collections.Counter(map(tuple, values.tolist())).most_common(3):
-        if classes is None:
-            listed.append(f"{value[0]} on {count:,} px")
-        else:
+        listed.append(f"{value if classes else value[0]} on {count:,} px")
+        if classes:
             row, squared = masks.measure_colors(value, classes)
-            near = f"nearest class {classes.names[row]}, {squared**0.5:.0f} away"
-            listed.append(f"{value} on {count:,} px ({near})")
+            listed[-1] += f" (nearest class {classes.names[row]}, {squared**0.5:.0f} away)"
     return ", ".join(listed)
 
 
@@ -254,11 +243,9 @@ def find_strange_pixels(
         colours of classes nearby, with the far ones that are part of such a seam, as where three
         classes meet or a pole is narrower than its blur. Colours a little off are neither.
     """
-    far = masks.LOSSY_UNKNOWN_DISTANCE if lossy else masks.UNKNOWN_DISTANCE
-    noise = masks.LOSSY_NOISE_DISTANCE if lossy else masks.NOISE_DISTANCE
-    unknown = masks.find_unknown_colors(pixels, classes, distance=far)
-    blends = ~(masks.exact_colors(pixels, classes) | unknown)
-    blends[blends] = spatial.cKDTree(classes.colors).query(pixels[blends])[0] > noise
+    unknown = masks.find_unknown_colors(pixels, classes, lossy=lossy)
+    squared = masks.measure_colors(pixels, classes)[1]
+    blends = (squared > masks.NOISE_DISTANCE[lossy] ** 2) & ~unknown
     if 0 < unknown.mean() <= masks.MAX_UNKNOWN_SHARE and blends.any():
         square = np.ones((3, 3), bool)
         seam = unknown & ~ndimage.binary_opening(unknown, square)
@@ -332,10 +319,10 @@ def _check_classes(rows, dataset, image_size):
             meaning = f"{len(where)} of {len(scored)} classes in {place}"
             yield _find("absent classes", "warning", split, where, meaning)
     pixels = counts.get("train", anywhere)
-    ordered = [i for i in np.argsort(pixels, kind="stable") if pixels[i] and i in scored]
-    if ordered and pixels[ordered[-1]] >= MIN_RATIO * pixels[ordered[0]]:
+    ordered = sorted((i for i in scored if pixels[i]), key=lambda i: pixels[i])
+    ratio = pixels[ordered[-1]] / pixels[ordered[0]] if ordered else 0
+    if ratio >= MIN_RATIO:
         rarest, commonest = classes.names[ordered[0]], classes.names[ordered[-1]]
-        ratio = pixels[ordered[-1]] / pixels[ordered[0]]
         meaning = f"{commonest} has {ratio:,.0f} times as many pixels as {rarest}, the rarest class"
         yield _find("class imbalance", "note", "", [rarest], meaning)
 
@@ -348,8 +335,8 @@ def _check_splits(rows, dataset):
     if rows.empty:
         return
     thumbnails, titles = np.stack(rows.thumbnail), splitting.name_pictures(rows["image"].tolist())
-    rows = rows.assign(number=[splitting.name_sequence(title)[1] for title in titles])
-    rows["sequence"] = splitting.find_sequences(titles, thumbnails)
+    numbers = [splitting.name_sequence(title)[1] for title in titles]
+    rows = rows.assign(number=numbers, sequence=splitting.find_sequences(titles, thumbnails))
     copies = collections.defaultdict(list)
     for pair in splitting.find_near_duplicates(thumbnails).tolist():
         copies[tuple(rows["split"][pair].unique())].append(pair)
@@ -375,13 +362,6 @@ def _check_splits(rows, dataset):
             show = _show(both.iloc[place - 1 : place + 1].sort_index())
             meaning = f"{len(shared)} of {len(frames)} sequences are in {first} and in {second}"
             yield _find("shared sequences", "warning", f"{first}, {second}", where, meaning, show)
-    for split in frames:
-        sizes = frames[split][frames[split] > 1]
-        if len(sizes):
-            where = [f"{sequence} ({size:,})" for sequence, size in sizes.items()]
-            total = (rows["split"] == split).sum()
-            meaning = f"{sizes.sum():,} of {total:,} pictures follow one another"
-            yield _find("neighbours in time", "note", split, where, meaning)
 
 
 def _show(rows):

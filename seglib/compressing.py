@@ -36,15 +36,15 @@ CHANNEL_AXES = {
 
 
 def prune(model: keras.Model, level: int) -> keras.Model:
-    """Cut a U-Net++ at one of its heads: the smaller model that ends there.
+    """Cut a U-Net++ at one of its heads and return the smaller model that ends there.
 
     Args:
         model: keras.Model with deep supervision.
         level: int, 1 for X(0, 1) up to the number of heads.
 
     Returns:
-        keras.Model with weights of its own and one output, equal to that head's. Other tasks
-        than segmentation are cut off.
+        keras.Model with weights of its own and one output, equal to that head's. Heads of other
+        tasks are cut off.
 
     Raises:
         ValueError: the model is no U-Net++, or has no such head.
@@ -53,24 +53,21 @@ def prune(model: keras.Model, level: int) -> keras.Model:
     """
     heads = {head.name: head for head in class_heads(model)}
     if model.name != "unetpp" or f"head_{level}" not in heads:
-        raise ValueError(
-            f"expected a level of a U-Net++, received {level} of {model.name}, which has the heads "
-            f"{', '.join(heads)}; create_unetpp_model(deep_supervision=True) has several"
-        )
+        known = f"{', '.join(heads)}: create_unetpp_model(deep_supervision=True) has several"
+        raise ValueError(f"received level {level} of {model.name}, which has the heads {known}")
     return copy_model(keras.Model(model.input, heads[f"head_{level}"].output, name=model.name))
 
 
 def prune_channels(model: keras.Model, keep: float) -> keras.Model:
-    """Remove the channels of a trained network that matter least: a smaller and faster one.
+    """Remove the least important channels of a trained network, which makes it small and fast.
 
-    Channels are ranked by activation energy times outgoing weight norm. What must keep its width
-    does: maps that are added up or weighed by attention, and the scores of the classes. The answers
-    change: train the result for some epochs, `seglib.train(pruned, …)`, at a low learning rate.
+    Channels are ranked by activation energy times outgoing weight norm. Maps that are added up or
+    weighed by attention, and the class scores, keep their width. Predictions change: train the
+    result for some epochs, `seglib.train(pruned, …)`, at a low learning rate.
 
     Args:
         model: keras.Model from `create_…_model`, trained.
-        keep: float in (0, 1], share of the channels of each convolution that stays, in multiples
-            of 8.
+        keep: float in (0, 1], share of each convolution's channels that stays, in multiples of 8.
 
     Returns:
         keras.Model of the same name with weights of its own, all of them trainable.
@@ -78,8 +75,8 @@ def prune_channels(model: keras.Model, keep: float) -> keras.Model:
     Raises:
         ValueError: `keep` is out of range, no channel of this model can go, or it simulates int8.
 
-    Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets", section 3; the energy from the
-    normalization as in Liu et al. 2017, "Learning Efficient Convolutional Networks through Network
+    Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets", section 3; energy from the
+    normalization: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network
     Slimming", section 3.
     """
     if not 0 < keep <= 1:
@@ -95,10 +92,8 @@ def prune_channels(model: keras.Model, keep: float) -> keras.Model:
             scores = scores * [channels.outgoing_norm[place] for place in places]
             kept[name] = np.sort(np.argsort(-scores, kind="stable")[:count])
     if keep < 1 and not kept:
-        raise ValueError(
-            f"no channel of {model.name} can be removed: all its maps are added up, weighed by "
-            f"attention, or have {MULTIPLE} channels or fewer"
-        )
+        why = f"all maps are added up, weighed by attention, or of at most {MULTIPLE} channels"
+        raise ValueError(f"no channel of {model.name} can be removed: {why}")
 
     def shrink(layer):
         config = layer.get_config()
@@ -217,12 +212,12 @@ class Rounded(layers.Wrapper):
 
 
 def simulate_int8(model: keras.Model) -> keras.Model:
-    """Copy a model so that it computes as in int8, and can be trained to bear it.
+    """Copy a model so that training sees the rounding errors of int8.
 
     Where an int8 export loses too much: `seglib.train(simulate_int8(model), …)` for some epochs
-    at a low learning rate, then export what `drop_int8` gives. It comes near to what an export
-    computes: a map's range is that of the batch, where an export has one from its calibration. It
-    computes in float32, whatever the precision of `train`: slower, not faster.
+    at a low learning rate, then export what `drop_int8` returns. A map's range is that of the
+    batch, where an export has a fixed one from its calibration. The copy computes in float32,
+    whatever the precision of `train`, and is slower than the model.
     """
     check_model(model)
 
@@ -237,13 +232,7 @@ def simulate_int8(model: keras.Model) -> keras.Model:
 
 
 def drop_int8(model: keras.Model) -> keras.Model:
-    """Undo `simulate_int8`: the plain model with the weights as they were trained.
-
-    Raises:
-        ValueError: the model computes with nothing rounded.
-    """
-    if not rounds(model):
-        raise ValueError(f"{model.name} is plain already: it is not from simulate_int8")
+    """Undo `simulate_int8`: return the plain model with the weights as they were trained."""
 
     def unwrap(layer):
         layer = layer.layer if isinstance(layer, Rounded) else layer
@@ -257,9 +246,7 @@ def drop_int8(model: keras.Model) -> keras.Model:
 def refuse_rounding(model: keras.Model) -> None:
     """Raise ValueError where a model simulates int8."""
     if rounds(model):
-        raise ValueError(
-            f"{model.name} simulates int8: take the plain model, seglib.drop_int8(model)"
-        )
+        raise ValueError(f"{model.name} simulates int8: pass seglib.drop_int8(model)")
 
 
 def _clone(model, change: Callable):

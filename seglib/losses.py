@@ -6,6 +6,7 @@ where a pixel is ignored. Predictions are logits `(batch, height, width, num_cla
 whose id is `ignore_label` (int or None) do not count.
 """
 
+import importlib
 import re
 from collections.abc import Callable, Sequence
 
@@ -39,28 +40,24 @@ class CrossEntropy(LabelLoss):
     """
 
     settings = ("class_weights", "ignore_label")
+    gamma = 0.0
 
     def __init__(self, class_weights: Sequence[float] | None = None, ignore_label=None, **kwargs):
         super().__init__(ignore_label, **kwargs)
         self.class_weights = None if class_weights is None else check_weights(class_weights)
 
     def call(self, y_true, y_pred):
-        class_weights = self.class_weights
+        by_class = ops.convert_to_tensor(self.class_weights or [1.0] * y_pred.shape[-1])
         if is_shares(y_true):
-            weights = ops.cast(y_true, y_pred.dtype)
             costs = -ops.log_softmax(y_pred)
-            if class_weights is not None:
-                weights = weights * ops.convert_to_tensor(class_weights, dtype=y_pred.dtype)
+            weights = ops.cast(y_true, y_pred.dtype) * by_class
         else:
-            labels, weights = valid_labels(y_true, y_pred, self.ignore_label)
+            labels, valid = valid_labels(y_true, y_pred, self.ignore_label)
             costs = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits=True)
-            if class_weights is not None:
-                weights = weights * ops.take(ops.convert_to_tensor(class_weights), labels)
-        return divide(ops.sum(self.adjust(costs) * weights), ops.sum(weights))
-
-    def adjust(self, costs):
-        """Return what pixels cost, from their cross-entropies."""
-        return costs
+            weights = valid * ops.take(by_class, labels)
+        if self.gamma:
+            costs = ops.maximum(-ops.expm1(-costs), 1e-7) ** self.gamma * costs
+        return divide(ops.sum(costs * weights), ops.sum(weights))
 
 
 @register
@@ -80,23 +77,19 @@ class Focal(CrossEntropy):
         super().__init__(class_weights, ignore_label, **kwargs)
         self.gamma = gamma
 
-    def adjust(self, costs):
-        return ops.maximum(-ops.expm1(-costs), 1e-7) ** self.gamma * costs
-
 
 @register
 class Tversky(LabelLoss):
     """1 − the Tversky index, averaged over the classes that the batch's truth holds.
 
-    The index is the overlap over itself, `alpha` times what is claimed wrongly and `beta` times
-    what is missed. A class is pooled over the whole batch. The overlap with a share is the smaller
-    of share and probability, so that equal ones score 1.
+    The index is TP / (TP + `alpha` FP + `beta` FN), each summed over the whole batch. The overlap
+    with a share is the smaller of share and probability, so that equal ones score 1.
 
     Args:
         alpha, beta: numbers ≥ 0, not both 0. 0.5 and 0.5 are Dice, 1 and 1 the Jaccard index; a
             larger `beta` finds more of a class.
-        gamma: number > 0. Each class's loss is raised to 1 / gamma: above 1, classes that are
-            nearly found keep teaching (focal Tversky).
+        gamma: number > 0. Each class's loss is raised to 1 / gamma: above 1, nearly correct
+            classes keep larger gradients (focal Tversky).
 
     Source: Salehi et al. 2017, "Tversky loss function for image segmentation", section 2; Abraham &
     Khan 2019, "A Novel Focal Tversky Loss Function With Improved Attention U-Net", equation 4.
@@ -139,9 +132,9 @@ class Dice(Tversky):
 
 @register
 class LovaszSoftmax(LabelLoss):
-    """The Jaccard index itself, made smooth, averaged over the classes that the truth holds.
+    """1 − the Jaccard index, made smooth, averaged over the classes that the truth holds.
 
-    It sorts the pixels of a batch by their errors, class by class: slower than other losses.
+    It sorts all pixels by their errors, class by class: slower than other losses.
 
     Source: Berman et al. 2018, "The Lovász-Softmax loss", algorithm 1 and equation 11.
     """
@@ -186,8 +179,8 @@ class CrossEntropyDice(CrossEntropy):
 class BoundaryLoss(LabelLoss):
     """Cross-entropy of whether pixels lie on a boundary, from logits `(batch, height, width, 1)`.
 
-    They do where one of their four neighbours has another label. Ignored pixels make no boundary.
-    Of shares, a pixel is a boundary by as much as those of two neighbours do not overlap.
+    A pixel does if one of its four neighbours has another label; ignored ones make no boundary.
+    With shares, it does by as much as those of the two do not overlap.
     """
 
     def call(self, y_true, y_pred):
@@ -205,8 +198,7 @@ class BoundaryLoss(LabelLoss):
             else:
                 same = known * ops.cast(labels[first] == labels[second], known.dtype)
             for ends in ((1, 0), (0, 1)):  # of the second pixel, and of the first
-                padding = [(0, 0)] * 3
-                padding[axis] = ends
+                padding = [ends if i == axis else (0, 0) for i in range(3)]
                 truth = ops.maximum(truth, ops.pad(known - same, padding))
         return _binary_cross_entropy(truth, valid, y_pred[..., 0])
 
@@ -215,14 +207,14 @@ class BoundaryLoss(LabelLoss):
 class PresenceLoss(LabelLoss):
     """Cross-entropy of whether a picture has each class, from logits `(batch, num_classes)`.
 
-    The ignored class does not count, nor a picture without any pixel that does. Of shares, a
-    class is there by its largest one.
+    The ignored class does not count, nor a picture that is ignored as a whole. With shares, a
+    class is present by its largest share.
     """
 
     def call(self, y_true, y_pred):
         shares, valid = valid_shares(y_true, y_pred[:, None, None], self.ignore_label)
         truth, valid = ops.max(shares, axis=(1, 2)), ops.max(valid, axis=(1, 2))
-        asked = [n != self.ignore_label for n in range(y_pred.shape[-1])]
+        asked = np.arange(y_pred.shape[-1]) != self.ignore_label
         valid = valid * ops.convert_to_tensor(asked, y_pred.dtype)  # (batch, num_classes)
         return _binary_cross_entropy(truth, valid, y_pred)
 
@@ -239,10 +231,8 @@ class WrappedLoss(LabelLoss):
     settings = ()
 
     def __init__(self, loss, ignore_label=None, name=None, **kwargs):
-        if isinstance(loss, dict):
-            loss = keras.saving.deserialize_keras_object(loss)
-        super().__init__(ignore_label, name or getattr(loss, "name", None), **kwargs)
-        self.loss = loss
+        self.loss = keras.saving.deserialize_keras_object(loss) if isinstance(loss, dict) else loss
+        super().__init__(ignore_label, name or getattr(self.loss, "name", None), **kwargs)
 
     def call(self, y_true, y_pred):
         return self.loss(y_true, y_pred)
@@ -283,7 +273,7 @@ class OneHotLoss(WrappedLoss):
 class UncertainLoss(WrappedLoss):
     """A loss that counts less the more uncertain its task is: exp(−s) loss + s / 2.
 
-    `log_variance`, s = log σ², is a keras.Variable that is learned with the model, or a number.
+    `log_variance`, s = log σ², is a number or a keras.Variable that the model learns.
 
     Source: Kendall, Gal & Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses for
     Scene Geometry and Semantics", section 3.2.
@@ -312,9 +302,12 @@ def create_loss(
 ) -> keras.losses.Loss:
     """Create the loss on label maps and logits that a user asks for.
 
-    `loss` is None for cross-entropy + Dice, a name of keras.losses, a keras loss, or a function of
-    (labels, logits). Keras' own are given `ignore_label`, and one-hot truth where they take it.
-    `soft` is True where the truth may be shares of classes.
+    Keras' own losses are given `ignore_label`, and one-hot truth where they take it.
+
+    Args:
+        loss: None for cross-entropy + Dice, a name of keras.losses, a keras loss, or a function of
+            (labels, logits).
+        soft: bool, whether the truth may be shares of classes.
 
     Raises:
         ValueError: the name is unknown, the loss expects probabilities or cannot take shares, or
@@ -331,19 +324,18 @@ def create_loss(
     own = vars(keras.losses)
     kinds = {key.lower(): kind for key, kind in own.items() if isinstance(kind, type)}
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
-    is_named = name == loss or own.get(name) is loss  # such as keras.losses.mean_squared_error
+    is_named = name == loss or own.get(name) is loss  # such as keras.losses.dice
     if is_named:
-        name = name.replace("_", "").lower()
-        if name not in kinds:
+        kind = kinds.get(name.replace("_", "").lower())
+        if kind is None:
             raise ValueError(f"expected loss to be a name of keras.losses, received {loss!r}")
-        loss = kinds[name]()
+        loss = kind()
     if not isinstance(loss, keras.losses.Loss):
         return FunctionLoss(loss)
     kind, config = type(loss), loss.get_config()
     if config.get("from_logits") is False and not is_named:
         raise ValueError(
-            f"the models return logits, but this {kind.__name__} expects probabilities: "
-            f"give keras.losses.{kind.__name__}(from_logits=True)"
+            f"the models return logits: give keras.losses.{kind.__name__}(from_logits=True)"
         )
     if kind not in kinds.values():
         return loss
@@ -365,10 +357,8 @@ def check_weights(weights: Sequence[float], num_classes: int | None = None) -> l
     """Return class weights as a list; ValueError where they cannot weigh so many classes."""
     array = np.asarray(weights, np.float32)
     if array.shape != (num_classes or len(array),) or not (array >= 0).all():
-        raise ValueError(
-            f"expected a weight of at least 0 for each of {num_classes or 'the'} classes, received "
-            f"{weights}"
-        )
+        count = num_classes or "the"
+        raise ValueError(f"expected a weight ≥ 0 for each of {count} classes, received {weights}")
     return array.tolist()
 
 
@@ -404,10 +394,7 @@ def divide(total, count):
 
 
 def compile_on_processor(function: Callable) -> Callable:
-    """Return a function of tensors that XLA has compiled, under TensorFlow on a processor.
-
-    There, each operation on large arrays costs what it reads and writes. JAX compiles whole steps.
-    """
+    """Compile a function of tensors by XLA, under TensorFlow on a processor."""
     if keras.backend.backend() != "tensorflow" or has_accelerator():
         return function
     import tensorflow as tf
@@ -418,21 +405,17 @@ def compile_on_processor(function: Callable) -> Callable:
 def choose_jit() -> bool | str:
     """Return the `jit_compile` of `keras.Model.compile`.
 
-    On GPUs XLA would compile TensorFlow's steps for each size of pictures anew, for minutes.
+    On GPUs XLA would compile TensorFlow's steps anew for each size of pictures, for minutes.
     """
     return False if keras.backend.backend() == "tensorflow" else "auto"
 
 
 def has_accelerator() -> bool:
     """Return whether Keras' backend has a GPU or TPU to compute on."""
-    if keras.backend.backend() == "tensorflow":
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         import tensorflow as tf
 
         return any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU"))
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.default_backend() != "cpu"
-    import torch
-
-    return torch.cuda.is_available()
+    module = importlib.import_module(backend)
+    return module.default_backend() != "cpu" if backend == "jax" else module.cuda.is_available()

@@ -14,25 +14,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from seglib.classes import CUSTOMARY_IGNORE_LABEL, ClassTable
-from seglib.images import (
-    ONE_CHANNEL,
-    DatasetError,
-    convert_to_rgb,
-    open_picture,
-    pad_picture,
-    place_picture,
-    read_image,
-)
+from seglib.images import ONE_CHANNEL, DatasetError, convert_to_rgb, open_picture, read_image
 from seglib.system import show_progress
 
 MAX_CELLS = 1 << 21  # of an array that is made at once, some 8 bytes each
 ENCODINGS = ("ids", "colors", "binary")
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 MAX_UNKNOWN_SHARE = 0.01  # of a mask's pixels: more is no accident of drawing
-# The line between two CamVid colours passes a third at 17.8 or more, or right through it: within
-# 16, blends are told from shifted colours. JPEG shifts more; 24 and 64 read its masks best.
-NOISE_DISTANCE, UNKNOWN_DISTANCE = 16, 32
-LOSSY_NOISE_DISTANCE, LOSSY_UNKNOWN_DISTANCE = 24, 64
+# Euclidean in RGB, by whether the mask's format changes colours. The line between two CamVid
+# colours passes a third at 17.8 or more, or right through it: within 16, blends are told from
+# shifted colours. JPEG shifts more; 24 and 64 read its masks best.
+NOISE_DISTANCE = {False: 16, True: 24}
+UNKNOWN_DISTANCE = {False: 32, True: 64}
 FEW = 16  # colour masks that are decoded to see whether they are grey
 BINARY = ClassTable(["background", "foreground"], [(0, 0, 0), (255, 255, 255)])
 # Of colours that a lossy format made of one; more than MANY_COLORS are blends or such a format's.
@@ -70,7 +63,7 @@ def closest_labels(pixels: ArrayLike, mapping: dict) -> np.ndarray:
         found = entries.take(keys, mode="clip")  # take, unlike [], lets threads run
         if not found.all():
             new = np.unique(keys[found == 0])
-            entries[new] = nearest_colors(_unpack_colors(new), palette) + 1
+            entries[new] = _find_nearest(_unpack_colors(new), palette) + 1
             found = entries.take(keys, mode="clip")
         return labels.take(found - 1, mode="clip")
 
@@ -99,14 +92,14 @@ def _shrink(labels):
     return labels.astype(np.min_scalar_type(labels.max())) if fit else labels
 
 
-def nearest_colors(colors: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Return which of a palette `(k, 3)` is nearest to each colour `(n, 3)`."""
+def _find_nearest(colors, palette):
+    """Which of a palette `(k, 3)` is nearest to each colour `(n, 3)`."""
     from scipy.spatial import distance
 
     def find(part):
         return distance.cdist(part, palette, "sqeuclidean").argmin(axis=1)
 
-    return in_bands(find, np.asarray(colors), len(palette))
+    return in_bands(find, colors, len(palette))
 
 
 def in_bands(function: Callable, values: np.ndarray, cells: int) -> np.ndarray:
@@ -121,11 +114,6 @@ def measure_colors(pixels: ArrayLike, classes: ClassTable) -> tuple:
     pixels, colors = np.asarray(pixels), classes.colors.astype(np.int32)
     rows = closest_labels(pixels, {tuple(color): i for i, color in enumerate(colors.tolist())})
     return rows, sum((pixels[..., c] - colors[:, c].take(rows)) ** 2 for c in range(3))
-
-
-def exact_colors(pixels: ArrayLike, classes: ClassTable) -> np.ndarray:
-    """Return a bool array `(...)`: which pixels have exactly a class's colour."""
-    return measure_colors(pixels, classes)[1] == 0
 
 
 def label_colors(labels: ArrayLike, classes: ClassTable) -> np.ndarray:
@@ -222,15 +210,12 @@ def _count_around(rows, positions, num_classes, *, reach):
     return counts[:, :-1]
 
 
-def find_unknown_colors(
-    pixels: ArrayLike, classes: ClassTable, *, distance: float = UNKNOWN_DISTANCE
-) -> np.ndarray:
-    """Find pixels that are far from every class colour and no blend of their neighbours.
+def find_unknown_colors(pixels: np.ndarray, classes: ClassTable, *, lossy=False) -> np.ndarray:
+    """Return which pixels `(height, width)` are far from each class and no blend of neighbours.
 
-    A blend lies within `distance` (Euclidean in RGB) of the line between the colours of two
-    classes that occur in the 5×5 pixels around it. Returns a bool array `(height, width)`.
+    A blend lies near the line between the colours of two classes in the 5×5 pixels around it.
     """
-    pixels = np.asarray(pixels)
+    distance = UNKNOWN_DISTANCE[lossy]
     rows, squared = measure_colors(pixels, classes)
     unknown = squared > distance**2
 
@@ -339,14 +324,6 @@ def _pieces(source, target):
     return np.diff(edges).astype(np.float64), edges[:-1] // target, edges[:-1] // source
 
 
-def fit_labels(
-    labels: np.ndarray, size: tuple, *, fit: str = "stretch", ignore_label: int | None = 255
-) -> np.ndarray:
-    """Fit a label map to a size, see `place_picture`; the padding is `ignore_label`."""
-    inner, offset = place_picture(labels.shape, size, fit=fit)
-    return pad_picture(resize_labels(labels, inner), size, offset, ignore_label)
-
-
 def find_invented(resized: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Find pixels of a resized label map whose class was not there.
 
@@ -402,9 +379,9 @@ class Survey:
         """Whether masks with one channel are black and white, give or take what JPEG does."""
         if self.palette or not self.values or min(self.values) < 0:
             return False
-        noise, least = (NOISE_DISTANCE, 0.9) if self.lossy else (0, 1)
+        noise, least = (NOISE_DISTANCE[False], 0.9) if self.lossy else (0, 1)
         near = sum(n for v, n in self.values.items() if v <= noise or v >= 255 - noise)
-        bright = 255 - NOISE_DISTANCE <= max(self.values) <= 255
+        bright = 255 - NOISE_DISTANCE[False] <= max(self.values) <= 255
         return bright and near >= least * self.values.total()
 
 
@@ -484,31 +461,27 @@ def choose_encoding(survey: Survey, classes: ClassTable, *, source="the masks") 
     are_ids, binary = set(survey.values) <= ids, survey.looks_binary()
     known = [color for color in survey.shown if color in classes.mapping]
     fitting = sum(survey.shown[color] for color in known) / max(1, survey.values.total())
-    exact = fitting == 1 and len(survey.values) > 1
-    two = classes.num_classes == 2 and classes.ignore_label is None
-    mostly_known = fitting == 1 or (len(known) > 1 and fitting > 0.5)
-    cases = (
-        (not survey.values or survey.conflict or exact, "colors"),
-        (binary and two, "binary"),
-        (are_ids, "ids"),
-        (survey.lossy or mostly_known, "colors"),
-        (True, "ids"),
-    )
-    if exact and are_ids and not binary and not survey.conflict:
-        rows = list(classes.mapping)
+    if not survey.values or survey.conflict:
+        return "colors"
+    if fitting == 1 and len(survey.values) > 1:
+        order = list(classes.mapping)
         shows = survey.palette or {value: (value,) * 3 for value in survey.values}
-        if any(color not in rows[value : value + 1] for value, color in shows.items()):
+        if are_ids and not binary and any(order.index(shows[value]) != value for value in shows):
             warnings.warn(
                 f"{source}: the masks' values could be ids of the class table, but their colours "
                 "are exactly the table's, in another order; read as colours: pass "
                 'encoding="ids" to open_dataset for the other reading',
                 stacklevel=2,
             )
-    return next(encoding for holds, encoding in cases if holds)
+        return "colors"
+    if binary and classes.num_classes == 2 and classes.ignore_label is None:
+        return "binary"
+    mostly_known = fitting == 1 or (len(known) > 1 and fitting > 0.5)
+    return "colors" if not are_ids and (survey.lossy or mostly_known) else "ids"
 
 
 def read_labels(
-    path: str | os.PathLike, classes: ClassTable, *, encoding: str = "auto", sharpen: bool = True
+    path: str | os.PathLike, classes: ClassTable, *, encoding: str = "auto"
 ) -> np.ndarray:
     """Read a mask as label ids.
 
@@ -521,7 +494,6 @@ def read_labels(
         encoding: of masks with one channel or a palette: "ids", "colors", "binary" (the second
             class from 128 on), or "auto", which decides by this one mask, where a `Dataset`
             decides by all of its masks.
-        sharpen: bool. False leaves blended pixels at their nearest class.
 
     Returns:
         uint8 array `(height, width)`; uint16 where ids exceed 255.
@@ -534,22 +506,20 @@ def read_labels(
     if pixels is None:
         check_labels(labels, classes, source=path)
         return labels
-    inexact = 1 - exact_colors(pixels, classes).mean()
+    inexact = (measure_colors(pixels, classes)[1] > 0).mean()
     if inexact > MAX_UNKNOWN_SHARE:
-        distance = LOSSY_UNKNOWN_DISTANCE if lossy else UNKNOWN_DISTANCE
-        unknown = find_unknown_colors(pixels, classes, distance=distance)
+        unknown = find_unknown_colors(pixels, classes, lossy=lossy)
         if unknown.mean() > MAX_UNKNOWN_SHARE:
             color, count = _count_colors(pixels[unknown]).most_common(1)[0]
-            nearest = classes.names[nearest_colors([color], classes.colors)[0]]
+            nearest = classes.names[measure_colors(color, classes)[0]]
             raise DatasetError(
                 f"{path}: {unknown.sum()} of {labels.size} pixels are far from every class "
                 f"colour, most often {color} ({count} pixels; nearest class {nearest}): add the "
                 "colour to the class table, or correct the mask"
             )
-    if not (sharpen and inexact):
+    if not inexact:
         return labels
-    tolerance = LOSSY_NOISE_DISTANCE if lossy else NOISE_DISTANCE
-    return sharpen_boundaries(pixels, labels, classes, tolerance=tolerance)
+    return sharpen_boundaries(pixels, labels, classes, tolerance=NOISE_DISTANCE[lossy])
 
 
 def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "auto") -> tuple:

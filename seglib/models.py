@@ -94,20 +94,14 @@ class Enlarge(layers.Layer):
         self.factor = factor
 
     def call(self, x):
+        # From the middle of a pixel to those of the enlarged map.
+        places = [(k + 0.5) / self.factor - 0.5 for k in range(self.factor)]
         for axis in (1, 2):
-            padded = ops.pad(
-                x, [[0, 0]] * axis + [[1, 1]] + [[0, 0]] * (3 - axis), mode="symmetric"
-            )
-            before, here, after = (
-                padded[(slice(None),) * axis + (part,)]
-                for part in (np.s_[:-2], np.s_[1:-1], np.s_[2:])
-            )
-            phases = []
-            for k in range(self.factor):
-                place = (k + 0.5) / self.factor - 0.5  # from the middle of the pixel
-                neighbor = after if place > 0 else before
-                phases.append((1 - abs(place)) * here + abs(place) * neighbor)
-            shape = list(ops.shape(here))
+            edges = [[int(i == axis)] * 2 for i in range(4)]
+            padded, every = ops.pad(x, edges, mode="symmetric"), (slice(None),) * axis
+            before, after = padded[(*every, np.s_[:-2])], padded[(*every, np.s_[2:])]
+            phases = [(1 - abs(p)) * x + abs(p) * (after if p > 0 else before) for p in places]
+            shape = list(ops.shape(x))
             shape[axis] *= self.factor
             x = ops.reshape(ops.stack(phases, axis=axis + 1), shape)
         return x
@@ -177,8 +171,8 @@ def create_unetpp_model(
 
     Node X(i, j) sees all earlier nodes of its row and the enlarged node below it, so that each
     X(0, j) ends a complete smaller U-Net. Under deep supervision each has a head; `prune` cuts the
-    model at one of them. With an `encoder`, its feature maps are the nodes X(i, 0). The first has
-    stride 2, so that row 0 works at half the resolution and the heads double it.
+    model at one of them. The maps of an `encoder` are the nodes X(i, 0): row 0 then works at half
+    the resolution, and the heads double it.
 
     Args:
         input_shape: `(height, width, 3)`, None for sizes that vary. Sizes that do not divide by 2
@@ -190,7 +184,7 @@ def create_unetpp_model(
         nested: bool. False makes the plain U-Net of the same blocks.
         deep_supervision: bool. True gives a head to each X(0, j), the last output being the final
             one; False to the last alone.
-        dropout: float in [0, 1), after the two deepest encoder blocks or maps; or one for each
+        dropout: float in [0, 1), after the two deepest blocks of the encoder; or one for each
             level from the finest down.
         normalization: "batch", or None for convolutions with a bias and no normalization.
         convolutions: 1 or 2, of each node that joins others; the paper has 2.
@@ -199,15 +193,13 @@ def create_unetpp_model(
             half resolution. 0 disables it. It helps small and thin things.
         attention: None, "se" (squeeze-and-excitation) or "cbam", at the end of each block.
         encoder, encoder_weights: name and weights as of `seglib.encoders.create_encoder`, such as
-            "efficientnet_lite0", whose pretrained weights the requirements bring; None for blocks
-            of the model's own.
-        frozen_rows: int, how many rows of the encoder keep its weights as they are, from stride 2
-            down; see `seglib.encoders.freeze_encoder`.
-        frozen_depthwise: bool. True keeps its depthwise kernels as they are in all rows: their
-            gradients cost much for what they change.
-        heads: what the model learns from the masks: "segmentation", and beside it "boundary",
-            which pixels lie next to another class, and "presence", which classes are in the
-            picture. See `seglib.predict_heads`.
+            "efficientnet_lite0"; None for blocks of the model's own.
+        frozen_rows: int, rows of the encoder that stay as they are, from stride 2 down; see
+            `seglib.encoders.freeze_encoder`.
+        frozen_depthwise: bool. True freezes all depthwise kernels of the encoder: their gradients
+            cost much and change little.
+        heads: "segmentation", and beside it "boundary", which pixels lie next to another class, and
+            "presence", which classes are in the picture. See `seglib.predict_heads`.
         seed: int, from which all weights are drawn.
 
     Returns:
@@ -231,14 +223,13 @@ def create_unetpp_model(
         raise ValueError(f'expected heads to be of {TASKS}, with "segmentation", received {heads}')
     if detail and stride == 1 and encoder is None:
         raise ValueError(f"detail={detail} needs stride=2: at stride 1, row 0 has every pixel")
-    if (frozen_rows or frozen_depthwise) and encoder is None:
-        raise ValueError("frozen_rows and frozen_depthwise need an encoder: there is none")
-    if (frozen_rows or frozen_depthwise) and encoder_weights is None:
-        warnings.warn(
-            f"frozen_rows={frozen_rows} and frozen_depthwise={frozen_depthwise} keep random "
-            "weights: give 0 and False, or weights by encoder_weights or init_from of train",
-            stacklevel=2,
-        )
+    if frozen_rows or frozen_depthwise:
+        frozen = f"frozen_rows={frozen_rows} and frozen_depthwise={frozen_depthwise}"
+        if encoder is None:
+            raise ValueError(f"{frozen} need an encoder")
+        if encoder_weights is None:
+            text = "keep random weights, unless init_from of train brings others"
+            warnings.warn(f"{frozen} {text}", stacklevel=2)
     depth = len(filters) - 1 if encoder is None else len(filters)  # of the deepest level, from 0
     if np.ndim(dropout) == 0:
         dropout = [dropout * (i >= max(1, depth - 1)) for i in range(depth + 1)]
@@ -285,8 +276,7 @@ def create_unetpp_model(
         tasks.append(TaskLogits("presence", name="presence")(x, image))
     if tasks:
         outputs[-1] = TaskLogits("segmentation", name="segmentation")(outputs[-1], image)
-    outputs = [*tasks, *outputs]
-    outputs = outputs if len(outputs) > 1 else outputs[0]
+    outputs = [*tasks, *outputs] if tasks or len(outputs) > 1 else outputs[0]
     model = keras.Model(image, outputs, name="unetpp" if nested else "unet")
     if frozen_rows:
         freeze_encoder(model, frozen_rows - 1)
@@ -320,9 +310,8 @@ def create_deeplabv3plus_model(
 ) -> keras.Model:
     """Create DeepLabV3+: atrous convolutions see several scales, a small decoder sharpens edges.
 
-    The encoder ends at `output_stride`. There, a 1×1 convolution, three atrous 3×3 ones and the
-    mean of the whole map see the same features at five scales (ASPP); enlarged to stride 4 they
-    join what the encoder saw there, and two 3×3 convolutions and an enlargement by 4 follow.
+    At `output_stride`, a 1×1 convolution, three atrous 3×3 ones and the mean of the whole map see
+    the features at five scales (ASPP). The decoder joins them to the encoder's map at stride 4.
 
     Args:
         input_shape, num_classes, encoder, encoder_weights, seed: as of `create_unetpp_model`.
@@ -379,10 +368,9 @@ def create_fcn_model(
 ) -> keras.Model:
     """Create FCN-8s on VGG-16's form or on a pretrained encoder.
 
-    Two convolutions stand where the classifier had its dense layers, of 7×7 and 1×1 places at
-    stride 32; their scores are doubled and added to those of the maps at stride 16 and 8, then
-    enlarged bilinearly. The paper's VGG-16 is `filters=(64, 128, 256, 512, 512), hidden=4096`, with
-    134 million parameters; here with batch normalization, so that it learns from random weights.
+    Convolutions of 7×7 and 1×1 replace VGG's dense layers at stride 32. Their scores are enlarged
+    and added to those of the maps at strides 16 and 8. The paper's is `filters=(64, 128, 256, 512,
+    512), hidden=4096`; batch normalization lets it learn from random weights.
 
     Args:
         input_shape, num_classes, encoder, encoder_weights, seed: as of `create_unetpp_model`.
@@ -432,9 +420,8 @@ def create_segnet_model(
 ) -> keras.Model:
     """Create SegNet: VGG-16's convolutions, and the same in reverse.
 
-    Each pooling keeps which pixel of its square was the largest; on the way back values return to
-    that place, zeros around them, and convolutions fill these. Nothing else is handed over. The
-    paper's is `filters=(64, 128, 256, 512, 512)`, with 29.5 million parameters.
+    Each pooling records which pixel of its square was the largest; unpooling puts values back there
+    and zeros around them. The paper's is `filters=(64, 128, 256, 512, 512)`.
 
     Args:
         input_shape, num_classes, seed: as of `create_unetpp_model`.
@@ -514,23 +501,26 @@ class _Builder:
 
     def encode(self, filters, dropout, stride, encoder, weights) -> tuple[object, Iterator]:
         """Return the picture and X(i, 0) of each level, made one by one: seeds have an order."""
-        if encoder is not None:
-            options = {"levels": len(dropout), "seed": self.seed}
-            net = create_encoder(encoder, self.input_shape, weights=weights, **options)
-            maps = enumerate(zip(net.outputs, dropout, strict=True))
-            return net.input, (
-                self.drop(x, rate, f"x_{i}_0_drop") if rate else x for i, (x, rate) in maps
-            )
-        image, first = self.create_input(stride * 2 ** (len(filters) - 1))
+        if encoder is None:
+            image, padded = self.create_input(stride * 2 ** (len(filters) - 1))
+            maps = [None] * len(filters)
+        else:
+            options = {"weights": weights, "levels": len(dropout), "seed": self.seed}
+            net = create_encoder(encoder, self.input_shape, **options)
+            image, padded, maps = net.input, None, net.outputs
 
-        def levels(x):
-            for i, (count, rate) in enumerate(zip(filters, dropout, strict=True)):
-                x = layers.MaxPooling2D(2, name=f"x_{i}_0_pool")(x) if i else x
-                x = self.block(x, [count] * 2, f"x_{i}_0", stride=1 if i else stride)
+        def levels():
+            x = padded
+            for i, (pretrained, rate) in enumerate(zip(maps, dropout, strict=True)):
+                if pretrained is not None:
+                    x = pretrained
+                else:
+                    x = layers.MaxPooling2D(2, name=f"x_{i}_0_pool")(x) if i else x
+                    x = self.block(x, [filters[i]] * 2, f"x_{i}_0", stride=1 if i else stride)
                 x = self.drop(x, rate, f"x_{i}_0_drop") if rate else x
                 yield x
 
-        return image, levels(first)
+        return image, levels()
 
     def drop(self, x, rate, name):
         return layers.Dropout(rate, seed=next(self.seeds), name=name)(x)
@@ -612,10 +602,9 @@ def task_layers(model: keras.Model) -> list:
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:
-    """Give `target` the weights of the layers of `source` that have its names and shapes.
+    """Copy weights between layers of equal names and shapes; return the layers left out.
 
-    Heads are left alone unless both models know the same classes, or none. Returns the names of
-    the layers that were left as they were.
+    Heads are left out unless both models know the same classes, or none.
     """
     known = {layer.name: layer.get_weights() for layer in source.layers}
     same_classes = model_classes(source) == model_classes(target)
@@ -631,14 +620,14 @@ def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:
 
 
 def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Model:
-    """Copy a model so that the probability of each class is weighed, and all add up to 1 again.
+    """Copy a model so that the probability of each class is multiplied by its weight.
 
-    With inverse frequencies as weights, such as of `seglib.class_weights`, it answers as if all
-    classes had been as common as each other in training. Nothing is trained.
+    With inverse frequencies as weights, such as of `seglib.class_weights`, it predicts as if all
+    classes had been equally common in training. Nothing is trained.
 
     Args:
         model: keras.Model from `create_…_model`.
-        weights: `(num_classes,)` numbers ≥ 0. What has the weight 0 is never answered.
+        weights: `(num_classes,)` numbers ≥ 0. A class of weight 0 is never predicted.
 
     Source: Menon et al. 2021, "Long-tail learning via logit adjustment", section 4.1.
     """
@@ -652,7 +641,7 @@ def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Mode
 
 
 def set_model_classes(model: keras.Model, classes: ClassTable, *, fit: str = "stretch") -> None:
-    """Tell a model which classes its scores are of, and how pictures are brought to its size.
+    """Store in a model its classes, and how pictures are brought to its size.
 
     Raises:
         ValueError: the model has another number of classes, or `fit` is unknown.
@@ -681,7 +670,7 @@ def model_fit(model: keras.Model) -> str:
 def set_precision(model: keras.Model, policy: str) -> None:
     """Let a model compute in `policy`, such as "mixed_bfloat16"; weights stay float32.
 
-    One that simulates int8 stays in float32: bfloat16 would round before it does.
+    A model that simulates int8 stays in float32: bfloat16 would round twice.
     """
     policy = "float32" if rounds(model) else policy
     for layer in model.layers:
@@ -702,7 +691,7 @@ def rounds(model: keras.Model) -> bool:
 def resize_model(model: keras.Model, size: tuple[int, int]) -> keras.Model:
     """Copy a model so that it takes pictures of another size, `(height, width)` in pixels.
 
-    What is larger than in training is found less well at a larger size, what is smaller better.
+    Things that look larger than in training are found less well, smaller ones better.
 
     Raises:
         ValueError: `size` is not two numbers.

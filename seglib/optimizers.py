@@ -21,13 +21,13 @@ SIZE = 0.2
 
 @keras.saving.register_keras_serializable(package="seglib")
 class AdamW(keras.optimizers.Optimizer):
-    """AdamW whose state is a few long vectors, in place of some for each weight.
+    """AdamW whose state is a few long vectors, one for all weights that are treated alike.
 
     Keras' own makes some 15 small operations for each of a network's 200 arrays: tracing them
-    takes longer than fifty training steps. Here weights that are treated alike are one vector.
+    takes longer than fifty training steps.
 
     Args:
-        learning_rate: float or schedule. `optimizer.learning_rate = 1e-3` acts from the next step.
+        learning_rate: float or schedule.
         weight_decay: float ≥ 0, share of the learning rate by which kernels shrink a step;
             biases and normalization do not.
         beta_1, beta_2, epsilon: as of `keras.optimizers.AdamW`.
@@ -77,18 +77,18 @@ class AdamW(keras.optimizers.Optimizer):
         self._groups = []
         for (share, decay, is_matrix), indices in members.items():
             shapes = [variables[i].shape for i in indices]
+            names = {"momentum": True, "velocity": not is_matrix}
+            names |= {"average": self.use_ema, "gradient_sum": self.gradient_accumulation_steps}
+            size = sum(map(math.prod, shapes))
+            state = {
+                name: self.add_variable((size,), initializer="zeros", dtype="float32", name=name)
+                for name, is_used in names.items()
+                if is_used
+            }
             follow = functools.partial(self.follow_muon, shapes) if is_matrix else self.follow_adam
             update = functools.partial(self._update_vectors, follow, share, decay)
             if not is_matrix:  # Muon's products are fastest as they are, not compiled
                 update = compile_on_processor(update)
-            names = ["momentum"] if is_matrix else ["momentum", "velocity"]
-            names += ["average"] * bool(self.use_ema)
-            names += ["gradient_sum"] * bool(self.gradient_accumulation_steps)
-            size = sum(map(math.prod, shapes))
-            state = {
-                name: self.add_variable((size,), initializer="zeros", dtype="float32", name=name)
-                for name in names
-            }
             self._groups.append((indices, state, update))
 
     def apply(self, grads, trainable_variables=None):
@@ -104,19 +104,16 @@ class AdamW(keras.optimizers.Optimizer):
         step = ops.cast(self._iterations // count, "float32")
         last = ops.equal((self._iterations + 1) % count, 0)
         for indices, state, update in self._groups:
-            variables = [self._trainable_variables[i] for i in indices]
-            gradients = [
-                known[i] if i in known else ops.zeros(variable.shape)
-                for i, variable in zip(indices, variables, strict=True)
-            ]
+            members = [(i, self._trainable_variables[i]) for i in indices]
+            variables = [variable for _, variable in members]
+            shapes = [variable.shape for variable in variables]
+            gradients = [known[i] if i in known else ops.zeros_like(v) for i, v in members]
             values = {name: variable.value for name, variable in state.items()}
-            weights, values = update(
-                flatten(gradients), flatten(variables), values, rate, step, last
-            )
+            vectors = flatten(gradients), flatten(variables)
+            weights, values = update(*vectors, values, rate, step, last)
             for name, variable in state.items():
                 variable.assign(values[name])
-            weights = split(weights, [variable.shape for variable in variables])
-            for i, variable, value in zip(indices, variables, weights, strict=True):
+            for (i, variable), value in zip(members, split(weights, shapes), strict=True):
                 if i in known:
                     variable.assign(value)
                 if variable.constraint is not None:
@@ -176,10 +173,9 @@ class AdamW(keras.optimizers.Optimizer):
 class Muon(AdamW):
     """Muon for the kernels of convolutions, `AdamW` for all other weights.
 
-    The gradient of a convolution is a matrix of few large singular values: a step along it
-    learns what the network half knows already. Muon makes all singular values of the momentum
-    alike, so that what is rarely seen is learned as well. Depthwise kernels, and those of the
-    layers whose names end in `_classes`, which make logits, are AdamW's.
+    The gradient of a convolution has few large singular values. Muon makes all singular values
+    of its momentum alike, so that rare features are learned as well. `AdamW` updates depthwise
+    kernels and those of layers whose names end in `_classes`, which make logits.
 
     Args:
         learning_rate: float or schedule, for both.
@@ -221,8 +217,8 @@ def create_optimizer(name: str, learning_rate: float, **options) -> keras.optimi
     kind = {**kinds, "adamw": AdamW, "muon": Muon}.get(name)
     if not isinstance(kind, type):
         raise ValueError(
-            'expected an optimizer of "muon", "adamw", a name of keras.optimizers such as "adam", '
-            f"or a keras optimizer, received {name!r}"
+            'expected "muon", "adamw", a name of keras.optimizers such as "adam", or a keras '
+            f"optimizer, received {name!r}"
         )
     if not issubclass(kind, AdamW):
         options.pop("encoder_rate", None)
@@ -245,9 +241,9 @@ def split(vector, shapes: list) -> list:
 def orthogonalize_matrices(matrices: list) -> list:
     """Bring the larger singular values of each matrix to about 1, singular vectors as they are.
 
-    On a processor, all that is iterated are products of a matrix with itself: for kernels of
-    convolutions, far smaller than the matrices. GPUs and TPUs round such products to fewer digits
-    than that bears, and iterate on the matrices.
+    On a processor, only products of a matrix with itself are iterated: for kernels of convolutions
+    they are far smaller than the matrix. GPUs and TPUs round products to too few digits for that.
+    Matrices of one shape are stacked: fewer operations to compile.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
     section "Newton-Schulz"; Bernstein & Newhouse 2024, "Old Optimizer, New Norm".
@@ -259,11 +255,10 @@ def orthogonalize_matrices(matrices: list) -> list:
         ops.matmul(ops.transpose(x), x) if is_tall else ops.matmul(x, ops.transpose(x))
         for x, is_tall in zip(matrices, are_tall, strict=True)
     ]
+    factors = _map_stacks(_find_factors, squares)
     return [
         ops.matmul(x, factor) if is_tall else ops.matmul(factor, x)
-        for x, factor, is_tall in zip(
-            matrices, _map_stacks(_find_factors, squares), are_tall, strict=True
-        )
+        for x, factor, is_tall in zip(matrices, factors, are_tall, strict=True)
     ]
 
 
@@ -298,11 +293,10 @@ def _polynomial(square):
 
 
 def _map_stacks(function, matrices):
-    """Apply a function of stacks to matrices, stacked by shape: fewer operations to compile."""
-    members = collections.defaultdict(list)
+    """Apply a function of stacks to matrices, stacked by shape."""
+    members, results = collections.defaultdict(list), list(matrices)
     for i, x in enumerate(matrices):
         members[tuple(x.shape)].append(i)
-    results = list(matrices)
     for indices in members.values():
         stacked = function(ops.stack([matrices[i] for i in indices]))
         for k, i in enumerate(indices):

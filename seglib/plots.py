@@ -22,13 +22,7 @@ from scipy import ndimage
 from seglib.checks import DatasetReport, find_strange_pixels
 from seglib.classes import ClassTable
 from seglib.images import read_image
-from seglib.masks import (
-    LOSSY_NOISE_DISTANCE,
-    NOISE_DISTANCE,
-    label_colors,
-    read_mask,
-    sharpen_boundaries,
-)
+from seglib.masks import NOISE_DISTANCE, label_colors, read_mask, sharpen_boundaries
 from seglib.reports import find_regions
 from seglib.system import make_folder
 
@@ -331,12 +325,9 @@ def _draw_example(finding, report):
         middle = np.unravel_index(dense.argmax(), dense.shape)
         first = np.minimum(middle, np.subtract(dense.shape, CROP // 2)) - CROP // 2
         part = tuple(slice(start, start + CROP) for start in first.clip(0))
-        tolerance = LOSSY_NOISE_DISTANCE if lossy else NOISE_DISTANCE
-        read = sharpen_boundaries(pixels, labels, classes, tolerance=tolerance)
-        return {
-            f"part of {mask.name}": pixels[part],
-            "as it is read": label_colors(read[part], classes),
-        }
+        read = sharpen_boundaries(pixels, labels, classes, tolerance=NOISE_DISTANCE[lossy])
+        shown = label_colors(read[part], classes)
+        return {f"part of {mask.name}": pixels[part], "as it is read": shown}
     if check == "unknown ids":
         return {image.name: read_image(image), marked: _mark(colors, wrong)}
     if check == "tiny regions":

@@ -4,7 +4,7 @@ Keras is imported for Keras models alone: an export of another format does witho
 """
 
 import dataclasses
-import functools
+import itertools
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,12 +30,14 @@ _networks = weakref.WeakKeyDictionary()  # model -> {what made it: network}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """What gives each class its probability at each pixel, and what it must be given."""
+    """What gives each class its probability at each pixel, and what it must be given.
 
-    score: (
-        Callable  # of uint8 `(n, height, width, 3)`: float32 `(n, height, width, scored classes)`
-    )
-    size: tuple  # height and width that it takes; None for any
+    `score` makes float32 `(n, height, width, scored classes)` of uint8 `(n, height, width, 3)`;
+    `size` is the (height, width) that it takes, None for any.
+    """
+
+    score: Callable
+    size: tuple
     fit: str  # how pictures are brought to that size: "stretch" or "letterbox"
     num_classes: int  # ignored ones included
     classes: ClassTable | None = None  # where they are known
@@ -49,17 +51,17 @@ class Scorer:
 def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool = False) -> ArrayLike:
     """Label pictures of any size.
 
-    A picture is reduced to the model's size (antialiased, bilinear), stretched or letterboxed like
-    those that the model learned from; the class probabilities are enlarged bilinearly, and each
-    pixel takes the most probable class. The ignored class is never answered.
+    A picture is resized to the model's size (antialiased, bilinear), stretched or letterboxed as in
+    training; the class probabilities are resized back bilinearly, and each pixel takes the most
+    probable class. The ignored class is never predicted.
 
     Args:
         model: keras.Model whose last output is logits, or Predictor, or of `combine_scales`.
         images: uint8 RGB array `(height, width, 3)`, a batch `(n, height, width, 3)`, or
             a list of pictures of any sizes.
-        flip: bool. True averages with the mirrored picture's probabilities.
-        tile: bool. True works at the picture's own scale, in overlapping tiles of the
-            model's size that are blended smoothly.
+        flip: True averages with the mirrored picture's probabilities.
+        tile: True works at the picture's own scale, in overlapping tiles of the model's size that
+            are blended smoothly.
 
     Returns:
         uint8 array `(height, width)` of ids (uint16 from 257 classes on); for a batch
@@ -95,7 +97,7 @@ def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=False) -
 
 
 def predict_heads(model, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Return where boundaries between classes are in a picture, and which classes it shows.
+    """Predict where boundaries between classes are in a picture, and which classes it shows.
 
     Args:
         model: keras.Model from `create_unetpp_model(heads=…)`.
@@ -103,10 +105,10 @@ def predict_heads(model, image: np.ndarray) -> dict[str, np.ndarray]:
 
     Returns:
         dict of the heads that the model has, float32 probabilities: "boundary" `(height, width)`,
-        for `separate_instances`; "presence" `(num_classes,)`, void for the ignored class.
+        for `separate_instances`; "presence" `(num_classes,)`, meaningless for the ignored class.
     """
-    network, scorer, size = _compile(model, _create_heads), get_scorer(model), np.shape(image)[:2]
-    scores = network.predict_on_batch(_fit_pictures(scorer, [image]))
+    scorer, size = get_scorer(model), np.shape(image)[:2]
+    scores = _compile(model, _create_heads).predict_on_batch(_fit_pictures(scorer, [image]))
     answers = {task: values[0] for task, values in scores.items()}
     if "boundary" in answers:
         shown = cut_padding(answers["boundary"], size, fit=scorer.fit)
@@ -115,11 +117,11 @@ def predict_heads(model, image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def combine_scales(model, scales: Sequence[float] = (1, 1.5)) -> Scorer:
-    """Let a model see each picture at several sizes, and average the probabilities.
+    """Average the probabilities of a model over several picture sizes.
 
-    Small things are found at the larger sizes, large ones at the smaller. Sizes beyond those of
-    training (`scale` of its `Augmentation`) gain nothing. Chen et al. 2018, "Encoder-Decoder with
-    Atrous Separable Convolution for Semantic Image Segmentation", section 4 ("MS").
+    Larger sizes find small objects, smaller sizes large ones. Sizes beyond those of training
+    (`scale` of its `Augmentation`) gain nothing. Chen et al. 2018, "Encoder-Decoder with Atrous
+    Separable Convolution for Semantic Image Segmentation", section 4 ("MS").
 
     Args:
         model: keras.Model with one input size.
@@ -132,9 +134,7 @@ def combine_scales(model, scales: Sequence[float] = (1, 1.5)) -> Scorer:
 
     own = get_scorer(model).size
     if None in own:
-        raise ValueError(
-            "the model takes pictures of any size: first resize_model(model, (height, width))"
-        )
+        raise ValueError("the model takes any size: first resize_model(model, (height, width))")
     sizes = sorted(tuple(round(scale * side) for side in own) for scale in scales)
     parts = [get_scorer(resize_model(model, size)) for size in sizes]
 
@@ -168,8 +168,10 @@ def evaluate(model, split: Split, *, flip=False, tile=False, seed: int = 0) -> R
 
 def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
     """Yield true labels, predicted labels and the milliseconds of `predict` for each pair."""
-    scorer = get_scorer(model)
-    check_classes(scorer, split.classes)
+    scorer, classes = get_scorer(model), split.classes
+    if scorer.classes not in (None, classes, fit_classes(classes, fit=scorer.fit)):
+        known = scorer.classes.names
+        raise ValueError(f"the model was trained for {known}, the data have {classes.names}")
     for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
         image, labels = split[i]
         if i == 0:
@@ -179,29 +181,29 @@ def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
         yield labels, predicted, 1e3 * (time.perf_counter() - start)
 
 
-def get_scorer(model, *, flip=False) -> Scorer:
-    """Return the Scorer of a model's last head, compiled once; of a Predictor its own."""
-    if flip:
-        scorer = get_scorer(model)
-        return dataclasses.replace(scorer, score=functools.partial(_see_both_ways, scorer.score))
-    if isinstance(model, Scorer):
-        return model
-    if hasattr(model, "scorer"):
-        return model.scorer
+def get_scorer(model, *, flip: bool = False) -> Scorer:
+    """Return the Scorer of a model's last head, compiled once; of a Predictor itself."""
+    scorer = model if isinstance(model, Scorer) else _create_scorer(model)
+    if not flip:
+        return scorer
+
+    def score(batch):
+        mirrored = scorer.score(np.ascontiguousarray(batch[:, :, ::-1]))
+        return (scorer.score(batch) + mirrored[:, :, ::-1]) / 2
+
+    return dataclasses.replace(scorer, score=score)
+
+
+def _create_scorer(model):
     from seglib.models import model_classes, model_fit
 
-    classes = model_classes(model)
     return Scorer(
         score=_compile(model, create_probabilities).predict_on_batch,
         size=model.input_shape[1:3],
         fit=model_fit(model),
         num_classes=model.outputs[-1].shape[-1],
-        classes=classes,
+        classes=model_classes(model),
     )
-
-
-def _see_both_ways(score, batch):
-    return (score(batch) + score(np.ascontiguousarray(batch[:, :, ::-1]))[:, :, ::-1]) / 2
 
 
 def create_probabilities(model):
@@ -216,28 +218,19 @@ def create_probabilities(model):
     return keras.Model(model.inputs[0], keras.ops.softmax(logits), name=model.name)
 
 
-def check_classes(scorer: Scorer, classes: ClassTable) -> None:
-    """Raise ValueError where a scorer knows other classes than the data that it is scored on."""
-    known = scorer.classes
-    if known not in (None, classes, fit_classes(classes, fit=scorer.fit)):
-        raise ValueError(f"the model was trained for {known.names}, the data have {classes.names}")
-
-
 def check_picture(picture: np.ndarray) -> None:
     """Raise ValueError unless a picture is a uint8 RGB array."""
     picture = np.asarray(picture)
     if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
-        raise ValueError(
-            f"expected a uint8 RGB picture (height, width, 3), received {picture.dtype} "
-            f"{picture.shape}: read it with seglib.read_image"
-        )
+        found = f"{picture.dtype} {picture.shape}: read it with seglib.read_image"
+        raise ValueError(f"expected a uint8 RGB picture (height, width, 3), received {found}")
 
 
 def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[int]) -> np.ndarray:
-    """Return the ids `(height, width)` of probabilities `(rows, columns, k)`, enlarged bilinearly.
+    """Return the ids `(height, width)` of probabilities `(rows, columns, k)`, resized bilinearly.
 
-    What is most probable at all four neighbours of a pixel is so at the pixel: only where they
-    differ, at a few percent of the pixels, anything is computed.
+    A class that is the most probable at all four neighbours of a pixel is so at the pixel. Only
+    where the neighbours differ, at a few percent of the pixels, probabilities are computed.
     """
     ids = np.array(ids, np.min_scalar_type(max(ids)))
     best = probabilities.argmax(axis=-1).astype(ids.dtype)
@@ -262,11 +255,8 @@ def _score_pictures(scorer, pictures, tile):
     """Return the probabilities of each picture, at the scorer's scale."""
     if tile:
         return [_score_tiles(scorer, picture) for picture in pictures]
-    scores = scorer.score(_fit_pictures(scorer, pictures))
-    return [
-        cut_padding(values, np.shape(picture)[:2], fit=scorer.fit)
-        for values, picture in zip(scores, pictures, strict=True)
-    ]
+    pairs = zip(scorer.score(_fit_pictures(scorer, pictures)), pictures, strict=True)
+    return [cut_padding(scores, np.shape(image)[:2], fit=scorer.fit) for scores, image in pairs]
 
 
 def _fit_pictures(scorer, pictures):
@@ -285,11 +275,8 @@ def _score_tiles(scorer, picture):
     height, width = np.shape(picture)[:2]
     missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)
     padded = np.pad(picture, missing, mode="symmetric")
-    places = [
-        np.s_[top : top + rows, left : left + columns]
-        for top in _start_tiles(padded.shape[0], rows)
-        for left in _start_tiles(padded.shape[1], columns)
-    ]
+    corners = itertools.product(*map(_start_tiles, padded.shape[:2], (rows, columns)))
+    places = [np.s_[top : top + rows, left : left + columns] for top, left in corners]
     ramps = (np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in (rows, columns))
     window = (np.outer(*ramps) ** 2)[..., None].astype(np.float32)
     total = np.zeros((*padded.shape[:2], len(scorer.ids)), np.float32)
@@ -334,15 +321,12 @@ def _create_heads(model):
 
     from seglib.models import task_layers
 
-    heads = {
-        layer.task: keras.ops.sigmoid(output)
-        for layer, output in zip(task_layers(model), model.outputs, strict=True)
-        if layer is not None and layer.task != "segmentation"
-    }
+    heads = {}
+    for layer, output in zip(task_layers(model), model.outputs, strict=True):
+        if layer is not None and layer.task != "segmentation":
+            heads[layer.task] = keras.ops.sigmoid(output)
     if not heads:
-        raise ValueError(
-            'the model has no heads beside segmentation: create it with heads=("segmentation", …)'
-        )
+        raise ValueError("no heads beside segmentation: create the model with heads=(…)")
     return keras.Model(model.inputs, heads)
 
 
@@ -370,8 +354,8 @@ def _find_neighbors(source, length):
 def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> np.ndarray:
     """Turn probabilities into labels, with a threshold that each class has to reach.
 
-    A pixel takes the most probable class that reaches its threshold, or of all where none does. A
-    high threshold is for a class that is predicted too eagerly.
+    A pixel takes the most probable class that reaches its threshold, or the most probable of all
+    where none does. Raise the threshold of a class that is predicted too often.
 
     Args:
         probabilities: float array `(..., k)`, such as `(height, width, k)`.
@@ -397,12 +381,12 @@ def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> 
 def fit_thresholds(probabilities: ArrayLike, labels: ArrayLike, *, ignore_label=None) -> np.ndarray:
     """Choose the thresholds, `(k,)` float32 for `apply_thresholds`, of the highest mean IoU.
 
-    One class after the other, that with the most pixels first, is given the best of 0, 0.1 … 0.9,
-    the others' left as they are. Choose them on pictures that no figure is taken of.
+    Classes are fitted one after the other, the most frequent first, each to the best of 0, 0.1 …
+    0.9 given the others. Fit on pictures that are not used for the final scores.
 
     Args:
         probabilities: float array `(..., k)`.
-        labels: int array `(...)`; those of the id `ignore_label` do not count.
+        labels: int array `(...)`. Pixels of the id `ignore_label` do not count.
     """
     probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
     valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
@@ -424,9 +408,9 @@ def morph_labels(labels: ArrayLike, operation: str, *, radius: float = 1) -> np.
 
     Args:
         labels: int array `(height, width)`.
-        operation: "dilation" grows a class by a disk, and where two meet, the rarer one wins;
-            "erosion" shrinks it, and what it loses takes the nearest other class; "opening" erodes,
-            then dilates, which drops thin parts; "closing" the reverse, which bridges gaps.
+        operation: "dilation" grows each class by a disk; where two meet, the rarer one wins.
+            "erosion" shrinks it; lost pixels take the nearest other class. "opening" erodes, then
+            dilates, which drops thin parts. "closing" dilates, then erodes, which bridges gaps.
         radius: float, pixels, of the disk.
     """
     if operation not in MORPHOLOGY:
@@ -444,7 +428,7 @@ def morph_labels(labels: ArrayLike, operation: str, *, radius: float = 1) -> np.
 
 
 def remove_small_regions(labels: ArrayLike, *, min_size: int | dict[int, int]) -> np.ndarray:
-    """Give regions that are too small the class of the nearest pixel that is in no such region.
+    """Replace regions that are too small by the class of the nearest pixel outside such regions.
 
     Args:
         labels: int array `(height, width)`. Pixels of a region touch at a side or a corner.
@@ -462,28 +446,23 @@ def remove_small_regions(labels: ArrayLike, *, min_size: int | dict[int, int]) -
 
 
 def fill_holes(labels: ArrayLike) -> np.ndarray:
-    """Give pixels that one class encloses to that class, the most frequent class first.
+    """Fill what a class encloses with that class, the most frequent class first.
 
-    A hole is a set of pixels of other classes, whichever they are, that are connected side by
-    side (a corner does not connect them) and do not reach the border of `(height, width)` labels.
+    A hole is a region of any other classes, connected by sides (not corners), that does not reach
+    the border of the `(height, width)` labels.
     """
     labels = _copy_labels(labels)
     for class_id in _order_classes(labels):
         others, _ = ndimage.label(labels != class_id)
-        is_hole = np.ones(others.max() + 1, bool)
-        for border in (others[0], others[-1], others[:, 0], others[:, -1]):
-            is_hole[border] = False
-        labels[is_hole[others]] = class_id
+        border = np.concatenate([others[0], others[-1], others[:, 0], others[:, -1]])
+        labels[~np.isin(others, border)] = class_id
     return labels
 
 
 def _copy_labels(labels):
     labels = np.array(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"expected integer labels (height, width), received {labels.dtype} {labels.shape}; "
-            "call it once for each image"
-        )
+        raise ValueError(f"expected ids (height, width), received {labels.dtype} {labels.shape}")
     return labels
 
 
@@ -517,19 +496,19 @@ class Instances(NamedTuple):
 def separate_instances(
     labels: ArrayLike, boundary=None, *, class_ids=None, min_size: int = 8, threshold: float = 0.5
 ) -> Instances:
-    """Tell the objects of a label map apart.
+    """Number the objects of a label map.
 
-    Without a boundary map an object is a region of one class. With one, a region falls apart where
-    boundaries cut through it: its parts between them grow, those over the weakest boundaries
-    first, until they meet (a watershed; Meyer 1994, "Topographic distance and watershed lines").
-    A region that boundaries fill stays one object.
+    Without a boundary map an object is a region of one class. With one, boundaries cut a region:
+    the parts between them grow, over the weakest boundaries first, until they meet (a watershed;
+    Meyer 1994, "Topographic distance and watershed lines"). A region that boundaries fill
+    stays one object.
 
     Args:
         labels: int array `(height, width)`, as of `seglib.predict`.
         boundary: float array `(height, width)` in [0, 1], as of `seglib.predict_heads`, or None.
-        class_ids: ints, the classes whose objects are told apart. None: all of them.
+        class_ids: ints, the classes that have objects. None: all of them.
         min_size: int, pixels. Smaller parts do not grow, and smaller objects are left out.
-        threshold: float. Where the boundary map is at least this, it cuts.
+        threshold: float. The boundary map cuts where it is at least this.
 
     Example:
         >>> labels = [[1, 1, 0, 2], [0, 0, 0, 2], [1, 0, 0, 2]]
@@ -546,9 +525,9 @@ def separate_instances(
         objects = _separate(labels == class_id, boundary, min_size, threshold)
         instances[objects > 0] = objects[objects > 0] + len(owners)
         owners += [class_id] * int(objects.max())
-    table = measure.regionprops_table(instances, properties=("bbox", "num_pixels"))
-    boxes = pd.DataFrame({"class": np.array(owners, int), **table})
-    boxes.columns = ["class", "top", "left", "bottom", "right", "pixels"]
+    boxes = pd.DataFrame(measure.regionprops_table(instances, properties=("bbox", "num_pixels")))
+    boxes.columns = ["top", "left", "bottom", "right", "pixels"]
+    boxes.insert(0, "class", np.array(owners, int))
     boxes.index = pd.RangeIndex(1, len(owners) + 1, name="instance")
     return Instances(instances, {i: owners.count(i) for i in class_ids}, boxes)
 
@@ -608,10 +587,8 @@ def decode_rle(text: str, shape: tuple[int, int]) -> np.ndarray:
         if not fits.all() or (starts[1:] < ends[:-1]).any():
             raise ValueError
     except (ValueError, OverflowError):
-        raise ValueError(
-            "expected 'start length start length ...', runs that do not overlap in an image of "
-            f"{pixels} pixels counted from 1, received {text[:60]!r}"
-        ) from None
+        wanted = f"'start length start length ...', no overlap, within {pixels} pixels from 1 on"
+        raise ValueError(f"expected {wanted}, received {text[:60]!r}") from None
     change = np.zeros(pixels + 2, np.int8)
     change[starts] += 1
     change[ends] -= 1

@@ -3,7 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
-import errno
+import functools
 import hashlib
 import json
 import math
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from seglib.classes import ClassTable
-from seglib.images import DatasetError, check_fit, check_image_size, fit_classes, fit_image
-from seglib.masks import fit_labels
+from seglib.images import DatasetError, check_image_size, cut_padding, fit_classes, fit_image
+from seglib.masks import resize_labels
 from seglib.system import explain_full_disk, lock_file, make_folder, replacing, show_progress
 
 VERSION = 3  # raise it when the same files and settings give other arrays
@@ -66,9 +66,6 @@ class PreparedDataset:
     test: PreparedSplit
     resize: str = "stretch"
 
-    def __len__(self):
-        return len(self.train) + len(self.val) + len(self.test)
-
     def __repr__(self):
         height, width = self.image_size
         counts = f"train {len(self.train)}, val {len(self.val)}, test {len(self.test)}"
@@ -100,9 +97,8 @@ def prepare_dataset(
         OSError: `cache_dir` cannot be written, or its disk is full.
     """
     image_size = check_image_size(image_size)
-    check_fit(resize)
-    cache_dir = make_folder(cache_dir, "the cache")
     classes = fit_classes(dataset.classes, fit=resize)
+    cache_dir = make_folder(cache_dir, "the cache")
     advice = "make room and call it again, it carries on; or choose another cache_dir"
     with (
         explain_full_disk(cache_dir, advice),
@@ -142,24 +138,23 @@ def map_in_order(function: Callable, tasks: Iterable, *, workers: int) -> Iterat
 
 def _digest_dataset(dataset, digests, **settings):
     """Digest of all that the arrays depend on, 32 hexadecimal digits."""
-    splits = {}
+    splits, digests = {}, iter(digests)
     for name, split in dataset.splits.items():
-        halves = [[digests[os.path.abspath(half)] for half in pair] for pair in split.pairs]
-        images = [[image.name, *pair] for (image, _), pair in zip(split.pairs, halves, strict=True)]
-        splits[name] = [split.encoding, *images]
+        pairs = [[image.name, next(digests), next(digests)] for image, _ in split.pairs]
+        splits[name] = [split.encoding, *pairs]
     colors = [[*color, label] for color, label in dataset.classes.mapping.items()]
     content = [VERSION, settings, dataset.classes.to_dict(), colors, splits]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
 def _digest_files(dataset, index):
-    """`{absolute path: digest}`; a file is read only if the index has another size or time."""
+    """Digests of the pairs' files in their order, which are read if the index has another time."""
     try:
         known = dict(json.loads(index.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):  # none yet, or damaged
         known = {}
     pairs = [pair for split in dataset.splits.values() for pair in split.pairs]
-    names, found = [os.path.abspath(file) for pair in pairs for file in pair], {}
+    names = [os.path.abspath(file) for pair in pairs for file in pair]
 
     def digest(name):
         """Size, times of modification and change, digest. Tools restore the former time only."""
@@ -171,47 +166,42 @@ def _digest_files(dataset, index):
             content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
         return [*seen, content.hexdigest()]
 
-    try:
-        with show_progress(total=len(names), desc="comparing", unit="file") as bar:
-            digests = map_in_order(digest, names, workers=READERS)
-            for name, entry in zip(names, digests, strict=True):
-                found[name] = entry
-                bar.update()
-    finally:  # after Ctrl-C too
-        if not found.items() <= known.items():
-            with replacing(index) as temporary:
-                temporary.write_text(json.dumps(known | found), encoding="utf-8")
-    return {name: entry[-1] for name, entry in found.items()}
+    digests = map_in_order(digest, names, workers=READERS)
+    digests = show_progress(digests, total=len(names), desc="comparing", unit="file")
+    found = dict(zip(names, digests, strict=True))
+    if not found.items() <= known.items():
+        with replacing(index) as temporary:
+            temporary.write_text(json.dumps(known | found), encoding="utf-8")
+    return [found[name][-1] for name in names]
 
 
 def _make_arrays(folder, dataset, image_size, fit, classes):
     """Fill an unfinished folder, which may have been begun before, and rename it."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    dtype = np.min_scalar_type(max(classes.num_classes - 1, classes.ignore_label or 0))
-    size = len(dataset) * math.prod(image_size) * (3 + dtype.itemsize)
-    size -= sum(file.stat().st_size for file in unfinished.glob("*.npy"))
-    if size > shutil.disk_usage(folder.parent).free:
-        raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed")
     unfinished.mkdir(exist_ok=True)
+    padding = classes.ignore_label or 0
+    dtype = np.min_scalar_type(max(classes.num_classes - 1, padding))
 
-    def fit_pair(task):
-        image, labels = task[0][task[1]]
-        labels = fit_labels(labels, image_size, fit=fit, ignore_label=classes.ignore_label)
-        return fit_image(image, image_size, fit=fit).tobytes(), labels.astype(dtype).tobytes()
+    def fit_pair(split, i):
+        image, labels = split[i]
+        fitted = np.full(image_size, padding, dtype)
+        inside = cut_padding(fitted, labels.shape, fit=fit)
+        inside[:] = resize_labels(labels, inside.shape)
+        return fit_image(image, image_size, fit=fit).tobytes(), fitted.tobytes()
 
     try:
         with show_progress(total=len(dataset), desc="preparing", unit="pair") as bar:
             for name, split in dataset.splits.items():
                 shape, path = (len(split), *image_size), f"{unfinished / name}"
-                images, held_images = _open_array(f"{path}_images.npy", (*shape, 3), np.uint8)
-                labels, held_labels = _open_array(f"{path}_labels.npy", shape, dtype)
+                images, start = _open_array(f"{path}_images.npy", (*shape, 3), np.uint8)
+                labels, held = _open_array(f"{path}_labels.npy", shape, dtype)
+                start = min(start, held)
+                fit_one, left = functools.partial(fit_pair, split), range(start, len(split))
                 with images, labels:
-                    start = min(held_images, held_labels)
-                    images.seek(start * math.prod(image_size) * 3, os.SEEK_CUR)
-                    labels.seek(start * math.prod(image_size) * dtype.itemsize, os.SEEK_CUR)
+                    images.seek(3 * start * math.prod(image_size), os.SEEK_CUR)
+                    labels.seek(dtype.itemsize * start * math.prod(image_size), os.SEEK_CUR)
                     bar.update(start)
-                    tasks = ((split, i) for i in range(start, len(split)))
-                    for image, ids in map_in_order(fit_pair, tasks, workers=count_processors()):
+                    for image, ids in map_in_order(fit_one, left, workers=count_processors()):
                         images.write(image)
                         labels.write(ids)
                         bar.update()

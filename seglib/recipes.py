@@ -47,7 +47,7 @@ class Recipe:
             neither.
 
     Raises:
-        ValueError: `train` has a name that there is not.
+        ValueError: `train` has an unknown name.
 
     Example:
         >>> recipe = Recipe(train={"batch_size": 8}, epochs=10)
@@ -94,7 +94,7 @@ class Recipe:
 
 
 def check_names(options):
-    """Raise ValueError for a training option that there is not, naming the nearest one."""
+    """Raise ValueError for an unknown training option, naming the nearest one."""
     for name in options:
         if name not in DEFAULTS:
             near = difflib.get_close_matches(name, DEFAULTS, n=1, cutoff=0.5)
@@ -108,12 +108,10 @@ def simplify(value):
         return {str(key): simplify(content) for key, content in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [simplify(content) for content in value]
-    if isinstance(value, bool | str | None):
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, bool | str | int | float | None):
         return value
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     name = type(value).__name__
@@ -127,8 +125,8 @@ def simplify(value):
 def _without_names(config):
     """A Keras configuration without names and seeds, which Keras counts up."""
     if isinstance(config, dict):
-        kept = {key: value for key, value in config.items() if key not in ("name", "seed")}
-        return {key: _without_names(value) for key, value in kept.items()}
+        items = config.items()
+        return {key: _without_names(value) for key, value in items if key not in ("name", "seed")}
     return [_without_names(part) for part in config] if isinstance(config, list) else config
 
 
@@ -143,38 +141,31 @@ def _to_tuples(value):
 def _restore(name, value):
     if not isinstance(value, dict) or "class" not in value:
         return value
-    options = {key: content for key, content in value.items() if key != "class"}
-    if value["class"] != "Augmentation":
+    kind = value.pop("class")
+    if kind != "Augmentation":
         raise ValueError(
-            f"{name} was a {value['class']}, which JSON only describes: take it out of the JSON "
-            f"and give {name}= to train"
+            f"{name} was a {kind}, which JSON only describes: take it out of the JSON and give "
+            f"{name}= to train"
         )
-    return Augmentation(**options)
+    return Augmentation(**value)
 
 
 # A window shows part of a picture that is kept larger than the model's input, so that the model
 # sees objects at several sizes, at full sharpness, and no window twice.
-WINDOWS = Augmentation(
-    size=(128, 128),
-    scale=(0.75, 2.0),
-    aspect=1.4,
-    flip=0.5,
-    brightness=0.15,
-    contrast=0.25,
-    saturation=0.3,
-    hue=10,
-)
+COLORS = {"brightness": 0.15, "contrast": 0.25, "saturation": 0.3, "hue": 10}
+WINDOWS = Augmentation(size=(128, 128), scale=(0.75, 2.0), aspect=1.4, **COLORS)
 CALM_WINDOWS = dataclasses.replace(WINDOWS, scale=(0.9, 1.6), aspect=1.2)  # for few epochs
 
+SQUARE, LARGER = {"input_shape": (128, 128, 3)}, {"image_size": (288, 288)}
+# One convolution a node, one head.
+LEAN = {"convolutions": 1, "detail": 64, "deep_supervision": False}
 # The encoder's first rows and all its depthwise kernels stay as ImageNet left them, which saves
-# the slowest gradients; one convolution a node, one head.
+# the slowest gradients.
 LITE = {
-    "input_shape": (128, 128, 3),
+    **SQUARE,
     "encoder": "efficientnet_lite0",
     "filters": (32, 48, 64, 96),
-    "convolutions": 1,
-    "detail": 64,
-    "deep_supervision": False,
+    **LEAN,
     "frozen_rows": 2,
     "frozen_depthwise": True,
 }
@@ -200,15 +191,13 @@ LONG = {
     "validate_every": 8,
     "augment": WINDOWS,
 }
-LARGER = {"image_size": (288, 288)}
-
 PRESETS = {
     # The starting point of this project: a student's report, as it was.
     "original": Recipe(
         epochs=10,
         prepare={"image_size": (128, 128)},
         model={
-            "input_shape": (128, 128, 3),
+            **SQUARE,
             "nested": False,
             "normalization": None,
             "filters": (32, 64, 128, 256, 512),
@@ -232,14 +221,7 @@ PRESETS = {
     "scratch": Recipe(
         time_budget="15m",
         prepare=LARGER,
-        model={
-            "input_shape": (128, 128, 3),
-            "filters": (32, 64, 128, 256),
-            "stride": 2,
-            "convolutions": 1,
-            "detail": 64,
-            "deep_supervision": False,
-        },
+        model={**SQUARE, "filters": (32, 64, 128, 256), "stride": 2, **LEAN},
         train=LONG,
     ),
     # Hours, or a GPU: pictures at about their own size, nothing frozen, a wider decoder.
@@ -250,9 +232,8 @@ PRESETS = {
             "input_shape": (360, 480, 3),
             "encoder": "efficientnet_lite0",
             "filters": (48, 64, 96, 128),
+            **LEAN,
             "convolutions": 2,
-            "detail": 64,
-            "deep_supervision": False,
         },
         train={
             **LONG,

@@ -33,8 +33,7 @@ def confusion_matrix(
         ignore_label: int or None. Pixels whose true id is this are skipped.
 
     Returns:
-        int64 array of shape `(num_classes, num_classes)`; row is the true
-        class, column the predicted one.
+        int64 array `(num_classes, num_classes)`; row is the true class, column the predicted one.
 
     Raises:
         ValueError: the shapes differ, or an id is out of range.
@@ -118,7 +117,7 @@ def boundary_f1(
     ignore_label: int | None = None,
     tolerance: float | None = None,
 ) -> np.ndarray:
-    """Say how well the outline of each class is met in one image.
+    """Score how well the outline of each class is met in one image.
 
     A boundary pixel has a 4-neighbour of another class. Precision is the share of a class's
     predicted boundary pixels within `tolerance` of a true one, recall the reverse. Ignored pixels
@@ -144,27 +143,25 @@ def boundary_f1(
     outlines = [_find_outline(labels, valid) for labels in (y_true, y_pred)]
     scores = np.full(num_classes, np.nan)
     for i in np.unique(y_true[valid]):
-        is_true, is_predicted = (y_true == i) & valid, (y_pred == i) & valid
-        true, predicted = (
-            np.argwhere(is_true & outlines[0]),
-            np.argwhere(is_predicted & outlines[1]),
-        )
+        masks = [(labels == i) & valid for labels in (y_true, y_pred)]
+        pairs = zip(masks, outlines, strict=True)
+        true, predicted = (np.argwhere(mask & outline) for mask, outline in pairs)
         if len(true) or len(predicted):
             recall = _share_near(true, predicted, tolerance)
             precision = _share_near(predicted, true, tolerance)
             scores[i] = 2 * precision * recall / max(precision + recall, 1e-300)
         else:
-            scores[i] = np.array_equal(is_true, is_predicted)
+            scores[i] = np.array_equal(*masks)
     return scores
 
 
 def bootstrap_interval(
     matrices: ArrayLike, statistic: Callable, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval `(low, high)` of a figure, had other images of the same kind been scored.
+    """Return the 95 % bootstrap interval `(low, high)` of a figure over images.
 
-    The matrices of images are resampled 1,000 times, as pixels of an image are not independent;
-    resamples where the figure is NaN are left out.
+    Whole images are resampled 1,000 times, as pixels of an image are not independent; resamples
+    where the figure is NaN are left out.
     """
     matrices = np.asarray(matrices, np.float64)
     n, rng = len(matrices), np.random.default_rng(seed)
@@ -177,12 +174,7 @@ def bootstrap_interval(
     return bounds[0][()], bounds[1][()]
 
 
-FIGURES = {
-    "pixel_accuracy": pixel_accuracy,
-    "mean_iou": mean_iou,
-    "mean_accuracy": mean_accuracy,
-    "frequency_weighted_iou": frequency_weighted_iou,
-}
+FIGURES = (pixel_accuracy, mean_iou, mean_accuracy, frequency_weighted_iou)
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -190,7 +182,6 @@ class Report:
     """What a model scored on a split; `create_report` makes it.
 
     Args:
-        classes: ClassTable.
         matrices: int64 array `(n, k, k)`, the confusion matrix of each image.
         per_image: DataFrame, a row for each image: image (its name), pixel_accuracy, mean_iou,
             boundary_f1, latency_ms (NaN where it was not measured).
@@ -203,7 +194,6 @@ class Report:
             bootstrap intervals over images.
     """
 
-    classes: ClassTable
     matrices: np.ndarray
     per_image: pd.DataFrame
     per_class: pd.DataFrame
@@ -227,11 +217,11 @@ class Report:
         return table.rename_axis("figure")
 
     def worst(self, n: int = 5) -> list[str]:
-        """Return the names of the `n` images with the lowest mean IoU, the worst first."""
+        """Return the names of the `n` images with the lowest mean IoU, lowest first."""
         return self.per_image.nsmallest(n, "mean_iou")["image"].tolist()
 
     def best(self, n: int = 5) -> list[str]:
-        """Return the names of the `n` images with the highest mean IoU, the best first."""
+        """Return the names of the `n` images with the highest mean IoU, highest first."""
         return self.per_image.nlargest(n, "mean_iou")["image"].tolist()
 
     def write(self, folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -244,10 +234,8 @@ class Report:
         return paths
 
     def __repr__(self):
-        return (
-            f"Report(images: {len(self.per_image)}, pixel accuracy: {self.pixel_accuracy:.3f}, "
-            f"mean IoU: {self.mean_iou:.3f})"
-        )
+        figures = f"pixel accuracy: {self.pixel_accuracy:.3f}, mean IoU: {self.mean_iou:.3f}"
+        return f"Report(images: {len(self.per_image)}, {figures})"
 
 
 def create_report(
@@ -259,7 +247,7 @@ def create_report(
         pairs: iterable of (labels_true, labels_pred), int arrays `(height, width)`; images may
             differ in size. A third item is the milliseconds that it took. Consumed one at a time.
         classes: ClassTable. Pixels whose true id is its ignore label count nowhere.
-        names: sequence of str, a name for each image. None numbers them from 0.
+        names: sequence of str, one for each image. None numbers them from 0.
         seed: int, of the bootstrap intervals.
 
     Raises:
@@ -287,12 +275,11 @@ def create_report(
     confusion, pixels = matrices.sum(axis=0), matrices.sum(axis=2)
 
     def score(matrices):  # each figure, and then the IoU of each class
-        figures = (*FIGURES.values(), class_iou)
-        return np.column_stack([figure(matrices, **ignored) for figure in figures])
+        return np.column_stack([figure(matrices, **ignored) for figure in (*FIGURES, class_iou)])
 
     bounds = bootstrap_interval(matrices, score, seed=seed)
     values, low, high = (x.tolist() for x in (score(confusion[None])[0], *bounds))
-    iou = slice(len(FIGURES), None)
+    figures, iou = [figure.__name__ for figure in FIGURES], slice(len(FIGURES), None)
     per_image = {
         "image": [str(name) for name in (range(len(matrices)) if names is None else names)],
         "pixel_accuracy": pixel_accuracy(matrices, **ignored),
@@ -314,21 +301,19 @@ def create_report(
     table = pd.DataFrame(per_class).iloc[list(classes.scored_ids)]
     table.index = pd.Index([classes.names[i] for i in classes.scored_ids], name="class")
     return Report(
-        classes=classes,
         matrices=matrices,
         per_image=pd.DataFrame(per_image),
         per_class=table,
-        **dict(zip(FIGURES, values, strict=False)),
+        **dict(zip(figures, values, strict=False)),
         boundary_f1=float(table["boundary_f1"].mean()),
-        intervals=dict(zip(FIGURES, zip(low, high, strict=True), strict=False)),
+        intervals=dict(zip(figures, zip(low, high, strict=True), strict=False)),
     )
 
 
 def find_regions(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Number the regions of a label map: pixels of one class that touch at a side or a corner.
+    """Number the regions of a label map, which are connected by sides or corners, from 1 on.
 
-    Returns an int array of numbers from 1 on, and by number the regions' ids and their pixels;
-    number 0 is no region, of id -1.
+    Returns the int array of numbers, and each number's class id and pixel count; 0 has id -1.
     """
     regions = measure.label(labels, background=-1, connectivity=2)
     areas = np.bincount(regions.ravel())
@@ -343,16 +328,12 @@ def _check_labels(y_true, y_pred, num_classes, ignore_label):
     valid = np.ones(y_true.shape, bool) if ignore_label is None else y_true != ignore_label
     for name, labels in (("y_true", y_true), ("y_pred", y_pred)):
         if labels.shape != y_true.shape or (labels.size and labels.dtype.kind not in "iub"):
-            raise ValueError(
-                f"{name}: expected integer ids of shape {y_true.shape}, received {labels.dtype} "
-                f"of shape {labels.shape}"
-            )
+            found = f"received {labels.dtype} of shape {labels.shape}"
+            raise ValueError(f"{name}: expected integer ids of shape {y_true.shape}, {found}")
         ids = labels[valid]
         if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
-            raise ValueError(
-                f"{name}: expected ids in [0, {num_classes}), received {ids.min()} to {ids.max()}; "
-                f"give the id of pixels without a class as ignore_label (now {ignore_label})"
-            )
+            found = f"received {ids.min()} to {ids.max()} (ignore_label is {ignore_label})"
+            raise ValueError(f"{name}: expected ids in [0, {num_classes}), {found}")
     return y_true.astype(np.int64), y_pred.astype(np.int64), valid
 
 

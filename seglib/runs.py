@@ -5,7 +5,6 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import math
 import os
 import pathlib
 import reprlib
@@ -29,53 +28,28 @@ FORMAT = 2  # of checkpoints; those of seglib 0.1 have none
 TIMINGS = ("seconds", "images_per_second", "peak_memory_mb")
 SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_BETWEEN_CURVES = 300.0
-INPUTS_VARIABLE, KAGGLE_INPUTS = "SEGLIB_INPUTS", "/kaggle/input"
 DEPTH = 5  # folders between the inputs and a run
-COLUMNS = [  # of `list_runs`
-    *("run", "status", "model", "parameters", "image_size", "batch_size", "learning_rate", "seed"),
-    *("epochs", "best_epoch", "mean_iou", "pixel_accuracy", "seconds", "megabytes"),
-]
-
-SHORT = reprlib.Repr()
-SHORT.maxstring, SHORT.maxother, SHORT.maxlist = 60, 60, 4
+INPUTS_VARIABLE, KAGGLE_INPUTS = "SEGLIB_INPUTS", "/kaggle/input"
 
 
 @dataclasses.dataclass
 class RunState:
-    """Where a run stands: all that a checkpoint holds.
+    """Where a run stands: all that a checkpoint holds."""
 
-    Args:
-        step: int, steps trained, counted in batches of the present size.
-        updates: int, steps trained, whatever their size.
-        steps_per_epoch: int.
-        batch_size: int, pairs a step; 0 before it is chosen.
-        planned_steps: int, steps that the whole run is planned to have; 0 before there is a plan.
-        spent: float, the time budget in seconds that was used up at this step; 0 if none was.
-        sums: dict, the sum of each logged value over the steps of the epoch under way, and "steps".
-        history: list of dict, a row for each epoch; its scores are NaN where it was not validated.
-        validated_step: int, the step whose weights were validated last.
-        best_score: float, the highest validation mean IoU so far; -1 if there is none.
-        elapsed: float, seconds since `train` was first called, all sessions together.
-        epoch_seconds: float, of those the ones spent in the epoch under way.
-        settings: dict that the run was begun with.
-        arrays: list of arrays for the variables of model and optimizer, until they are restored.
-        format: int, of the checkpoint.
-    """
-
-    step: int = 0
-    updates: int = 0
+    step: int = 0  # steps trained, counted in batches of the present size
+    updates: int = 0  # steps trained, whatever their size
     steps_per_epoch: int = 0
-    batch_size: int = 0
-    planned_steps: int = 0
-    spent: float = 0.0
-    sums: dict = dataclasses.field(default_factory=dict)
-    history: list = dataclasses.field(default_factory=list)
-    validated_step: int = 0
-    best_score: float = -1.0
-    elapsed: float = 0.0
-    epoch_seconds: float = 0.0
+    batch_size: int = 0  # 0 before it is chosen
+    planned_steps: int = 0  # of the whole run; 0 before there is a plan
+    spent: float = 0.0  # the time budget in seconds that was used up at this step; 0 if none was
+    sums: dict = dataclasses.field(default_factory=dict)  # of logs and "steps" in this epoch
+    history: list = dataclasses.field(default_factory=list)  # a row an epoch, NaN: not validated
+    validated_step: int = 0  # the step whose weights were validated last
+    best_score: float = -1.0  # the highest validation mean IoU
+    elapsed: float = 0.0  # seconds since `train` was first called, all sessions together
+    epoch_seconds: float = 0.0  # seconds of the epoch under way
     settings: dict = dataclasses.field(default_factory=dict)
-    arrays: list | None = None
+    arrays: list | None = None  # of model and optimizer, until they are restored
     format: int = FORMAT
 
     @property
@@ -91,12 +65,10 @@ class RunState:
     def use_batch_size(self, batch_size, steps_per_epoch):
         """Keep the place in the data when an epoch has another number of steps."""
         if self.steps_per_epoch not in (0, steps_per_epoch):
-
-            def scale(step):
-                return step * steps_per_epoch // self.steps_per_epoch
-
-            self.step, self.validated_step = scale(self.step), scale(self.validated_step)
-            self.history = [{**row, "step": scale(row["step"])} for row in self.history]
+            now, before = steps_per_epoch, self.steps_per_epoch
+            self.step = self.step * now // before
+            self.validated_step = self.validated_step * now // before
+            self.history = [{**row, "step": row["step"] * now // before} for row in self.history]
             self.planned_steps = 0  # it counts steps of the other size
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
 
@@ -104,16 +76,13 @@ class RunState:
 class RunFolder:
     """The files of one run. Whatever is replaced is whole or absent, never half.
 
-    `stream` is the lock's open file, in which the folder notes how long the run has taken;
-    `keep` is how many checkpoints are kept.
+    `stream` is the lock's open file, in which the folder notes how long the run has taken.
     """
 
-    def __init__(self, path, stream=None, *, keep=2):
-        self.path, self.stream, self.keep = path, stream, keep
+    def __init__(self, path, stream=None):
+        self.path, self.stream = path, stream
         self.newest = None  # path of the newest checkpoint that was read or written
         self.noted, self.drawn = -SECONDS_BETWEEN_NOTES, time.monotonic()
-        self.sessions = list(read_run_file(path).get("sessions", []))
-        self.session = {}
 
     def read(self) -> RunState:
         """Return the state in the newest whole checkpoint; a new one where there is none.
@@ -136,7 +105,7 @@ class RunFolder:
         return state
 
     def save(self, state, variables):
-        """Write a checkpoint, then remove all but the newest ones."""
+        """Write a checkpoint, then remove all but the newest two."""
         arrays = {f"{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
         story = json.dumps(dataclasses.asdict(dataclasses.replace(state, arrays=None)))
         folder = self.path / "checkpoints"
@@ -147,15 +116,14 @@ class RunFolder:
             name = f"step_{state.step:09d}.{_digest(temporary)}.npz"
         self.newest = (folder / "new.npz").replace(folder / name)
         files = sorted(self.path.glob(PATTERN))
-        older = [file for file in files if file.name < name[:14]]
-        for file in files:
-            # Those at this step or later belong to an abandoned plan.
-            if file != self.newest and file not in older[max(0, len(older) - self.keep + 1) :]:
+        before = [file for file in files if file.name < name[:14]]
+        for file in files:  # those at this step or later belong to an abandoned plan
+            if file not in (self.newest, *before[-1:]):
                 file.unlink(missing_ok=True)
 
     def begin_session(self, state, clock, **about):
         """Note where a session begins, and what it trains with."""
-        self.session = {
+        session = {
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "from_step": state.step,
             "seconds_before": round(clock.earlier, 1),
@@ -163,6 +131,7 @@ class RunFolder:
             "seconds_lost": round(max(0.0, clock.earlier - state.elapsed), 1),
             **about,
         }
+        self.sessions = [*_read_json(self.path / "run.json").get("sessions", []), session]
 
     def note(self, elapsed):
         """Note the run's seconds, once a second, so that a killed session counts as well."""
@@ -184,7 +153,7 @@ class RunFolder:
                 history.to_csv(temporary, index=False)
             if status != "running" or time.monotonic() - self.drawn > SECONDS_BETWEEN_CURVES:
                 self.draw_curves(history)
-        self.session |= {
+        self.sessions[-1] |= {
             "to_step": state.step,
             "seconds": round(clock.session, 1),
             "elapsed_seconds": round(clock.elapsed, 1),
@@ -194,7 +163,7 @@ class RunFolder:
             "elapsed": format_duration(clock.elapsed),
             "settings": state.settings,
             "plan": plan,
-            "sessions": [*self.sessions, self.session],
+            "sessions": self.sessions,
         }
         with replacing(self.path / "run.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
@@ -224,16 +193,12 @@ def _digest(file):
 
 @contextlib.contextmanager
 def open_run(path):
-    """Yield a RunFolder that no other process trains in meanwhile.
-
-    Raises:
-        BlockingIOError: another process trains it.
-    """
+    """Yield a RunFolder, or raise BlockingIOError where another process trains in it."""
     with contextlib.ExitStack() as stack:
         try:
             stream = stack.enter_context(lock_file(path / ".lock"))
         except BlockingIOError:
-            holder = _read_note(path)
+            holder = _read_json(path / ".lock")
             raise BlockingIOError(
                 f"{path} is being trained by process {holder.get('pid', 'unknown')} on "
                 f"{holder.get('host', 'this machine')}: wait for it, stop it, or choose another "
@@ -242,9 +207,10 @@ def open_run(path):
         yield RunFolder(path, stream)
 
 
-def _read_note(run_dir):
+def _read_json(file):
+    """The dict in a file; an empty one where it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return dict(json.loads((run_dir / ".lock").read_bytes()))
+        return dict(json.loads(file.read_bytes()))
     return {}
 
 
@@ -271,49 +237,52 @@ def find_differences(before, now, *, allowed=()):
     sizes = now.get("batch_size")
     if isinstance(sizes, list) and before.get("batch_size") == sizes[0]:
         allowed = (*allowed, "batch_size")  # which may become smaller
-    names = [name for name in {**before, **now} if name not in allowed]
-    return [line for name in names for line in _compare(name, before.get(name), now.get(name))]
+    before, now = (
+        {name: _round(value) for name, value in settings.items() if name not in allowed}
+        for settings in (before, now)
+    )
+    return list(_compare(before, now))
 
 
-def _compare(name, before, now):
+def _round(value):
+    """Other versions of NumPy may sum in another order."""
+    return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}"))
+
+
+def _compare(before, now, name=""):
     if isinstance(before, dict) and isinstance(now, dict):
         for key in {**before, **now}:
-            yield from _compare(f"{name}.{key}", before.get(key), now.get(key))
-    elif not _is_same(before, now):
-        yield f"{name}: {SHORT.repr(before)} before, {SHORT.repr(now)} now"
-
-
-def _is_same(before, now):
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        return all(map(_is_same, before, now))
-    if isinstance(before, float) and isinstance(now, float):
-        return math.isclose(before, now, rel_tol=1e-6)  # other versions may sum in another order
-    return before == now
+            yield from _compare(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif before != now:
+        yield f"{name}: {reprlib.repr(before)} before, {reprlib.repr(now)} now"
 
 
 def take_up(folder, settings, *, resume_from="auto", allowed=()):
     """Return where a run stands, here or in an earlier session's output, and its seconds.
 
-    `resume_from` is "auto" for the folders that Kaggle attached, None, or the path of a run's
-    folder or of one that holds it. Of the settings, those in `allowed` may differ.
-
     Raises:
         ValueError: the run has other settings, or is of an older seglib.
         FileNotFoundError: `resume_from` is a path without a usable checkpoint.
     """
-    state, source = folder.read(), folder.path
+    state, source = folder.read(), folder
     if not state.step:
         source, state = _find_earlier_run(resume_from, settings, allowed)
         if source is None:
             return RunState(), 0.0  # nothing was kept that the clock could count for
-        print(f"carrying on from step {state.step} of {source}")
-    refusal = _refuse(source, state, settings, allowed)
+        print(f"carrying on from step {state.step} of {source.path}")
+    refusal = _refuse(source.path, state, settings, allowed)
     if refusal:
         raise ValueError(refusal)
-    if source != folder.path:
-        _copy_run(source, folder.path)
+    if source is not folder:
+        (folder.path / "checkpoints").mkdir(exist_ok=True)
+        names = ("run.json", "history.csv", "curves.png", "best.keras")
+        # The checkpoint comes last, so that the run is whole or absent.
+        for file in [*(source.path / name for name in names), source.newest]:
+            if file.is_file():
+                with replacing(folder.path / file.relative_to(source.path)) as temporary:
+                    shutil.copyfile(file, temporary)
         state = folder.read()
-    return state, max(float(_read_note(source).get("elapsed", 0.0)), state.elapsed)
+    return state, max(_read_json(source.path / ".lock").get("elapsed", 0.0), state.elapsed)
 
 
 def _refuse(path, state, settings, allowed):
@@ -339,19 +308,19 @@ def _find_earlier_run(resume_from, settings, allowed):
         return None, None
     automatic = resume_from == "auto"
     attached = os.environ.get(INPUTS_VARIABLE) or KAGGLE_INPUTS
-    inputs = pathlib.Path(attached if automatic else resume_from)
-    found = [(path, RunFolder(path).read()) for path in _find_runs(inputs)]
-    found = [(path, state) for path, state in found if state.step]
+    found = []
+    for folder in map(RunFolder, _find_runs(pathlib.Path(attached if automatic else resume_from))):
+        state = folder.read()
+        refusal = automatic and state.step and _refuse(folder.path, state, settings, allowed)
+        if refusal:
+            print(f"not carried on: {refusal.split(': choose')[0]}")
+        elif state.step:
+            found.append((folder, state))
     if not automatic and not found:
         raise FileNotFoundError(
-            f"no checkpoint in {inputs}: expected a run's folder with {PATTERN} in it; add the "
-            "earlier session's output to the inputs, or leave resume_from away"
+            f"no checkpoint in {resume_from}: expected a run's folder with {PATTERN} in it; add "
+            "the earlier session's output to the inputs, or leave resume_from away"
         )
-    if automatic:
-        refusals = [_refuse(path, state, settings, allowed) for path, state in found]
-        for refusal in filter(None, refusals):
-            print(f"not carried on: {refusal.split(': choose')[0]}")
-        found = [run for run, refusal in zip(found, refusals, strict=True) if not refusal]
     best = max(found, key=lambda run: run[1].step / (run[1].steps_per_epoch or 1), default=None)
     return best or (None, None)
 
@@ -364,26 +333,6 @@ def _find_runs(folder):
             names.remove("checkpoints")
         if len(pathlib.Path(path).relative_to(folder).parts) >= DEPTH:
             names.clear()
-
-
-def _copy_run(source, target):
-    """Copy what a run needs to be carried on; its checkpoint last: the run is whole or absent."""
-    earlier = RunFolder(source)
-    earlier.read()
-    (target / "checkpoints").mkdir(exist_ok=True)
-    files = [source / name for name in ("run.json", "history.csv", "curves.png", "best.keras")]
-    for file in [*files, earlier.newest]:
-        if file.is_file():
-            with replacing(target / file.relative_to(source)) as temporary:
-                shutil.copyfile(file, temporary)
-
-
-def read_run_file(run_dir):
-    """Return the content of `run.json`; an empty dict where it is missing or damaged."""
-    try:
-        return dict(json.loads((run_dir / "run.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -462,41 +411,37 @@ def list_runs(folder: str | os.PathLike = "outputs") -> pd.DataFrame:
         seconds, megabytes.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: there are no runs.
     """
     folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder at {folder}: expected one that runs were trained in")
     rows = [_describe_run(file.parent, folder) for file in sorted(folder.rglob("run.json"))]
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    if not rows:
+        raise FileNotFoundError(f"no run in {folder}: expected a folder that runs were trained in")
+    table = pd.DataFrame(rows)
     return table.sort_values("mean_iou", ascending=False, ignore_index=True, kind="stable")
 
 
 def _describe_run(run_dir, folder):
-    story = read_run_file(run_dir)
+    story = _read_json(run_dir / "run.json")
     status = story.get("status", "unknown")
     if status == "running" and not is_locked(run_dir / ".lock"):
         status = "killed"
     settings, sessions = story.get("settings", {}), story.get("sessions", [{}])
-    model = settings.get("model", {})
-    row = {
-        "run": str(run_dir.relative_to(folder)),
-        "status": status,
-        "model": model.get("name"),
-        "parameters": model.get("parameters"),
-        **{name: settings.get(name) for name in ("image_size", "learning_rate", "seed")},
-        "batch_size": story.get("plan", {}).get("batch_size", settings.get("batch_size")),
-        "epochs": 0,
-        "seconds": sessions[-1].get("elapsed_seconds"),
-        "megabytes": round(_count_bytes(run_dir) / 1e6, 1),
-    }
+    history, best = [], {}
     with contextlib.suppress(OSError, pd.errors.EmptyDataError):
         history = pd.read_csv(run_dir / "history.csv")
-        best = Run(None, None, history).best
-        row |= {"epochs": len(history), "best_epoch": int(best["epoch"])}
-        row |= {name: best[name] for name in ("mean_iou", "pixel_accuracy")}
-    return row
-
-
-def _count_bytes(folder):
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        best = Run(None, None, history).best.to_dict()
+    files = [file for file in run_dir.rglob("*") if file.is_file()]
+    return {
+        "run": str(run_dir.relative_to(folder)),
+        "status": status,
+        "model": settings.get("model", {}).get("name"),
+        "parameters": settings.get("model", {}).get("parameters"),
+        **{name: settings.get(name) for name in ("image_size", "learning_rate", "seed")},
+        "batch_size": story.get("plan", {}).get("batch_size", settings.get("batch_size")),
+        "epochs": len(history),
+        "best_epoch": int(best["epoch"]) if best else None,
+        **{name: best.get(name) for name in ("mean_iou", "pixel_accuracy")},
+        "seconds": sessions[-1].get("elapsed_seconds"),
+        "megabytes": round(sum(file.stat().st_size for file in files) / 1e6, 1),
+    }

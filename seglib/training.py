@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import gc
 import os
-import pathlib
 import pickle
 import signal
 import subprocess
@@ -18,29 +17,13 @@ import keras
 import numpy as np
 import pandas as pd
 
-from seglib import learning, models
+from seglib import learning, models, system
 from seglib.augment import choose_augmentation
 from seglib.learning import Batches, Callbacks, Learner, Reader, learning_rate_at
 from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS, Recipe, check_names
-from seglib.runs import (
-    Run,
-    RunFolder,
-    RunState,
-    describe_settings,
-    load_model,
-    open_run,
-    take_up,
-)
-from seglib.system import (
-    StopRequest,
-    explain_full_disk,
-    make_folder,
-    note_interrupts,
-    parse_duration,
-    show_progress,
-)
+from seglib.runs import Run, RunFolder, RunState, describe_settings, load_model, open_run, take_up
 
 SCHEDULES = ("trapezoid", "cosine", "constant")
 FREE = ("precision", "patience")  # options that may differ when a run is resumed
@@ -86,24 +69,23 @@ def train(
             windows of the model's. Validation pairs are then resized, as `predict` does.
         run_dir: path of the run's folder, created if missing.
         recipe: Recipe, whose `train` part is used; None for `seglib.recipes.DEFAULTS`.
-        epochs: int, how often each training pair is seen, all calls together. An epoch's last
-            batch is filled up with some again. Without `epochs` and `time_budget`, the recipe's;
-            10 if it has neither.
+        epochs: int, passes over the training pairs, all calls together. The last batch of an
+            epoch is filled up with pairs of the same epoch. Without `epochs` and `time_budget`,
+            the recipe's are used; 10 epochs if it has neither.
         time_budget: seconds, or str such as "11h30m", for this call and all earlier ones of the
             run, validation and checkpoints included. The run measures its speed, plans the steps
             that fit, and lays the learning rate over them. With `epochs`, whichever ends first.
         checkpoint_every: "epoch", or an int of steps, or a duration such as "5m", at which
             checkpoints are written in addition to those at the end of each epoch.
-        callbacks: keras callbacks. They get the events of training, epochs (validation included)
-            and batches with the logs, and the run's own count of epochs. An epoch in a checkpoint
+        callbacks: keras callbacks. They get the events of training, epochs, validation and
+            batches with the logs, and the run's own count of epochs. An epoch in a checkpoint
             is not told again after a kill. One that sets `model.stop_training` ends this call
             with a checkpoint; the next call carries on. What a callback remembers or changes by
             itself is not restored: runs that depend on it are not resumed exactly.
         metrics: keras metrics on labels and logits of the last head. The history keeps their mean
             over an epoch's batches, and `val_…` of the validation data.
-        resume_from: where a run that is new here was begun: path of its folder, or of one that
-            holds it. "auto": the folders attached on Kaggle are searched for a run of the same
-            settings. None: nowhere.
+        resume_from: folder of an earlier run, or one that holds it, which a new run carries on.
+            "auto": the folders attached on Kaggle are searched for a run of the same settings.
         allow_changes: name or names of settings that may differ from those that the run began
             with, such as `("learning_rate",)`.
         seed: int, of the order of pairs, augmentation and dropout.
@@ -112,15 +94,13 @@ def train(
             - batch_size: int, pairs a step; or two, such as (16, 4): the first, halved until
               `time_budget` allows 600 steps, or to the second. It is chosen once, in the first
               steps of a run; under JAX, which would compile them anew, it is the first.
-            - optimizer: "muon", "adamw", "adam" or a keras optimizer, which then has learning
-              rate, weight decay, averages, accumulation and the encoder's rate itself. A schedule
-              of its own is left as it is.
+            - optimizer: "muon", "adamw", "adam" or a keras optimizer, which has its own learning
+              rate or schedule, weight decay, averages, accumulation and encoder rate.
             - learning_rate: float, at its highest.
             - schedule: "trapezoid", "cosine" or "constant", see
               `seglib.learning.learning_rate_at`.
             - weight_decay: share of the learning rate by which kernels shrink in each step.
-            - encoder_rate: in [0, 1], share of the learning rate by which an encoder's weights
-              move.
+            - encoder_rate: in [0, 1], share of the learning rate that the encoder gets.
             - gradient_accumulation: int, batches whose gradients make one update.
             - loss: name or object of a keras loss, or function of (labels, logits), in place of
               cross-entropy + Dice.
@@ -158,7 +138,7 @@ def train(
     if epochs is None and time_budget is None:
         epochs, time_budget = recipe.epochs, recipe.time_budget
         epochs = 10 if epochs is time_budget is None else epochs
-    budget = None if time_budget is None else parse_duration(time_budget)
+    budget = None if time_budget is None else system.parse_duration(time_budget)
     most, least = _check_options(options, epochs)
     interval = _parse_interval(checkpoint_every)
     augmentation = choose_augmentation(options["augment"])
@@ -177,14 +157,13 @@ def train(
     kept |= {"augment": augmentation or False, "seed": seed}
     settings = describe_settings(model, data, **kept)
     allowed = (allow_changes,) if isinstance(allow_changes, str) else tuple(allow_changes)
-    run_dir = make_folder(run_dir, "the run")
-    with open_run(run_dir) as folder, note_interrupts() as request:
+    run_dir = system.make_folder(run_dir, "the run")
+    with open_run(run_dir) as folder, system.note_interrupts() as request:
         state, clock.earlier = take_up(folder, settings, resume_from=resume_from, allowed=allowed)
         is_chosen = least <= state.batch_size <= most
         size = state.batch_size if is_chosen else most
-        batches = Batches(
-            data.train, size, seed, augment=augmentation, sampling=options["sampling"]
-        )
+        drawn = {"augment": augmentation, "sampling": options["sampling"]}
+        batches = Batches(data.train, size, seed, **drawn)
         is_open = budget is not None and least < most and not is_chosen
         state.use_batch_size(0 if is_open else size, batches.steps_per_epoch)
         plan = Plan(clock, batches.steps_per_epoch, epochs, budget, options)
@@ -199,8 +178,8 @@ def train(
             if state.step:
                 learner.restore(state.arrays)
             state.arrays, state.settings = None, settings
-            versions = learning.describe_versions()
-            folder.begin_session(state, clock, precision=learner.precision, **versions)
+            about = {"precision": learner.precision, **learning.describe_versions()}
+            folder.begin_session(state, clock, **about)
             split = learning.resize_split(data.val, model.input_shape[1:3])
             told = Callbacks(callbacks, model)
             loop = Loop(learner, batches, split, state, plan, options, folder, told, request)
@@ -227,27 +206,27 @@ class Loop:
     options: dict
     folder: RunFolder
     callbacks: Callbacks
-    request: StopRequest
+    request: system.StopRequest
 
-    def run(self, smallest_batch, save_steps=None, save_seconds=None):
+    def run(self, smallest_batch, save_steps=np.inf, save_seconds=np.inf):
         """Train from where the run stands to its end, or until it is stopped; return by what.
 
         Batches shrink to `smallest_batch` where few steps fit into the time. A checkpoint is due
         within an epoch after so many steps, or so many seconds.
         """
         self.smallest_batch = smallest_batch
-        self.save_steps, self.save_seconds = save_steps or np.inf, save_seconds or np.inf
+        self.save_steps, self.save_seconds = save_steps, save_seconds
         self.saved = self.state.step, self.plan.clock.elapsed
         self.epoch_start = self.plan.clock.elapsed - self.state.epoch_seconds
         self.validation_batch = min(LARGEST_BATCH, self.batches.batch_size, len(self.split) or 1)
-        total, done = self.plan.steps, self.state.step
         self.tell("running")
         advice = "the newest checkpoint is whole: make room and call train again, it carries on"
+        progress = {"total": self.plan.steps, "initial": self.state.step, "unit": "step"}
         try:
             with (
-                explain_full_disk(self.folder.path, advice),
+                system.explain_full_disk(self.folder.path, advice),
                 Reader(self.batches) as self.reader,
-                show_progress(total=total, initial=done, unit="step", delay=0) as self.bar,
+                system.show_progress(delay=0, **progress) as self.bar,
             ):
                 self.callbacks.tell("on_train_begin")
                 ended_by = self.follow_plan()
@@ -305,14 +284,21 @@ class Loop:
         state, plan = self.state, self.plan
         state.step += 1
         state.updates += 1
+        epoch, batch = divmod(state.step - 1, self.batches.steps_per_epoch)
         if not np.isfinite(logs["loss"]):
-            raise FloatingPointError(self._explain_loss(logs["loss"]))
+            raise FloatingPointError(
+                f"the loss is {logs['loss']} in epoch {epoch + 1}, batch {batch + 1} of "
+                f"{self.batches.steps_per_epoch}: lower learning_rate, or check images and class "
+                f"weights; the last good checkpoint is {self.folder.newest}"
+            )
         for name, value in {**logs, "steps": 1}.items():
             state.sums[name] = state.sums.get(name, 0) + value
         plan.note(seconds)
         self.folder.note(plan.clock.elapsed)
+        scores = [row["mean_iou"] for row in state.history if not np.isnan(row["mean_iou"])]
+        shown = {"epoch": epoch + 1, "loss": logs["loss"], "mean_iou": ["–", *scores][-1]}
+        self.bar.set_postfix(shown, refresh=False)
         self.bar.update()
-        self._show(logs["loss"])
         if not plan.needs_revision():
             return
         if plan.break_seconds is None and len(self.split):
@@ -355,27 +341,22 @@ class Loop:
         is_over = plan.ended_by(state) is not None
         if is_over:
             plan.end(state)
-        is_due = is_over or epoch % plan.validate_every == 0 or not state.history
-        if is_due or not len(self.split):
+        is_due = is_over or epoch % plan.validate_every == 0 or not (state.history and self.split)
+        if is_due:
             self.learner.update_kept()
         scores = dict.fromkeys(("val_loss", "pixel_accuracy", "mean_iou"), float("nan"))
         if is_due and len(self.split):
             self.callbacks.tell("on_test_begin")
-            scores = self.learner.validate(
-                self.split,
-                batch_size=self.validation_batch,
-                should_stop=lambda: self.request.name is not None,
-            )
+            scores = self.learner.validate(self.split, self.validation_batch, self.request)
             if scores is None:  # Ctrl-C: the next call validates
                 self.save()
                 return
             self.callbacks.tell("on_test_end", scores)
         self._record(epoch, scores)
-        if is_due or not len(self.split):
-            state.validated_step = state.step
-            score = scores["mean_iou"]
+        if is_due:
+            state.validated_step, score = state.step, scores["mean_iou"]
             if np.isnan(score) or score > state.best_score:
-                state.best_score = -1.0 if np.isnan(score) else score
+                state.best_score = max(state.best_score, score)  # NaN leaves it
                 self.learner.save(self.folder.path / "best.keras")
         logs = {name: value for name, value in state.history[-1].items() if name != "epoch"}
         self.callbacks.tell("on_epoch_end", epoch - 1, logs)
@@ -437,26 +418,6 @@ class Loop:
             self.learner.predict_batch(images, self.validation_batch)
         return (clock.session - start) * len(self.split) / self.validation_batch
 
-    def _explain_loss(self, loss):
-        epoch, batch = divmod(self.state.step - 1, self.batches.steps_per_epoch)
-        kept = self.folder.newest
-        return (
-            f"the loss is {loss} in epoch {epoch + 1}, batch {batch + 1} of "
-            f"{self.batches.steps_per_epoch}; "
-            + (f"the last good checkpoint is {kept}" if kept else "no checkpoint yet")
-            + ": lower learning_rate, or check images and class weights"
-        )
-
-    def _show(self, loss):
-        if self.bar.disable:
-            return
-        epochs = (self.plan.steps or 0) / self.batches.steps_per_epoch
-        epoch = (self.state.step - 1) // self.batches.steps_per_epoch + 1
-        self.bar.set_description(f"epoch {epoch}" + f"/{epochs:.3g}" * bool(epochs), refresh=False)
-        known = [row["mean_iou"] for row in self.state.history if not np.isnan(row["mean_iou"])]
-        scores = {"mean_iou": f"{known[-1]:.3f}"} if known else {}
-        self.bar.set_postfix({"loss": f"{loss:.3f}", **scores}, refresh=False)
-
 
 class Clock:
     """Seconds since `train` was first called on a run, earlier sessions included."""
@@ -490,12 +451,12 @@ class Plan:
         self.durations = collections.deque(maxlen=RECENT)
         self.is_compiling = True  # the next step compiles, and is not typical
         self.break_seconds = None  # of validation and checkpoint, at the end of an epoch
-        self.revised = None  # seconds on the clock
+        self.revised = -np.inf  # seconds on the clock
 
     @property
     def is_measured(self):
         """bool, whether the steps that fit into the time are known."""
-        return self.revised is not None
+        return self.revised > -np.inf
 
     @property
     def step_seconds(self):
@@ -534,15 +495,19 @@ class Plan:
 
     def needs_revision(self):
         """Whether it is time to look at the plan again."""
-        if self.budget is None or not self.durations:
-            return False
-        return not self.is_measured or self.clock.elapsed - self.revised > REVISE * self.budget
+        is_known = self.budget is not None and len(self.durations) > 0
+        return is_known and self.clock.elapsed - self.revised > REVISE * self.budget
 
     def revise(self, step):
         """Fit the steps that are left into the time that is left."""
         self.revised = self.clock.elapsed
-        left = self._count_steps(step, self.seconds_left())
-        self.steps = min(step + left, self.limit or step + left)
+        done, seconds = step % self.steps_per_epoch, self.step_seconds
+        breaks = (self.break_seconds or 0.0) / self.validate_every
+        span = done * seconds + max(0.0, self.seconds_left())  # from the start of this epoch
+        epochs, rest = divmod(span, self.steps_per_epoch * seconds + breaks)
+        last = min(self.steps_per_epoch, int(rest / seconds))
+        steps = step - done + int(epochs) * self.steps_per_epoch + last
+        self.steps = min(steps, self.limit or steps)
 
     def use_steps_per_epoch(self, steps):
         """Plan as many epochs in batches of another size, until their speed is known."""
@@ -575,20 +540,6 @@ class Plan:
             "seconds_between_epochs": self.break_seconds and round(self.break_seconds, 3),
         }
 
-    def _count_steps(self, step, seconds):
-        """The most steps whose time, with a break at each end of an epoch, is within `seconds`."""
-        step_seconds = self.step_seconds
-        break_seconds = (self.break_seconds or 0.0) / self.validate_every
-        to_epoch_end = self.steps_per_epoch - step % self.steps_per_epoch
-        first = int(seconds / step_seconds) if seconds > 0 else 0
-        if first <= to_epoch_end:  # the break at the run's end is taken off already
-            return first
-        seconds -= to_epoch_end * step_seconds + break_seconds
-        epoch_seconds = self.steps_per_epoch * step_seconds + break_seconds
-        whole, rest = divmod(max(0.0, seconds), epoch_seconds)
-        within = min(self.steps_per_epoch, int(rest / step_seconds))
-        return to_epoch_end + int(whole) * self.steps_per_epoch + within
-
 
 def _epochs_since_best(history):
     scores = [row["mean_iou"] for row in history]
@@ -600,12 +551,12 @@ def _epochs_since_best(history):
 def _check_options(options, epochs):
     """Refuse what no run can have; return the largest and the smallest batch size."""
     sizes = np.ravel(options["batch_size"]).tolist()
-    counts = {name: options[name] for name in ("validate_every", "gradient_accumulation")}
+    counts = [("batch_size", size) for size in sizes]
+    counts += [(name, options[name]) for name in ("validate_every", "gradient_accumulation")]
     optional = {"patience": options["patience"], "epochs": epochs}
-    counts |= {name: value for name, value in optional.items() if value is not None}
-    for name, value in [*counts.items(), *(("batch_size", size) for size in sizes)]:
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"expected {name} to be a whole number ≥ 1, received {value!r}")
+    counts += [(name, value) for name, value in optional.items() if value is not None]
+    for name, value in counts:
+        _check_count(name, value)
     if len(sizes) > 2 or sizes[0] < sizes[-1]:
         raise ValueError(
             "expected one batch_size, or the largest and the smallest, received "
@@ -618,15 +569,19 @@ def _check_options(options, epochs):
     return sizes[0], sizes[-1]
 
 
+def _check_count(name, value):
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"expected {name} to be a whole number ≥ 1, received {value!r}")
+
+
 def _parse_interval(checkpoint_every):
-    """Return the steps and the seconds from one checkpoint to the next; None for no such rule."""
-    if checkpoint_every in (None, "epoch"):
-        return None, None
+    """Return the steps and the seconds from one checkpoint to the next; inf for no such rule."""
+    if checkpoint_every == "epoch":
+        return np.inf, np.inf
     if not isinstance(checkpoint_every, int | np.integer):
-        return None, parse_duration(checkpoint_every)
-    if checkpoint_every < 1:
-        raise ValueError(f"expected checkpoint_every to be ≥ 1 step, received {checkpoint_every}")
-    return int(checkpoint_every), None
+        return np.inf, system.parse_duration(checkpoint_every)
+    _check_count("checkpoint_every", checkpoint_every)
+    return checkpoint_every, np.inf
 
 
 def _check_data(model, data, augmentation):
@@ -639,10 +594,9 @@ def _check_data(model, data, augmentation):
     size, stored = model.input_shape[1:3], data.image_size
     given = (augmentation and augmentation.size) or stored
     if any(side not in (None, wanted) for side, wanted in zip(size, given, strict=True)):
-        cut = f" and cut to {given}" if given != stored else ""
         raise ValueError(
-            f"the model takes images of {size} (height, width) but the data were prepared as "
-            f"{stored}{cut}: use dataset.prepare(image_size={size}), or "
+            f"the model takes images of {size} (height, width) but gets {given} of data prepared "
+            f"as {stored}: use dataset.prepare(image_size={size}), or "
             f"augment=Augmentation(size={size}) to cut windows out of larger pictures"
         )
     if data.resize == "letterbox" and given[0] / given[1] != stored[0] / stored[1]:
@@ -662,8 +616,7 @@ def _check_data(model, data, augmentation):
         weights = getattr(augmentation, name, None)
         if weights is not None and len(weights) != data.classes.num_classes:
             raise ValueError(
-                f"expected {data.classes.num_classes} {name}, one for each row of the class "
-                f"table, received {len(weights)}"
+                f"expected {data.classes.num_classes} {name}, a class each, received {len(weights)}"
             )
 
 
@@ -688,8 +641,7 @@ def rehearse_kill(data, *, seed: int = 0) -> tuple[Run, Run]:
     """Train a miniature twice, once undisturbed, once killed in a process of its own and resumed.
 
     Args:
-        data: PreparedDataset, of which a few pairs are taken as they are; of blended ones the
-            pictures that they are made of.
+        data: PreparedDataset, of which a few pairs are taken.
         seed: int.
 
     Returns:
@@ -700,25 +652,19 @@ def rehearse_kill(data, *, seed: int = 0) -> tuple[Run, Run]:
         RuntimeError: the process ended before it could be killed.
     """
     pairs = [data.train[i % len(data.train)] for i in range(12)]
-    images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
+    images, labels = map(np.stack, zip(*pairs, strict=True))
     train_split = PreparedSplit(images, labels, [], data.classes)
     few = dataclasses.replace(data, train=train_split, val=data.val[:4], test=data.test[:0])
+    code = f"import pickle, sys; sys.path[:] = {sys.path}; pickle.load(sys.stdin.buffer)()"
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        undisturbed = _train_few(few, folder / "undisturbed", seed)
-        task = functools.partial(_train_few, few, folder / "killed", seed, [_Die()])
-        paths = [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        process = subprocess.run(
-            [sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)()"],
-            input=pickle.dumps(task),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        undisturbed = _train_few(few, f"{folder}/undisturbed", seed)
+        task = functools.partial(_train_few, few, f"{folder}/killed", seed, [_Die()])
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(task), **output)
         if process.returncode != -KILL:
             said = process.stdout.decode(errors="replace")[-2000:]
             raise RuntimeError(f"the run to be killed has ended by itself:\n{said}")
-        return undisturbed, _train_few(few, folder / "killed", seed)
+        return undisturbed, _train_few(few, f"{folder}/killed", seed)
 
 
 def _train_few(few, run_dir, seed, callbacks=()):
@@ -730,11 +676,8 @@ def _train_few(few, run_dir, seed, callbacks=()):
 
 
 class _Die(keras.callbacks.Callback):
-    """Kills its own process in the middle of the second epoch."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+    """Kills its own process in the middle of the second epoch, which has steps 7 to 12."""
 
     def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == (1, 2):
+        if self.model.optimizer.iterations.numpy() == 9:
             os.kill(os.getpid(), KILL)

@@ -4,7 +4,6 @@ As a script it is such a process: `killed_runs.py RUN_DIR SPOT TIMES OPTIONS` tr
 run and kills itself with SIGKILL when the spot is reached for the TIMES-th time.
 """
 
-import io
 import json
 import os
 import pathlib
@@ -12,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import zipfile
 
 import numpy as np
 
@@ -95,14 +93,15 @@ def start_run(run_dir, spot="nowhere", times=0, *, backend="tensorflow", options
 
 def read_run(run_dir):
     """All that an interruption must not change: dict of arrays."""
-    from seglib.runs import TIMINGS, RunFolder
+    from seglib.runs import TIMINGS, RunFolder, load_model
 
     state = RunFolder(run_dir).read()
     rows = [{k: v for k, v in row.items() if k not in TIMINGS} for row in state.history]
     content = {f"variable {i}": array for i, array in enumerate(state.arrays)}
     content |= {f"history {k}": np.array([row[k] for row in rows]) for k in rows[0]}
     content |= {"step": np.array(state.step), "best score": np.array(state.best_score)}
-    return content | _read_best(run_dir / "best.keras")
+    best = load_model(run_dir).get_weights()
+    return content | {f"best {i}": array for i, array in enumerate(best)}
 
 
 def find_changes(first, second):
@@ -115,23 +114,6 @@ def find_changes(first, second):
         or name not in second
         or not np.array_equal(first[name], second[name], equal_nan=True)
     ]
-
-
-def _read_best(file):
-    import h5py
-
-    arrays = {}
-    with zipfile.ZipFile(file) as archive:
-        weights = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(weights) as content:
-        content.visititems(
-            lambda name, item: (
-                arrays.update({f"best {name}": item[()]})
-                if isinstance(item, h5py.Dataset)
-                else None
-            )
-        )
-    return arrays
 
 
 def main(run_dir, spot, times, options):

@@ -57,8 +57,8 @@ class Stepper:
     def update_kept(self):
         self.kept = self.weights.copy()
 
-    def validate(self, split, *, batch_size, should_stop):
-        if should_stop():
+    def validate(self, split, batch_size, request):
+        if request.name:
             return None
         score = self.scores[(self.steps // 5 - 1) % len(self.scores)]
         return {"val_loss": 1.0, "pixel_accuracy": 0.5, "mean_iou": score}
@@ -88,7 +88,7 @@ def run(
     callbacks=(),
     smallest_batch=2,
     save_steps=2,
-    save_seconds=None,
+    save_seconds=np.inf,
     change=None,
     settings=None,
     **options,

@@ -6,18 +6,17 @@ from PIL import Image
 
 from seglib.classes import ClassTable
 from seglib.images import (
-    FITS,
     PADDING,
     DatasetError,
+    check_fit,
     check_image_size,
     cut_padding,
     fit_classes,
     fit_image,
-    place_picture,
     read_image,
     resize_image,
 )
-from seglib.masks import fit_labels, read_labels, read_pair, resize_labels
+from seglib.masks import read_labels, read_pair
 
 
 def save(path, pixels, **settings):
@@ -133,31 +132,19 @@ def test_image_sizes(size, expected):
     ],
 )
 def test_letterboxed_pictures_lie_in_the_middle(size, target, expected):
-    assert place_picture(size, target, fit="letterbox") == expected
-    assert place_picture(size, target, fit="stretch") == (target, (0, 0))
+    numbers = np.arange(target[0] * target[1]).reshape(target)
+    inside = cut_padding(numbers, size, fit="letterbox")
+    assert (inside.shape, divmod(int(inside[0, 0]), target[1])) == expected
+    assert cut_padding(numbers, size, fit="stretch").shape == target
 
 
-def test_the_way_back_gives_what_was_fitted():
-    random = np.random.default_rng(0)
-    for height, width in random.integers(1, 300, (20, 2)):
-        labels = random.integers(0, 5, (height, width)).astype(np.uint8)
-        for fit in FITS:
-            fitted = fit_labels(labels, (40, 56), fit=fit, ignore_label=9)
-            inner = cut_padding(fitted, (height, width), fit=fit)
-            np.testing.assert_array_equal(inner, resize_labels(labels, inner.shape))
-            assert (fitted == 9).sum() == fitted.size - inner.size
-            assert inner.shape[0] == 40 or inner.shape[1] == 56
-
-
-def test_padding_is_grey_in_photographs_and_ignored_in_labels():
+def test_padding_is_grey_and_can_be_ignored():
     image = np.random.default_rng(0).integers(0, 256, (20, 50, 3), np.uint8)
     fitted = fit_image(image, (64, 64), fit="letterbox")
     np.testing.assert_array_equal(fitted[19:45], resize_image(image, (26, 64)))
     assert (fitted[:19] == PADDING).all()
     assert (fitted[45:] == PADDING).all()
     np.testing.assert_array_equal(fit_image(image, (64, 64)), resize_image(image, (64, 64)))
-    fitted = fit_labels(np.ones((10, 20), np.uint8), (20, 20), fit="letterbox", ignore_label=65535)
-    assert fitted[:, 0].tolist() == [65535] * 5 + [1] * 10 + [65535] * 5
     for count, ignored in ((3, 255), (255, 255), (256, 65535)):
         table = ClassTable(range(count), [(i, 0, 0) for i in range(count)])
         assert fit_classes(table, fit="stretch") is table
@@ -169,4 +156,4 @@ def test_wrong_sizes(size):
     with pytest.raises(ValueError, match="of at least 32 pixels a side, received"):
         check_image_size(size)
     with pytest.raises(ValueError, match="fit to be one of stretch, letterbox"):
-        place_picture((9, 9), (8, 8), fit="crop")
+        check_fit("crop")

@@ -10,6 +10,7 @@ from seglib import learning
 from seglib.learning import Batches, Learner, resize_split
 from seglib.losses import CrossEntropy
 from seglib.recipes import DEFAULTS
+from seglib.system import StopRequest
 
 HEADS = ("segmentation", "boundary", "presence")
 MIXED = seglib.Augmentation(
@@ -124,21 +125,6 @@ def test_a_step_is_one_of_gradient_descent_at_the_rate_that_is_given():
     np.testing.assert_allclose(model.get_weights()[1], bias, rtol=1e-4)
 
 
-def test_accumulated_gradients_of_four_batches_equal_those_of_one():
-    split = make_split(4, 0)
-    models = [make_linear(), make_linear()]
-    whole, parts = (
-        make_learner(model, seglib.AdamW(1e-3, gradient_accumulation_steps=count))
-        for model, count in zip(models, (None, 4), strict=True)
-    )
-    whole.step(split.images, split.labels)
-    for i in range(4):
-        parts.step(split.images[i : i + 1], split.labels[i : i + 1])
-    for a, b in zip(*(model.get_weights() for model in models), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-4)
-        assert (a != np.float32(0.01)).any()
-
-
 def test_the_kept_copy_has_the_averages_and_is_scored_and_saved(tmp_path):
     split, model = make_split(4, 0), make_linear()
     learner = make_learner(model, seglib.AdamW(0.01, use_ema=True, ema_momentum=0.5))
@@ -150,12 +136,14 @@ def test_the_kept_copy_has_the_averages_and_is_scored_and_saved(tmp_path):
     momentum = 1 / 11  # it follows closely at first: t / (t + 10)
     average = momentum * history[1] + (1 - momentum) * history[2]
     np.testing.assert_allclose(learner.kept.get_weights()[0], average, rtol=1e-5)
-    scores = learner.validate(split, batch_size=3)
+    scores = learner.validate(split, 3, StopRequest())
     logits = learner.kept.predict_on_batch(split.images)[..., :2]
     valid = split.labels != 2
     accuracy = (logits.argmax(axis=-1) == split.labels)[valid].mean()
     assert scores["pixel_accuracy"] == pytest.approx(accuracy)
-    assert learner.validate(split, batch_size=3, should_stop=lambda: True) is None
+    request = StopRequest()
+    request.name = "Ctrl-C"
+    assert learner.validate(split, 3, request) is None
     learner.save(tmp_path / "best.keras")
     saved = seglib.load_model(tmp_path / "best.keras")
     np.testing.assert_array_equal(saved.get_weights()[0], learner.kept.get_weights()[0])
@@ -184,23 +172,21 @@ def test_float16_scales_the_loss_and_goes_on_in_float32():
 
 
 @pytest.mark.parametrize(
-    ("text", "batch_size", "error", "words"),
+    ("text", "error", "words"),
     [
-        ("OOM when allocating tensor", 5, MemoryError, r"5 pairs.*batch_size=3 .*accumulation=2"),
-        ("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes", 1, MemoryError, "smaller images"),
-        ("CUDA out of memory. Tried to allocate 20.00 MiB", 2, MemoryError, "batch_size=1"),
-        ("no ROOM for 4 pairs", 4, RuntimeError, "no ROOM"),
+        ("OOM when allocating tensor", MemoryError, "4 pairs.*half the batch_size"),
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes", MemoryError, "smaller images"),
+        ("CUDA out of memory. Tried to allocate 20.00 MiB", MemoryError, "fewer filters"),
+        ("no ROOM for 4 pairs", RuntimeError, "no ROOM"),
     ],
 )
-def test_a_step_that_does_not_fit_into_memory_says_what_to_do(
-    monkeypatch, text, batch_size, error, words
-):
+def test_a_step_that_does_not_fit_into_memory_says_what_to_do(monkeypatch, text, error, words):
     """As TensorFlow, JAX and PyTorch say it; other errors stay as they are."""
 
     def fail(*arguments, **options):
         raise RuntimeError(text)
 
-    learner, split = make_learner(make_linear()), make_split(batch_size, 0)
+    learner, split = make_learner(make_linear()), make_split(4, 0)
     monkeypatch.setattr(learner.model, "train_on_batch", fail)
     with pytest.raises(error, match=words):
         learner.step(split.images, split.labels)
@@ -219,11 +205,7 @@ def test_tasks_are_weighed_by_what_is_given_or_learned():
     logits = [np.zeros(shape, np.float32) for shape in ((2, 32, 32, 1), (2, 3), (2, 32, 32, 3))]
     given = {"boundary": 2, "presence": 0.5}
     losses, weights = learning.create_task_losses(model, CrossEntropy(), given, 2)
-    assert dict(zip(model.output_names, weights, strict=True)) == {
-        "boundary": 2,
-        "presence": 0.5,
-        "segmentation": 1,
-    }
+    assert weights == [2, 0.5, 1]  # boundary, presence, segmentation
     values = [float(loss(split.labels, x)) for loss, x in zip(losses, logits, strict=True)]
     np.testing.assert_allclose(values, np.log([2, 2, 3]), rtol=1e-5)
     learned, _ = learning.create_task_losses(model, CrossEntropy(), None, 2)
@@ -236,7 +218,6 @@ def test_tasks_are_weighed_by_what_is_given_or_learned():
         (("segmentation",), {"boundary": 1}, "the model's tasks are none, since it has one head"),
         (HEADS, {"edges": 1}, "the model's tasks are boundary, presence, segmentation"),
         (HEADS, {"boundary": -1}, "numbers ≥ 0, received {'boundary': -1}"),
-        (HEADS, {"boundary": float("nan")}, "numbers ≥ 0"),
         (HEADS, [1, 1, 1], "to be a dict of tasks"),
     ],
 )
@@ -256,11 +237,8 @@ def test_a_keras_optimizer_has_its_own_settings_and_trains_once():
     optimizer = keras.optimizers.SGD(0.5)
     taken, options = take(optimizer)
     assert taken is optimizer
-    assert (options["learning_rate"], options["ema"], options["schedule"]) == (
-        0.5,
-        None,
-        "trapezoid",
-    )
+    expected = {"learning_rate": 0.5, "ema": None, "schedule": "trapezoid"}
+    assert expected.items() <= options.items()
     decay = keras.optimizers.schedules.ExponentialDecay(1.0, decay_steps=3, decay_rate=0.5)
     assert take(keras.optimizers.SGD(decay))[1]["schedule"] is None
     optimizer.build([keras.Variable(np.ones(3))])
@@ -278,12 +256,8 @@ def test_optimizers_are_created_by_name_with_their_options():
 
 def test_a_split_is_resized_like_a_prepared_one():
     small = make_dataset().val
-    large = type(small)(
-        small.images.repeat(2, axis=1).repeat(2, axis=2),
-        small.labels.repeat(2, axis=1).repeat(2, axis=2),
-        small.names,
-        TABLE,
-    )
+    arrays = (np.repeat(np.repeat(a, 2, 1), 2, 2) for a in (small.images, small.labels))
+    large = type(small)(*arrays, small.names, TABLE)
     resized = resize_split(large, (32, 32))
     np.testing.assert_array_equal(resized.labels, small.labels)
     np.testing.assert_array_equal(resized.images[1], seglib.resize_image(large.images[1], (32, 32)))
@@ -310,6 +284,6 @@ def test_what_a_run_is_trained_with_is_written_down():
     about = learning.describe_versions()
     assert json.loads(json.dumps(about)) == about
     assert about["keras"] == keras.__version__
-    assert "processor" in about["device"] or about["device"]
+    assert about["device"]
     assert learning.peak_memory() > 1e8
     assert learning.choose_precision() in ("float32", "mixed_bfloat16", "mixed_float16")

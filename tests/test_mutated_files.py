@@ -8,26 +8,19 @@ import sys
 import pytest
 
 SCRIPT = pathlib.Path(__file__).with_name("mutated_files.py")
-GIGABYTE = 1e9
 
 
-def check_mutations(folder, count, seed):
-    command = [sys.executable, str(SCRIPT), str(folder), str(count), str(seed)]
+@pytest.mark.parametrize(
+    ("count", "seed"), [(300, 1), pytest.param(2000, 0, marks=pytest.mark.long)]
+)
+def test_damaged_files(tmp_path, count, seed):
+    command = [sys.executable, str(SCRIPT), str(tmp_path), str(count), str(seed)]
     process = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=600
     )
-    assert process.returncode == 0, f"left: {[file.name for file in folder.iterdir()]}"
+    assert process.returncode == 0, f"left: {[file.name for file in tmp_path.iterdir()]}"
     found = json.loads(process.stdout)
     assert found["wrong"] == []
     assert found["decoded"] + found["refused"] == count
     assert min(found["decoded"], found["refused"]) > 0.1 * count
-    assert found["peak"] < GIGABYTE
-
-
-def test_300_damaged_files(tmp_path):
-    check_mutations(tmp_path, 300, seed=1)
-
-
-@pytest.mark.long
-def test_2000_damaged_files(tmp_path):
-    check_mutations(tmp_path, 2000, seed=0)
+    assert found["peak"] < 1e9
