@@ -383,7 +383,7 @@ WRONG = [
     (lambda m: create("unet", attention="self"), "attention to be one of .*'cbam'.*'self'"),
     (lambda m: create("deeplabv3plus", output_stride=32), r"one of \(8, 16\), received 32"),
     (lambda m: create("fcn", filters=(4, 4)), r"number of filters to be one of \(5,\)"),
-    (lambda m: prune(m, 3), "received 3 of unetpp, which has the heads head_1, head_2"),
+    (lambda m: prune(m, 3), "received level 3 of unetpp, which has the heads head_1, head_2"),
     (lambda m: set_model_classes(m, TABLE, fit="crop"), "one of stretch, letterbox"),
     (lambda m: set_model_classes(m, FOUR), "create it with num_classes=4"),
     (lambda m: reweight_classes(m, [1, 2]), "weight ≥ 0 for each of 3 classes"),
