@@ -12,9 +12,7 @@ import re
 import numpy as np
 from numpy.typing import ArrayLike
 
-IGNORED_NAMES = frozenset(
-    {"void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore"}
-)
+IGNORED_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore")
 CUSTOMARY_IGNORE_LABEL = 255
 
 
@@ -22,16 +20,15 @@ CUSTOMARY_IGNORE_LABEL = 255
 class ClassTable:
     """Which id is which class, and in which colour a mask shows it.
 
-    Ids follow the order of the rows. A class that is ignored keeps its row and
-    its id; an `ignore_label` outside the table, such as 255, has no row and is
-    not counted in `num_classes`.
+    Ids follow the order of the rows. An ignored class keeps its row and its id. An `ignore_label`
+    outside the table, such as 255, has no row and is not counted in `num_classes`.
 
     Args:
         names: sequence of n str, unique.
         colors: int array `(n, 3)`, RGB in [0, 255], unique.
-        ignore_label: int or None. Pixels with this id count nowhere.
-        also_ignored: ints, further rows whose pixels become `ignore_label`, which is a row then,
-            when masks are read.
+        ignore_label: int or None. Pixels with this id are neither learned nor scored.
+        also_ignored: ints, ids of further ignored rows. Reading a mask turns them into
+            `ignore_label`, which is a row of the table then.
 
     Raises:
         ValueError: the table is empty, a name or colour occurs twice, or a colour is no RGB
@@ -52,13 +49,13 @@ class ClassTable:
     def __post_init__(self):
         names, colors = tuple(map(str, self.names)), np.asarray(self.colors)
         fits = colors.shape == (len(names), 3) and np.isin(colors, range(256)).all()
-        if not names or not fits:
+        if not (names and fits):
             raise ValueError(
                 "a class table needs an RGB colour in [0, 255] for each name, received "
                 f"{len(names)} names and the colours {colors.tolist()}"
             )
-        for values in (names, list(map(tuple, colors.tolist()))):
-            value, count = collections.Counter(values).most_common(1)[0]
+        for values in (names, map(tuple, colors.tolist())):
+            ((value, count),) = collections.Counter(values).most_common(1)
             if count > 1:
                 raise ValueError(f"{value!r} occurs twice in the class table")
         colors = colors.astype(np.uint8)
@@ -104,14 +101,14 @@ def read_class_table(path: str | os.PathLike, *, colors: ArrayLike | None = None
     """Read a class table from a file.
 
     - `.csv` with the columns `name, r, g, b`; or `id` (or `pixel value`) and `name` (or `class`).
-      A row is ignored when it is named void, unlabelled or ignore, in any case and spelling, or
-      as the optional column `ignore` says: 1 or true against anything else.
+      A row is ignored when it is named void, unlabelled or ignore, or where the optional column
+      `ignore` holds 1 or true. Any other entry in this column counts the row.
     - `.json`: what `create_class_table` takes, such as `{name: [r, g, b]}` or a list of names.
     - `.txt`: a name a line, ids from 0, a leading `__ignore__` skipped; or `id name`, `r g b name`
       or `name r g b` a line.
 
-    Should several rows be ignored, the first one's id stands for all of them. `colors` are those
-    of the ids where a file has names alone; None for those that Pascal VOC gives them.
+    Of several ignored rows, the first one's id stands for all. `colors` are the colours of the ids
+    where a file has names alone; None for those of Pascal VOC.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -131,10 +128,9 @@ def create_class_table(content, *, colors: ArrayLike | None = None) -> ClassTabl
     """Make a class table of a mapping or a list.
 
     Args:
-        content: ClassTable, `{name: (r, g, b)}`, `{(r, g, b): name}`, `{id: name}`, a list of
-            names, a list of dicts with `name` (or `title`), `color` (or `r`, `g`, `b`, or
-            "#rrggbb") and perhaps `ignore`, any of these as `{"classes": …}`, or what
-            `ClassTable.to_dict` gives.
+        content: ClassTable, `{name: (r, g, b)}`, `{id: name}`, a list of names, a list of dicts
+            with `name` (or `title`), `color` (or `r`, `g`, `b`, or "#rrggbb") and perhaps
+            `ignore`, any of these as `{"classes": …}`, or what `ClassTable.to_dict` gives.
         colors: int array `(n, 3)` or None, as in `read_class_table`.
 
     Raises:
@@ -149,9 +145,9 @@ def create_class_table(content, *, colors: ArrayLike | None = None) -> ClassTabl
     """
     if isinstance(content, ClassTable):
         return content
-    if isinstance(content, dict) and {"names", "colors"} <= set(content):
-        return ClassTable(**content)
     if isinstance(content, dict):
+        if {"names", "colors"} <= content.keys():
+            return ClassTable(**content)
         content = content.get("classes", content)
     if isinstance(content, dict):
         content = _list_items(content)
@@ -165,23 +161,15 @@ def create_class_table(content, *, colors: ArrayLike | None = None) -> ClassTabl
         rows, outside = rows[1:], CUSTOMARY_IGNORE_LABEL
     names, own_colors, ignored = zip(*rows, strict=True)
     if any(own_colors):
-        colors = own_colors
+        colors = np.array(own_colors, int)
     elif colors is None:
         colors = voc_colors(len(rows))
-    ignored = [i for i in range(len(rows)) if ignored[i]]
-    return ClassTable(
-        names,
-        np.array(colors[: len(rows)], int),
-        ignore_label=ignored[0] if ignored else outside,
-        also_ignored=tuple(ignored[1:]),
-    )
+    first, *others = np.flatnonzero(ignored).tolist() or [outside]
+    return ClassTable(names, colors[: len(rows)], first, tuple(others))
 
 
 def write_class_table(path: str | os.PathLike, classes: ClassTable) -> None:
-    """Write a class table as CSV, so that `read_class_table` gives it back.
-
-    An ignored label outside the table, such as 255, has no row and is not kept.
-    """
+    """Write a class table as CSV for `read_class_table`; an ignored label without row is lost."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "r", "g", "b", "ignore"])
@@ -204,16 +192,13 @@ def voc_colors(count: int) -> np.ndarray:
 
 
 def _list_items(content):
-    """Items of `{id: name}`, `{(r, g, b): name}` or `{name: color}`, in the order of the ids."""
+    """Items of `{id: name}`, in the order of the ids, or of `{name: color}`."""
     if all(re.fullmatch(r"\d+", str(key)) for key in content):
         names = {int(key): name for key, name in content.items()}
-        if set(names) != set(range(len(names))):
-            raise ValueError(
-                f"expected a name for each id from 0 to {max(names)}, received {sorted(names)}"
-            )
-        return [names[i] for i in range(len(names))]
-    if all(isinstance(key, tuple) for key in content):
-        content = {name: color for color, name in content.items()}
+        ids = sorted(names)
+        if ids != list(range(len(ids))):
+            raise ValueError(f"expected a name for each id from 0 to {ids[-1]}, received {ids}")
+        return [names[i] for i in ids]
     return [{"name": name, "color": color} for name, color in content.items()]
 
 
@@ -243,11 +228,11 @@ def _parse_csv(text):
     rows = [dict(zip(header, row, strict=False)) for row in rows]
     if {"name", "r", "g", "b"} <= set(header):
         return rows
-    ids = next((column for column in ("id", "pixel value", "value") if column in header), None)
-    names = next((column for column in ("name", "class", "label") if column in header), None)
-    if ids is None or names is None:
+    ids = [column for column in ("id", "pixel value", "value") if column in header]
+    names = [column for column in ("name", "class", "label") if column in header]
+    if not (ids and names):
         raise ValueError(f"expected the columns name, r, g, b in the first line, received {header}")
-    return {row[ids]: row[names] for row in rows}
+    return {row[ids[0]]: row[names[0]] for row in rows}
 
 
 def _parse_lines(text):

@@ -47,13 +47,13 @@ def deal_out(
     fractions = np.asarray(fractions, float)
     if fractions.shape != (3,) or (fractions < 0).any() or not np.isclose(fractions.sum(), 1):
         raise ValueError(f"expected three fractions that add up to 1, received {fractions}")
-    alone = isinstance(groups, int)
-    numbers, names = {}, range(groups) if alone else groups
+    numbers, alone = {}, isinstance(groups, int)
+    names, splits = range(groups) if alone else groups, np.count_nonzero(fractions)
     groups = np.array([numbers.setdefault(name, len(numbers)) for name in names], int)
-    if not alone and len(numbers) < np.count_nonzero(fractions):
+    if not alone and len(numbers) < splits:
         raise ValueError(
-            f"{len(numbers)} groups cannot be dealt out to {np.count_nonzero(fractions)} splits: "
-            "make finer groups, or fractions of 0, such as fractions=(0.8, 0.2, 0)"
+            f"{len(numbers)} groups cannot be dealt out to {splits} splits: make finer groups, or "
+            "fractions of 0, such as fractions=(0.8, 0.2, 0)"
         )
     random = np.random.default_rng(seed)
     if presence is None and len(numbers) == len(groups):
@@ -125,14 +125,7 @@ def write_splits(path: str | os.PathLike, pairs_by_split: dict, root: str | os.P
 
 
 def read_splits(path: str | os.PathLike, root: str | os.PathLike) -> dict:
-    """Read the table that `write_splits` made: `{split: [(image path, mask path), …]}`.
-
-    Raises:
-        FileNotFoundError: there is no such table.
-        DatasetError: a line is wrong, a file is missing, or a picture is there twice.
-    """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no splits at {path}: Dataset.write_splits makes such a file")
+    """Read the table that `write_splits` made: `{split: [(image path, mask path), …]}`."""
     pairs, lines = {name: [] for name in NAMES}, {}
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file)
@@ -143,14 +136,14 @@ def read_splits(path: str | os.PathLike, root: str | os.PathLike) -> dict:
             if len(row) != 3 or row[0] not in NAMES:
                 wanted = f"{','.join(COLUMNS)} with one of {', '.join(NAMES)}"
                 raise DatasetError(f"{place}: expected {wanted}, received {','.join(row)}")
-            image, mask = (pathlib.Path(root, part) for part in row[1:])
-            for half in (image, mask):
+            pair = tuple(pathlib.Path(root, part) for part in row[1:])
+            for half in pair:
                 if not half.is_file():
                     raise DatasetError(f"{place}: there is no file {half}: copy it there")
-            first = lines.setdefault(image, reader.line_num)
+            first = lines.setdefault(pair[0], reader.line_num)
             if first != reader.line_num:
-                raise DatasetError(f"{place}: {image} is in line {first} already: remove one")
-            pairs[row[0]].append((image, mask))
+                raise DatasetError(f"{place}: {pair[0]} is in line {first} already: remove one")
+            pairs[row[0]].append(pair)
     return pairs
 
 
@@ -169,15 +162,15 @@ def find_groups(paths: Sequence) -> list:
 def find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     """Find pictures that are the same but for compression, size and a little brightness.
 
-    Nowhere may two differ by more than a quarter of their contrast and 3 grey levels. Flat
-    pictures are passed over.
+    Two pictures may differ nowhere by more than a quarter of their contrast plus 3 grey levels.
+    Flat pictures are skipped.
 
     Args:
         thumbnails: uint8 array `(n, 32, 32)`, as `look_at_photograph` makes them.
 
     Returns:
-        int array `(pairs, 2)`, the smaller index first, in order. Of many copies of one picture
-        each is paired with the first, not with all others.
+        int array `(pairs, 2)`, smaller index first, sorted. Each copy of a picture is paired with
+        the first one only.
     """
     contrast = thumbnails.reshape(-1, SIDE * SIDE).std(axis=1)
     vivid = np.flatnonzero(contrast > MIN_CONTRAST)
@@ -203,14 +196,12 @@ def find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
 def find_sequences(names: Sequence[str], thumbnails: np.ndarray) -> list:
     """Find frames that were taken one after the other, such as those of a drive.
 
-    What names say before their number is a sequence where neighbours look clearly more alike
-    than random pairs, both of the data set and of that sequence. So pictures that are numbered
-    through, or a series of similar places, are none; nor can a data set of one camera that
-    stands still be told from independent pictures.
+    Numbered names with one prefix are a sequence where neighbours look clearly more alike than
+    random pairs, of the data set and of that sequence. So independent pictures that are numbered
+    are none, nor is a data set of one camera that stands still.
 
-    Names are as `name_pictures` makes them. Where file names alone are no sequence, the folders in
-    them are taken for its name. Returns a list of the sequences' names; other pictures have names
-    that occur once.
+    Names are as `name_pictures` makes them; folders in them count where file names alone give no
+    sequence. Returns the name of each picture's sequence, one of its own for a single picture.
     """
     looks, sequence_of = _normalize(_pool(thumbnails, 4)), {}
     anywhere = _typical_distance(looks, np.arange(len(names)))
@@ -240,13 +231,18 @@ def name_sequence(name: str) -> tuple:
     return (match[1].rstrip(" _-.(/"), int(match[2])) if match else (name, None)
 
 
-def name_pictures(paths: Sequence) -> list:
-    """Return names without what all share: folders, and an ending such as leftImg8bit."""
+def name_below_shared(paths: Sequence) -> list:
+    """Return names of files: without extension, with their folders below the one that holds all."""
     if not paths:
         return []
-    paths = [pathlib.Path(path) for path in paths]
-    shared = len(pathlib.Path(os.path.commonpath([path.parent for path in paths])).parts)
-    names = [pathlib.Path(*path.parts[shared:-1], path.stem).as_posix() for path in paths]
+    shared = os.path.commonpath([os.path.dirname(path) for path in paths])
+    below = [pathlib.Path(os.path.relpath(path, shared)) for path in paths]
+    return [path.with_suffix("").as_posix() for path in below]
+
+
+def name_pictures(paths: Sequence) -> list:
+    """Return names without what all share: folders, and an ending such as leftImg8bit."""
+    names = name_below_shared(paths)
     ending = os.path.commonprefix([name[::-1] for name in names])[::-1]  # noqa: RUF071
     return [name.removesuffix(ending.lstrip("0123456789")) for name in names]
 
@@ -255,15 +251,13 @@ def look_at_photograph(path: str | os.PathLike) -> tuple:
     """Return `(thumbnail, size, turned)`: what a photograph looks like, grey `(32, 32)` of uint8;
     its `(height, width)`, upright; and whether EXIF data turned or mirrored it.
     """
-    head = open_picture(path, decode=False)
+    picture, head = None, open_picture(path, decode=False)
     if head.format == "JPEG":
-        with contextlib.suppress(Exception), Image.open(path) as picture:
-            picture.draft("L", (4 * SIDE, 4 * SIDE))  # decoded small: four times as fast
-            return _look(picture, head, path)
-    return _look(open_picture(path), head, path)
-
-
-def _look(picture, head, path):
+        with contextlib.suppress(Exception), Image.open(path) as small:
+            small.draft("L", (4 * SIDE, 4 * SIDE))  # decoded small: four times as fast
+            small.load()
+            picture = small
+    picture = picture or open_picture(path)
     orientation = picture.getexif().get(ORIENTATION, 1)
     turned = max(orientation, getattr(head, "tag_v2", {}).get(ORIENTATION, 1)) > 1  # TIFF's
     grey = convert_to_rgb(ImageOps.exif_transpose(picture), path).convert("L")

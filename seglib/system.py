@@ -21,32 +21,17 @@ except ImportError:  # Windows has no such locks
 
 
 def parse_duration(duration: str | float) -> float:
-    """Return the seconds of a duration.
-
-    Args:
-        duration: number of seconds, or str such as "11h30m", "90s", "1.5h", "2d", "5ms".
-
-    Raises:
-        ValueError: it is no duration, or not longer than 0.
-
-    Example:
-        >>> parse_duration("11h30m"), parse_duration("1.5h"), parse_duration(90)
-        (41400.0, 5400.0, 90.0)
-    """
+    """Return the seconds of a number of seconds or of text such as "11h30m", "1.5h" or "2d"."""
     try:
         seconds = float(duration)
     except ValueError:
         import pandas as pd  # takes half a second
 
-        try:  # pandas finds "d" deprecated
-            seconds = pd.Timedelta(duration.lower().replace("d", "D")).total_seconds()
-        except ValueError:
-            seconds = float("nan")
+        text = duration.lower().replace("d", "D")  # pandas finds "d" deprecated
+        seconds = pd.to_timedelta(text, errors="coerce").total_seconds()
     if not 0 < seconds < float("inf"):
-        raise ValueError(
-            'expected a duration such as "11h30m", "90s" or "1.5h", or a number of seconds, '
-            f"received {duration!r}"
-        )
+        words = 'expected a duration such as "11h30m" or "90s", or a number of seconds'
+        raise ValueError(f"{words}, received {duration!r}")
     return seconds
 
 
@@ -92,22 +77,18 @@ def replacing(path: str | os.PathLike):
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        _flush(temporary, os.O_RDWR)
+        with open(temporary, "r+b") as file:
+            os.fsync(file)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     with contextlib.suppress(OSError):  # some systems do not let folders be flushed
-        _flush(path.parent, os.O_RDONLY)
-
-
-def _flush(path, mode):
-    """Make what was written outlast a power cut."""
-    descriptor = os.open(path, mode)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager
@@ -118,10 +99,8 @@ def explain_full_disk(folder: str | os.PathLike, advice: str):
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        free = shutil.disk_usage(folder).free / 1e6
-        raise OSError(
-            error.errno, f"the disk of {folder} is full ({free:.0f} MB free): {advice}"
-        ) from error
+        free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB free"
+        raise OSError(error.errno, f"the disk of {folder} is full ({free}): {advice}") from error
 
 
 @contextlib.contextmanager
@@ -132,8 +111,7 @@ def lock_file(path: str | os.PathLike, *, waiting_for: str | None = None):
     BlockingIOError, or waited for, if `waiting_for` tells what for. File systems without locks let
     everybody in.
     """
-    path = pathlib.Path(path)
-    path.touch()
+    pathlib.Path(path).touch()
     with open(path, "r+b") as stream:
         try:
             if fcntl is not None:
@@ -155,14 +133,12 @@ def is_locked(path: str | os.PathLike) -> bool:
     """
     try:
         note = json.loads(pathlib.Path(path).read_bytes())
-        if note["host"] != socket.gethostname() or os.name != "posix":
-            return False
-        os.kill(note["pid"], 0)  # sends nothing
+        here = os.name == "posix" and note["host"] == socket.gethostname()
+        return here and os.kill(note["pid"], 0) is None  # signal 0 sends nothing
     except PermissionError:
         return True  # somebody else's
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return False
-    return True
 
 
 def show_progress(iterable=None, **options):
@@ -179,11 +155,10 @@ def show_progress(iterable=None, **options):
 @functools.cache
 def list_units() -> frozenset:
     """Return the names of the processor's extensions, such as "avx2" (Linux; elsewhere none)."""
-    try:
-        text = pathlib.Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return frozenset()
-    return frozenset(re.search(r"^flags.*|\Z", text, re.MULTILINE)[0].split())
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+    return frozenset()
 
 
 def has_bfloat16_units() -> bool:
@@ -219,11 +194,10 @@ def redirect(numbers: tuple, file):
     """Let what is written to these descriptors, by C++ code too, go to an open file."""
     saved = {}
     for number in numbers:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it is closed
             saved[number] = os.dup(number)
-    try:
-        for number in saved:
             os.dup2(file.fileno(), number)
+    try:
         yield
     finally:
         for number, copy in saved.items():
@@ -245,9 +219,7 @@ def note_interrupts():
     not let signals be handled.
     """
     request, names = StopRequest(), {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
+    is_main = threading.current_thread() is threading.main_thread()
 
     def note(number, frame):
         if request.name:
@@ -255,7 +227,7 @@ def note_interrupts():
         request.name = names[number]
         print(f"{request.name}: stopping after this step; once more stops at once", file=sys.stderr)
 
-    previous = {number: signal.signal(number, note) for number in names}
+    previous = {number: signal.signal(number, note) for number in names if is_main}
     try:
         yield request
     finally:

@@ -37,6 +37,7 @@ LAYOUTS = {
     "capitals": ("Images/{name}.JPG", "LABELS/{name}"),
     "photographs in the root": ("{name}.jpg", "labels/{name}"),
     "suffix in one folder": ("{name}.png", "{name}_mask"),
+    "ends in one folder": ("{name}_sat.jpg", "{name}_mask"),
     "prefix in one folder": ("{name}.jpg", "mask_{name}"),
     "a prefix on each side": ("images/img_{name}.jpg", "masks/mask_{name}"),
     "another extension in one folder": ("data/{name}.jpg", "data/{name}"),
@@ -108,11 +109,8 @@ def write_folder(folder, layout="no splits", encoding="rgb", *, classes=CLASSES,
     expected = {}
     for i, split in SPLIT_OF.items():
         image, labels = create_pair(i, num_classes=classes.num_classes)
-
         words = {"name": "abcdefgh"[i] * 2 + str(i), "split": split}
-        photograph, mask = (
-            folder / template.format(**words) for template in (image_path, mask_path)
-        )
+        photograph, mask = (folder / path.format(**words) for path in (image_path, mask_path))
         for path in (photograph, mask):
             path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(photograph)
