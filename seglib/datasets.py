@@ -228,9 +228,10 @@ def open_dataset(
             or no class table; then the colours found are offered.
     """
     path = pathlib.Path(path)
-    for value, known in ((encoding, ("auto", *ENCODINGS)), (unpaired, ("error", "skip"))):
-        if value not in known:
-            raise ValueError(f"expected one of {', '.join(known)}, received {value!r}")
+    if encoding not in ("auto", *ENCODINGS):
+        raise ValueError(f"expected encoding auto, {', '.join(ENCODINGS)}, received {encoding!r}")
+    if unpaired not in ("error", "skip"):
+        raise ValueError(f"expected unpaired to be error or skip, received {unpaired!r}")
     if path == EMBEDDED and not path.exists():
         from seglib import scenes
 

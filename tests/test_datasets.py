@@ -436,8 +436,8 @@ def test_folders_that_cannot_be_paired(tmp_path, names, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"encoding": "colours"}, "one of auto, ids, colors, binary, received .colours"),
-        ({"unpaired": "drop"}, "one of error, skip, received .drop"),
+        ({"encoding": "colours"}, "encoding auto, ids, colors, binary, received .colours"),
+        ({"unpaired": "drop"}, "unpaired to be error or skip, received .drop"),
         ({"masks": "mask"}, r"masks='mask' matches no picture in .*: expected a folder below it"),
         ({"classes": {0: "back", 2: "road"}}, "a name for each id from 0 to 2"),
     ],
