@@ -235,8 +235,9 @@ def weight_table(counts: ArrayLike, classes: ClassTable) -> pd.DataFrame:
 def image_weights(counts: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
     """Weigh each image by how much it holds of each class, a rare class counting as a common one.
 
-    It is the chance of an image, times their number, when first a class other than `ignore_label`
-    is drawn, each as likely, and then one of its pixels of `counts`, as of `count_pixels`.
+    Draw a class other than `ignore_label`, all equally likely, then one of its pixels: the weight
+    is the chance that it lies in this image, times the number of images. `counts` are as of
+    `count_pixels`.
 
     Example:
         >>> image_weights([[4, 0], [4, 0], [4, 4]]).round(3)

@@ -239,9 +239,9 @@ def find_strange_pixels(
     """Tell apart pixels of a mask whose colour is no class's; `labels` are the nearest classes.
 
     Returns:
-        `(unknown, blends)`, bool arrays `(height, width)`: far from every class; and between the
-        colours of classes nearby, with the far ones that are part of such a seam, as where three
-        classes meet or a pole is narrower than its blur. Colours a little off are neither.
+        `(unknown, blends)`, bool arrays `(height, width)`. `unknown` is far from every class
+        colour. `blends` are mixtures of neighbouring classes, far colours within such a seam
+        included, as where three classes meet. Small deviations are in neither.
     """
     unknown = masks.find_unknown_colors(pixels, classes, lossy=lossy)
     squared = masks.measure_colors(pixels, classes)[1]

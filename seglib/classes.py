@@ -128,9 +128,10 @@ def create_class_table(content, *, colors: ArrayLike | None = None) -> ClassTabl
     """Make a class table of a mapping or a list.
 
     Args:
-        content: ClassTable, `{name: (r, g, b)}`, `{id: name}`, a list of names, a list of dicts
-            with `name` (or `title`), `color` (or `r`, `g`, `b`, or "#rrggbb") and perhaps
-            `ignore`, any of these as `{"classes": …}`, or what `ClassTable.to_dict` gives.
+        content: ClassTable, `{name: (r, g, b)}`, `{(r, g, b): name}`, `{id: name}`, a list of
+            names, a list of dicts with `name` (or `title`), `color` (or `r`, `g`, `b`, or
+            "#rrggbb") and perhaps `ignore`, any of these as `{"classes": …}`, or what
+            `ClassTable.to_dict` gives.
         colors: int array `(n, 3)` or None, as in `read_class_table`.
 
     Raises:
@@ -192,13 +193,15 @@ def voc_colors(count: int) -> np.ndarray:
 
 
 def _list_items(content):
-    """Items of `{id: name}`, in the order of the ids, or of `{name: color}`."""
+    """Items of `{id: name}`, `{(r, g, b): name}` or `{name: color}`, in the order of the ids."""
     if all(re.fullmatch(r"\d+", str(key)) for key in content):
         names = {int(key): name for key, name in content.items()}
         ids = sorted(names)
         if ids != list(range(len(ids))):
             raise ValueError(f"expected a name for each id from 0 to {ids[-1]}, received {ids}")
         return [names[i] for i in ids]
+    if all(isinstance(key, tuple) for key in content):
+        content = {name: color for color, name in content.items()}
     return [{"name": name, "color": color} for name, color in content.items()]
 
 

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import fnmatch
 import glob
+import itertools
 import os
 import pathlib
 import re
@@ -33,29 +34,20 @@ from seglib.masks import (
 
 EMBEDDED = pathlib.Path("data/streets")
 TABLE = "class_dict.csv"
-TABLES = re.compile(
-    r"(?i)(class_dict|_?classes|class_names|labels|((label|class)_)?colors)\.(csv|json|txt)"
-)
-PICTURE_SUFFIX = re.compile(rf"(?i)\.(?:{'|'.join(s[1:] for s in SUFFIXES)})(?=[\s,;]|$)")
+OTHER_TABLES = re.compile("class_dict|_?classes|class_names|labels|((label|class)_)?colors")
+LISTED_PICTURE = re.compile("|".join(rf"\{suffix}\b" for suffix in SUFFIXES))
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_NAMES.items() for word in words}
-LISTS = {split: [f"{word}.txt" for word in words] for split, words in SPLIT_NAMES.items()}
-LISTS["train"] += ["trainval.txt", "train_val.txt"]
+LISTS = {**SPLIT_NAMES, "train": ("train", "training", "trainval", "train_val")}
 # What folders are called: of photographs, of masks, and of what exporters write beside the masks.
 IMAGE_WORD = "images?|imgs?|photos?|pictures?|rgb|frames?|inputs?"
 MASK_WORD = "masks?|label(l?ed|s)?|annot(ation)?s?|gt|(ground)?truth|seg(mentation)?s?|targets?"
-OTHER_WORD = (
-    "visualizations?|viz|overlays?|instances?|npy|previews|thumbnails"
-    f"|({MASK_WORD}) objects?|objects? ({MASK_WORD})"
-)
-ROLES = {
-    role: re.compile(rf"\b({words})\b")
-    for role, words in (("other", OTHER_WORD), ("mask", MASK_WORD), ("image", IMAGE_WORD))
-}
+PASSED_OVER = "visualizations?|viz|overlays?|instances?|npy|previews|thumbnails"
+FOLDER_WORDS = [re.compile(words) for words in (MASK_WORD, IMAGE_WORD, PASSED_OVER)]
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 RUN_TOGETHER = re.compile(  # such as trainannot
     rf"^({'|'.join(SPLIT_OF_WORD)})(?=({IMAGE_WORD}|{MASK_WORD})\b)", re.IGNORECASE
@@ -67,42 +59,40 @@ MASK_AFFIX = re.compile(
     r"|^(mask|labels?|gt|seg|L)[_\-](?=.)"
 )
 IMAGE_AFFIX = re.compile("(?<=.)_(sat|image|img|photo|rgb)$|^(image|img|photo)_(?=.)")
+ROLES = ("mask", "image")
 SEPARATORS = "_-. "
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_KINDS = 10  # of masks in one folder, told by the last word of their names
+# What of the folders of two halves must agree, from all of it to nothing.
+AGREEMENTS = (("split", "place"), ("split", "folders"), ("split",), ())
 
 
 class Split:
     """Pairs of image and mask that are read when they are asked for.
 
-    `split[i]` is `(image, labels)`: uint8 `(height, width, 3)` and uint8 `(height, width)`.
-    `split[2:5]` is a split again.
+    `split[i]` is `(image, labels)`: uint8 `(height, width, 3)` and uint8
+    `(height, width)`. `split[2:5]` is a split again.
 
     Args:
         pairs: sequence of `(image path, mask path)`.
         classes: ClassTable.
         encoding: str, see `read_labels`.
         names: list of str, one for each pair; None for the images' file names without extension,
-            with their folders where a name occurs twice.
+            with as many of their folders as tell them apart.
     """
 
     def __init__(self, pairs, classes: ClassTable, encoding: str = "auto", names=None):
         self.pairs = [(pathlib.Path(image), pathlib.Path(mask)) for image, mask in pairs]
         self.classes, self.encoding = classes, encoding
-        self.names = _name_apart([image for image, _ in self.pairs]) if names is None else names
+        self.names = name_apart([image for image, _ in self.pairs]) if names is None else names
 
     def __len__(self):
         return len(self.pairs)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return self.take(range(len(self))[index])
+            return Split(self.pairs[index], self.classes, self.encoding, self.names[index])
         return read_pair(*self.pairs[index], self.classes, encoding=self.encoding)
-
-    def take(self, indices) -> "Split":
-        """Return a split of the pairs with these numbers."""
-        pairs, names = ([values[i] for i in indices] for values in (self.pairs, self.names))
-        return Split(pairs, self.classes, self.encoding, names)
 
     def __repr__(self):
         return f"Split({len(self)} pairs)"
@@ -151,27 +141,31 @@ class Dataset:
         Returns:
             Dataset; `write_splits` keeps it.
         """
-        pairs = [pair for split in self.splits.values() for pair in split.pairs]
-        names = [name for split in self.splits.values() for name in split.names]
-        every = Split(pairs, self.classes, self.train.encoding, names)
+        old = list(self.splits.values())
+        pairs = [pair for split in old for pair in split.pairs]
+        names = [name for split in old for name in split.names]
         if isinstance(by, str) and by == "random":
-            groups = len(every)
+            groups = len(pairs)
         elif isinstance(by, str) and by == "sequence":
             groups = splitting.find_groups([image for image, _ in pairs])
         else:
             groups = [by(name) for name in names] if callable(by) else by
-            if isinstance(by, str) or np.shape(groups)[:1] != (len(every),):
+            if isinstance(by, str) or np.shape(groups)[:1] != (len(pairs),):
                 raise ValueError(
                     'expected by to be "random", "sequence", a function from a name to its group, '
-                    f"or {len(every)} groups, received {by!r}"
+                    f"or {len(pairs)} groups, received {by!r}"
                 )
         presence = None
         if stratify:
             ids = list(self.classes.scored_ids)
-            counts = (np.bincount(x.ravel(), minlength=max(ids) + 1) for _, x in every)
-            presence = np.stack([count[ids] for count in counts])
+            labels, count = (labels for split in old for _, labels in split), max(ids) + 1
+            presence = np.stack([np.bincount(x.ravel(), minlength=count)[ids] for x in labels])
         dealt = splitting.deal_out(groups, fractions=fractions, seed=seed, presence=presence)
-        return dataclasses.replace(self, **{n: every.take(chosen) for n, chosen in dealt.items()})
+        new = {}
+        for name, chosen in dealt.items():
+            halves = [pairs[i] for i in chosen], self.classes, self.train.encoding
+            new[name] = Split(*halves, [names[i] for i in chosen])
+        return dataclasses.replace(self, **new)
 
     def write_splits(self, path):
         """Write which pair is in which split, for `open_dataset(..., splits=path)`."""
@@ -182,10 +176,13 @@ class Dataset:
         return f"Dataset({self.path.resolve().name}: {self.classes.num_classes} classes, {counts})"
 
 
-def _name_apart(images):
-    """A name for each picture: its stem, or with its folders where stems occur twice."""
+def name_apart(images) -> list:
+    """Return a name for each picture: its stem, or with its folders where stems occur twice."""
     stems = [image.stem for image in images]
-    return stems if len(set(stems)) == len(stems) else splitting.name_below_shared(images)
+    if len(set(stems)) == len(stems):
+        return stems
+    shared = len(pathlib.Path(os.path.commonpath([image.parent for image in images])).parts)
+    return [pathlib.Path(*image.parts[shared:]).with_suffix("").as_posix() for image in images]
 
 
 def open_dataset(
@@ -228,17 +225,18 @@ def open_dataset(
             or no class table; then the colours found are offered.
     """
     path = pathlib.Path(path)
-    if encoding not in ("auto", *ENCODINGS):
-        raise ValueError(f"expected encoding auto, {', '.join(ENCODINGS)}, received {encoding!r}")
-    if unpaired not in ("error", "skip"):
-        raise ValueError(f"expected unpaired to be error or skip, received {unpaired!r}")
+    if encoding not in ("auto", *ENCODINGS) or unpaired not in ("error", "skip"):
+        raise ValueError(
+            f"expected encoding to be auto, {', '.join(ENCODINGS)}, and unpaired to be error "
+            f"or skip, received {encoding!r} and {unpaired!r}"
+        )
     if path == EMBEDDED and not path.exists():
         from seglib import scenes
 
         scenes.write_scenes(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
-    pictures, others = _find_pictures(path, mask=masks, image=images)
+    pictures, others = _find_pictures(path, images, masks)
     every, lonely = _choose_reading(path, pictures)
     pairs, lonely = _sort_into_splits(path, every, lonely, others)
     if unpaired == "error" and lonely:
@@ -256,17 +254,18 @@ def open_dataset(
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
     every = [pair for chosen in pairs.values() for pair in chosen]
     classes, encoding = _find_classes(path, classes, others, [mask for _, mask in every], encoding)
-    every, start, new = Split(every, classes, encoding), 0, {}  # names are told apart over all
-    for name, chosen in pairs.items():
-        new[name] = every.take(range(start, start + len(chosen)))
-        start += len(chosen)
+    names = iter(name_apart([image for image, _ in every]))
+    new = {
+        name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))))
+        for name, chosen in pairs.items()
+    }
     return Dataset(path, classes, **new, unpaired=tuple(lonely))
 
 
 # The pictures in a folder, and what the names of their folders say about them
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Picture:
     """A file, and what its folders say."""
 
@@ -274,13 +273,14 @@ class Picture:
     name: str  # its path below the data set's folder, with `/`, in one of Unicode's spellings
     stem: str  # its file's name without extension, likewise
     split: str | None
-    role: str | None  # "image", "mask", "other" such as overlays, or None where no folder says
+    role: str | None  # "image", "mask", or None where no folder says
     source: tuple  # the words of the folders that say the role
-    place: tuple  # the words of all folders that say neither split nor role
+    place: tuple  # what else is in the folders' names
+    folders: tuple  # the folders that say neither split nor role
 
 
-def _find_pictures(path, **patterns):
-    """`(pictures, other files)`; `mask` and `image` are folders, patterns or None."""
+def _find_pictures(path, images, masks):
+    """`(pictures, other files)`; `images` and `masks` are folders, patterns or None."""
     files, others = [], []
     for folder, names, found in os.walk(path, followlinks=True):
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
@@ -288,48 +288,54 @@ def _find_pictures(path, **patterns):
             file = pathlib.Path(folder, name)
             (files if file.suffix.lower() in SUFFIXES else others).append(file)
     shared = len(pathlib.Path(os.path.commonpath([f.parent for f in files])).parts) if files else 0
-    pictures = [_describe(file, path, file.parent.parts[shared:]) for file in files]
-    asked = set()
-    for role, pattern in patterns.items():
+    asked = {}
+    for role, pattern in zip(ROLES, (masks, images), strict=True):
         if pattern is None:
             continue
-        name = _normalize(pathlib.Path(os.path.relpath(path / pattern, path)).as_posix())
-        chosen = {p for p in pictures if p not in asked and _matches(p.name, name)}
-        if not chosen:
+        relative = os.path.relpath(os.path.join(path, pattern), path)
+        asked[role] = _normalize(pathlib.PurePath(relative).as_posix())
+        if not any(_matches(_name_below(file, path), asked[role]) for file in files):
             raise DatasetError(
                 f"{role}s={pattern!r} matches no picture in {path}: expected a folder below it, or "
                 'a pattern such as "gtFine/**/*_labelIds.png"'
             )
-        asked |= chosen
-        pictures = [p for p in pictures if p in asked or (p.role or "image") != role]
-        for picture in chosen:
-            picture.role = role
-    return [picture for picture in pictures if picture.role != "other"], others
+    pictures = (_describe(file, path, shared, asked) for file in files)
+    return list(filter(None, pictures)), others
 
 
-def _describe(file, path, folders):
-    """Picture of a file in these folders."""
+def _describe(file, path, shared, asked):
+    """Picture, or None; the first `shared` parts of its path are those of all pictures."""
+    name = _name_below(file, path)
+    chosen = next((role for role in asked if _matches(name, asked[role])), None)
     split = role = None
-    source, place = (), ()
-    for folder in folders:
-        apart = RUN_TOGETHER.sub(r"\1_", _normalize(folder))
-        words = [word.lower() for word in WORD.findall(apart)]
+    source, place, folders = (), (), ()
+    for part in file.parent.parts[shared:]:
+        words = WORD.findall(RUN_TOGETHER.sub(r"\1_", _normalize(part)))
+        words = [word.lower() for word in words]
         splits = [SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD]
-        if splits:
-            split = "train" if "train" in splits else splits[-1]  # train_val is for training
-        roles = [said for said, kind in ROLES.items() if kind.search(" ".join(words))]
-        rest = [word for word in words if word not in SPLIT_OF_WORD]
-        if roles and role != "other":
-            role = roles[0]
-            source += tuple(rest)
-        place += tuple(w for w in rest if not any(kind.fullmatch(w) for kind in ROLES.values()))
-    name = _normalize(file.relative_to(path).as_posix())
-    return Picture(file, name, _normalize(file.stem), split, role, source, place)
+        rest = tuple(word for word in words if word not in SPLIT_OF_WORD)
+        is_mask, is_image, is_other = (any(map(kind.fullmatch, words)) for kind in FOLDER_WORDS)
+        if chosen is None and (is_other or (is_mask and {"object", "objects"} & set(words))):
+            return None
+        if splits:  # train_val is for training
+            split = "train" if "train" in splits else splits[-1]
+        if is_mask or is_image:
+            role, source = "mask" if is_mask else "image", source + rest
+        elif not splits:
+            folders += (part,)
+        place += tuple(w for w in rest if not any(kind.fullmatch(w) for kind in FOLDER_WORDS[:2]))
+    if chosen is None and (role or "image") in asked:
+        return None  # another one of the kind that was chosen
+    return Picture(file, name, _normalize(file.stem), split, chosen or role, source, place, folders)
 
 
 def _normalize(name):
     """One spelling for names that Unicode can spell in two ways, as macOS and Linux do."""
     return unicodedata.normalize("NFC", name)
+
+
+def _name_below(file, path):
+    return _normalize(file.relative_to(path).as_posix())
 
 
 def _matches(name, pattern):
@@ -372,45 +378,42 @@ def _choose_reading(path, pictures):
     return pairs, lonely
 
 
-def _group(pictures, keys):
-    """`{key: pictures}`, in order."""
-    groups = collections.defaultdict(list)
-    for picture, key in zip(pictures, keys, strict=True):
-        groups[key].append(picture)
-    return groups
-
-
 def _tell_apart(pictures):
     """`(photographs, lists of masks by source)`; by their names where no folder says."""
-    by_role = _group(pictures, (picture.role for picture in pictures))
-    masks, photographs = by_role["mask"], by_role["image"] or by_role[None]
+    masks, photographs, unsaid = ([p for p in pictures if p.role == r] for r in (*ROLES, None))
+    photographs = photographs or unsaid
     if masks and photographs:
-        return photographs, _group(masks, (mask.source for mask in masks)).values()
+        sources = collections.defaultdict(list)
+        for mask in masks:
+            sources[mask.source].append(mask)
+        return photographs, sources.values()
     pictures = masks or pictures  # all in one folder, whose name may say labels
     named = [picture for picture in pictures if MASK_AFFIX.search(picture.stem)]
-    plain = {(p.path.parent, _bare(p.stem)) for p in set(pictures).difference(named)}
+    plain = {(p.path.parent, _bare(p.stem)) for p in pictures if not MASK_AFFIX.search(p.stem)}
     masks = [mask for mask in named if (mask.path.parent, _bare(mask.stem)) in plain]
     if not masks:  # a lossless picture beside a lossy one of the same name
         lossless = [p for p in pictures if p.path.suffix.lower() in LOSSLESS]
         lossy = {p.path.with_suffix("") for p in set(pictures).difference(lossless)}
         masks = [picture for picture in lossless if picture.path.with_suffix("") in lossy]
     chosen = set(masks)
-    photographs = [picture for picture in pictures if picture not in chosen]
-    return photographs, [masks] if masks and photographs else []
+    return [picture for picture in pictures if picture not in chosen], [masks]
 
 
 def _find_readings(photographs, masks):
     """The readings that pair most: none, one, or several that take other masks each."""
-    kinds = _group(masks, (mask.stem.rpartition("_")[2] for mask in masks))
-    groups = [masks]  # such as labelIds and color beside each other
+    kinds = collections.defaultdict(list)  # such as labelIds and color beside each other
+    for mask in masks:
+        kinds[mask.stem.rpartition("_")[2]].append(mask)
+    groups = [masks]
     if 1 < len(kinds) <= MAX_KINDS:
-        groups += [kinds[kind] for kind in dict.fromkeys((*KINDS, *sorted(kinds))) if kind in kinds]
-    found = []
-    for depth in (3, 2, 1):
+        known = [kind for kind in KINDS if kind in kinds]
+        groups += [kinds[kind] for kind in [*known, *sorted(set(kinds) - set(known))]]
+    named, found = _list_names(photographs), []
+    for agreement in AGREEMENTS:
         for group in groups:
-            named = zip(_list_names(photographs), _list_names(group), strict=True)
-            readings = [_match(photographs, group, *names, depth) for names in named]
-            found += [reading for reading in readings if reading[0]]
+            for names, mask_names in zip(named, _list_names(group), strict=True):
+                reading = _match(photographs, names, group, mask_names, agreement)
+                found += [reading] if reading[0] else []
         if any(len(pairs) == len(photographs) for pairs, _, _ in found):
             break
     most, readings, taken = max(map(_rank, found), default=None), [], set()
@@ -447,30 +450,35 @@ def _common_ends(texts):
     return start, os.path.commonprefix([text[len(start) :][::-1] for text in texts])[::-1]  # noqa: RUF071
 
 
-def _match(photographs, masks, names, mask_names, depth):
-    """The reading where names (depth 1) agree, and splits (2), and folders' words (3)."""
-
-    def group(pictures, names, others):
-        """By what must agree. A word that all of a half share and the other lacks says nothing."""
-        idle = set(pictures[0].place).intersection(*(p.place for p in pictures))
-        idle = idle.difference(*(p.place for p in others))
-        places = (tuple(w for w in p.place if w not in idle) for p in pictures)
-        keys = zip(names, (p.split for p in pictures), places, strict=True)
-        return _group(pictures, (key[:depth] for key in keys))
-
-    images, masks = group(photographs, names, masks), group(masks, mask_names, photographs)
+def _match(photographs, names, masks, mask_names, agreement):
+    """The reading where these names agree, and so much of the folders."""
+    by_key = []
+    for pictures, own in ((photographs, names), (masks, mask_names)):
+        by_key.append(collections.defaultdict(list))
+        for picture, name in zip(pictures, own, strict=True):
+            key = (*(getattr(picture, what) for what in agreement), name)
+            by_key[-1][key].append(picture)
+    images, masks = by_key
     both = [key for key in images if key in masks]
     pairs = [(image, masks[key][0]) for key in both for image in images[key]]
     doubles = [same for key in both for same in (images[key], masks[key]) if len(same) > 1]
-    if depth < 3 and doubles:
+    if agreement != AGREEMENTS[0] and doubles:
         return [], [], []  # names are not unique without the folders' names
-    splits, paired = {half.split for pair in pairs for half in pair}, {name for name, *_ in both}
-    alone = [picture for key in images if key not in masks for picture in images[key]]
-    for key in masks:
-        starts = {key[0][:i] for i, letter in enumerate(key[0]) if letter in SEPARATORS}
-        if key not in images and paired.isdisjoint(starts):  # not a_color beside a, a mask of more
-            alone += masks[key]
-    return pairs, doubles, [picture.path for picture in alone if picture.split in splits]
+    splits, paired = {image.split for image, _ in pairs}, {key[-1] for key in both}
+    lonely = [
+        picture.path
+        for mine, other in ((images, masks), (masks, images))
+        for key in mine
+        if key not in other and not (mine is masks and _is_of_another_kind(key[-1], paired))
+        for picture in mine[key]
+        if picture.split in splits or (mine is masks and not agreement)
+    ]
+    return pairs, doubles, lonely
+
+
+def _is_of_another_kind(name, paired):
+    """Whether a mask is named like a paired one and more, such as …_color: it is not missed."""
+    return any(name[:i] in paired for i, letter in enumerate(name) if letter in SEPARATORS)
 
 
 def _name_masks(pairs):
@@ -487,7 +495,9 @@ def _name_masks(pairs):
 
 def _sort_into_splits(path, every, lonely, others):
     """`({split: pairs of paths}, lonely)` as the folders say, or lists; the split None for none."""
-    pairs = _group([(image.path, mask.path) for image, mask in every], (p.split for p, _ in every))
+    pairs = collections.defaultdict(list)
+    for image, mask in every:
+        pairs[image.split].append((image.path, mask.path))
     if len(pairs) == 1 and "train" not in pairs:  # also all of them in "my test/"
         (every,) = pairs.values()
         listed = _read_lists(path, others, every)
@@ -499,7 +509,7 @@ def _sort_into_splits(path, every, lonely, others):
             f"{path}: {len(pairs.pop(None))} pairs are in no folder of a split and left out",
             stacklevel=3,
         )
-    return pairs, lonely
+    return dict(pairs), lonely
 
 
 def _read_lists(path, others, pairs):
@@ -511,24 +521,22 @@ def _read_lists(path, others, pairs):
     """
     places = {}  # the end of a path -> its pair; None where several end alike
     for pair in pairs:
-        for ending in _list_endings(pair[0].relative_to(path).as_posix()):
+        for ending in _list_endings(_name_below(pair[0].with_suffix(""), path)):
             places[ending] = None if ending in places else pair
     found, taken = {}, set()
     for split, names in LISTS.items():
         files = [
-            (names.index(f.name.lower()), "segmentation" not in str(f).lower(), len(f.parts), f)
+            (names.index(f.stem.lower()), "segmentation" not in str(f).lower(), len(f.parts), f)
             for f in others
-            if f.name.lower() in names
+            if f.suffix.lower() == ".txt" and f.stem.lower() in names
         ]
         if not files:
             continue
         *_, file = min(files)
-        listed, text = [], file.read_text("utf-8-sig", "replace")
-        for line in filter(None, map(str.strip, text.splitlines())):
-            endings = _list_endings(line) + _list_endings(re.split(r"[\s,;]", line)[0])
-            listed.append(next((places[end] for end in endings if places.get(end)), None))
-        chosen = set(filter(None, listed)) - taken
-        left = sum(pair not in chosen for pair in listed)
+        lines = file.read_text("utf-8-sig", "replace").splitlines()
+        listed = [_find_listed(line.strip(), places) for line in lines if line.strip()]
+        chosen = {pair for pair in listed if pair is not None} - taken
+        left = sum(pair is None or pair in taken for pair in listed)
         if left:
             words = f"{file} lists {left} pictures without a pair, or that another split has"
             warnings.warn(f"{words}; they are left out of this one", stacklevel=4)
@@ -541,31 +549,42 @@ def _read_lists(path, others, pairs):
 
 
 def _list_endings(name):
-    """The ends of a path without its picture's extension, from all of it to its file's name."""
-    parts = PICTURE_SUFFIX.split(_normalize(name))[0].replace("\\", "/").split("/")
+    """The ends of a path, from all of it to its file's name."""
+    parts = name.split("/")
     return ["/".join(parts[i:]) for i in range(len(parts))]
+
+
+def _find_listed(line, places):
+    """The pair in a line: all of it, or its first word; a path, with an extension or not."""
+    for name in (line, re.split(r"[\s,;]", line)[0]):
+        name = _normalize(name).replace("\\", "/")
+        for ending in (*_list_endings(name), *_list_endings(re.sub(r"\.[^./]*$", "", name))):
+            if places.get(ending) is not None:
+                return places[ending]
+    return None
 
 
 def _find_classes(path, given, others, masks, encoding):
     """`(ClassTable, encoding)`: which classes the masks show, and how."""
     survey = survey_masks(masks)
-    known = _read_table(given, others, survey)
-    classes = known or propose_from_survey(survey)
+    classes = _read_table(given, others, survey)
     if classes is None:
-        proposed = propose_class_table(masks, lossy=survey.lossy)
-        rows = zip(proposed.names, proposed.colors.tolist(), strict=True)
-        raise DatasetError(
-            f"no class table for {path}: write {path / TABLE} with the lines below (or "
-            "another file, and pass its path as classes), and give each class its name\n"
-            + "\n".join(["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)])
-        )
-    if classes is not known and classes is not BINARY:
-        warnings.warn(
-            f"no class table for {path}: the masks hold ids from 0 to "
-            f"{classes.num_classes - 1}, named {classes.names[0]} to {classes.names[-1]}; "
-            f"write {path / TABLE}, or pass classes=[…], to give them names",
-            stacklevel=3,
-        )
+        classes = propose_from_survey(survey)
+        if classes is None:
+            proposed = propose_class_table(masks, lossy=survey.lossy)
+            rows = zip(proposed.names, proposed.colors.tolist(), strict=True)
+            raise DatasetError(
+                f"no class table for {path}: write {path / TABLE} with the lines below (or "
+                "another file, and pass its path as classes), and give each class its name\n"
+                + "\n".join(["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)])
+            )
+        if classes is not BINARY:
+            warnings.warn(
+                f"no class table for {path}: the masks hold ids from 0 to "
+                f"{classes.num_classes - 1}, named {classes.names[0]} to {classes.names[-1]}; "
+                f"write {path / TABLE}, or pass classes=[…], to give them names",
+                stacklevel=3,
+            )
     if encoding == "auto":
         encoding = choose_encoding(survey, classes, source=path)
     unnamed = classes.ignore_label is None and classes.num_classes <= CUSTOMARY_IGNORE_LABEL
@@ -584,10 +603,15 @@ def _read_table(given, others, survey):
         colors = voc_colors(256)
         colors[list(survey.palette)] = list(survey.palette.values())
         colors = colors if len(np.unique(colors, axis=0)) == len(colors) else None
+    if isinstance(given, str | os.PathLike):
+        return read_class_table(given, colors=colors)
     if given is not None:
-        read = read_class_table if isinstance(given, str | os.PathLike) else create_class_table
-        return read(given, colors=colors)
-    files = [(f.name.lower() != TABLE, len(f.parts), f) for f in others if TABLES.fullmatch(f.name)]
+        return create_class_table(given, colors=colors)
+    files = [
+        (f.name.lower() != TABLE, len(f.parts), f)
+        for f in others
+        if f.suffix.lower() in (".csv", ".json", ".txt") and OTHER_TABLES.fullmatch(f.stem.lower())
+    ]
     for is_other, _, file in sorted(files):
         try:
             table = read_class_table(file, colors=colors)
@@ -595,6 +619,6 @@ def _read_table(given, others, survey):
             if not is_other:
                 raise
             continue  # a file of another kind with such a name
-        if not any(map(PICTURE_SUFFIX.search, table.names)):
+        if not any(LISTED_PICTURE.search(name.lower()) for name in table.names):
             return table
     return None

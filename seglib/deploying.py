@@ -585,7 +585,8 @@ def _open_video(source):
 
     capture = cv2.VideoCapture(source)
     if not capture.isOpened():
-        raise OSError(f"{source!r} is not there, in use, or no video that OpenCV can read")
+        name = f"camera {source}" if isinstance(source, int) else source
+        raise OSError(f"{name} is not there, in use, or no video that OpenCV can read")
     rate = capture.get(cv2.CAP_PROP_FPS)
 
     def read():

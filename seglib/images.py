@@ -125,6 +125,7 @@ def cut_padding(fitted: np.ndarray, size: tuple, *, fit: str) -> np.ndarray:
         array([[ 5,  6,  7,  8,  9],
                [10, 11, 12, 13, 14]])
     """
+    check_fit(fit)
     shape = inner = fitted.shape[:2]
     if fit == "letterbox":
         scale = min(Fraction(new, old) for new, old in zip(shape, size, strict=True))

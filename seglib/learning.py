@@ -40,8 +40,8 @@ class Batches:
     """Training pairs in batches; each batch is a function of (seed, step) alone.
 
     So training can start at any step, and sees there what it would have seen anyway. All batches
-    are of one size: a last one of one picture would move weights and statistics as far as a whole
-    one. It is filled up with pairs of the same epoch, changed in another way.
+    have one size: a last batch of one picture would change the weights as much as a full one, so
+    it is filled up with other pairs of the epoch, augmented differently.
 
     `sampling` has a number ≥ 0 for each pair, by which pairs are drawn, with replacement; None:
     each pair once an epoch.
@@ -208,8 +208,8 @@ class Learner:
                 raise
             raise MemoryError(
                 f"a training step of {len(images)} pairs does not fit into the memory of "
-                f"{find_device()[1]}: half the batch_size with twice the gradient_accumulation "
-                "learns about the same (a run that goes on needs both in allow_changes), or "
+                f"{find_device()[1]}: halve batch_size and double gradient_accumulation, which "
+                "learns about the same (a run that goes on needs both in allow_changes); or "
                 "prepare smaller images, or use fewer filters"
             ) from error
         values = {metric.name: float(metric.result()) for metric in self.metrics}

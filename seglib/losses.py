@@ -179,8 +179,8 @@ class CrossEntropyDice(CrossEntropy):
 class BoundaryLoss(LabelLoss):
     """Cross-entropy of whether pixels lie on a boundary, from logits `(batch, height, width, 1)`.
 
-    A pixel does if one of its four neighbours has another label; ignored ones make no boundary.
-    With shares, it does by as much as those of the two do not overlap.
+    A pixel is on a boundary if one of its four neighbours has another label; ignored ones make no
+    boundary. With shares, the target is 1 minus the overlap of the shares of the two pixels.
     """
 
     def call(self, y_true, y_pred):

@@ -453,9 +453,9 @@ def _read_values(picture, path):
 def choose_encoding(survey: Survey, classes: ClassTable, *, source="the masks") -> str:
     """Decide how masks with one channel or a palette show the classes: one of `ENCODINGS`.
 
-    They hold ids if all values, over the whole data set, are in the table or 255. Where they
-    show exactly the table's colours as well, the colours count: by chance they would not fit. So
-    they do where palettes differ from mask to mask. What `source` names is warned of.
+    They hold ids if all values, over the whole data set, are in the table or 255. They are read
+    as colours if all their colours are in the table, which is no coincidence, or if palettes
+    differ between masks. Warnings name `source`.
     """
     ids = {*range(classes.num_classes), CUSTOMARY_IGNORE_LABEL, classes.ignore_label}
     are_ids, binary = set(survey.values) <= ids, survey.looks_binary()

@@ -274,9 +274,9 @@ def turn_matrices(x):
 
 
 def _find_factors(squares):
-    """Return what matrices are multiplied by, (n, side, side), from their products with themselves.
+    """Return the Newton-Schulz factor (n, side, side) of each matrix X, given S = X Xᵀ.
 
-    The polynomials P of all turns commute, so that S ← P S P follows without X.
+    All polynomials P of S commute, so S is updated as P S P, and X is not needed.
     """
     sizes = ops.maximum(ops.trace(squares, axis1=1, axis2=2), SMALLEST**2)[:, None, None]
     squares, factors = squares / sizes, None

@@ -31,6 +31,7 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "
 MARKERS = "osD^vP*"
 MARK = (213, 94, 0)
 ERRORS = {"correct": (200, 200, 200), "wrong": MARK, "ignored": (0, 0, 0)}
+SMALL = 128  # pixels: of smaller pictures each pixel is shown
 CROP = 40  # pixels a side, in which blends can be seen
 MAX_EXAMPLES = 8
 SEVERITIES = {"error": "#B22222", "warning": "#A65900", "note": "0.3"}
@@ -133,7 +134,7 @@ def _draw_picture(ax, picture, classes, with_names):
         shares = picture.max(axis=-1) if picture.ndim == 3 else picture
         ax.imshow(shares, interpolation="nearest", vmin=0, vmax=1)
     elif picture.ndim == 3:
-        ax.imshow(picture, interpolation="auto")
+        ax.imshow(picture, interpolation="auto" if max(picture.shape) > SMALL else "nearest")
     else:
         ax.imshow(label_colors(picture, classes), interpolation="nearest")
         if with_names and min(picture.shape) >= CROP:
@@ -288,12 +289,12 @@ def plot_findings(report: DatasetReport) -> Figure:
         ax.text(0, 0.5, "There is no finding that a picture could show.", va="center")
         return figure
     rows = [_draw_example(finding, report) for finding in shown]
-    ratios = [max(p.shape[0] / p.shape[1] for p in row.values()) for row in rows]
+    ratios = [max(p.shape[0] / p.shape[1] for _, p in row) for row in rows]
     heights = [np.clip(ratio, 0.6, 1.2) * WIDTH / 3 + 0.3 for ratio in ratios]
     figure = _create_figure(sum(heights))
     axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
     for (*places, side), row, finding in zip(axes, rows, shown, strict=True):
-        for ax, (caption, picture) in zip(places, row.items(), strict=True):
+        for ax, (caption, picture) in zip(places, row, strict=True):
             step = -(-max(picture.shape) // 1000)  # no more pixels are seen
             _draw_picture(ax, picture[::step, ::step].copy(), report.classes, False)
             ax.set_title(caption[-40:], fontsize=9)
@@ -308,10 +309,10 @@ def plot_findings(report: DatasetReport) -> Figure:
 
 
 def _draw_example(finding, report):
-    """Two pictures that show what is wrong, by their captions."""
+    """Two captions and pictures that show what is wrong."""
     if len(finding.pairs) == 2:
         images = [read_image(image) for image, _ in finding.pairs]
-        return dict(zip(finding.captions, images, strict=True))
+        return list(zip(finding.captions, images, strict=True))
     (image, mask), classes, check = finding.pairs[0], report.classes, finding.check
     labels, pixels, lossy = read_mask(mask, classes, encoding=finding.encoding)
     wrong = ~np.isin(labels, [*range(classes.num_classes), classes.ignore_label or 0])
@@ -319,7 +320,7 @@ def _draw_example(finding, report):
     if check in ("unknown colours", "stray colours", "blended boundaries", "lossy masks"):
         unknown, blends = find_strange_pixels(pixels, labels, classes, lossy=lossy)
         if "colours" in check:
-            return {mask.name: pixels, marked: _mark(pixels, unknown)}
+            return [(mask.name, pixels), (marked, _mark(pixels, unknown))]
         # The part of the mask with the most blends, as it is and as it is read.
         dense = ndimage.uniform_filter(1.0 * (unknown | blends), CROP, mode="constant")
         middle = np.unravel_index(dense.argmax(), dense.shape)
@@ -327,16 +328,16 @@ def _draw_example(finding, report):
         part = tuple(slice(start, start + CROP) for start in first.clip(0))
         read = sharpen_boundaries(pixels, labels, classes, tolerance=NOISE_DISTANCE[lossy])
         shown = label_colors(read[part], classes)
-        return {f"part of {mask.name}": pixels[part], "as it is read": shown}
+        return [(f"part of {mask.name}", pixels[part]), ("as it is read", shown)]
     if check == "unknown ids":
-        return {image.name: read_image(image), marked: _mark(colors, wrong)}
+        return [(image.name, read_image(image)), (marked, _mark(colors, wrong))]
     if check == "tiny regions":
         regions, ids, areas = find_regions(labels)
         tiny = areas * np.prod(report.image_size) < labels.size  # under a pixel in training
         tiny &= np.isin(ids, classes.scored_ids)
-        return {mask.name: colors, marked: _mark(colors, tiny[regions])}
-    halves = {"photograph": read_image(image), "mask": colors}
-    return {f"{name}, {half.shape[0]}×{half.shape[1]}": half for name, half in halves.items()}
+        return [(mask.name, colors), (marked, _mark(colors, tiny[regions]))]
+    halves = [("photograph", read_image(image)), ("mask", colors)]
+    return [(f"{name}, {half.shape[0]}×{half.shape[1]}", half) for name, half in halves]
 
 
 def _mark(colors, where):
@@ -444,8 +445,7 @@ def plot_tradeoff(
         across, ends = _read_column(table, column)
         for left, height, area, look in zip(across, up, areas, looks, strict=True):
             ax.scatter(left, height, area, **look, lw=1.5, alpha=0.7, zorder=3)
-        edges = [look["edgecolors"] for look in looks]
-        ax.errorbar(across, up, up_ends, ends, fmt="none", ecolor=edges)
+        ax.errorbar(across, up, up_ends, ends, fmt="none", ecolor="0.2", zorder=4)
         if baseline in table.index:
             ax.axvline(across[baseline], color="0.4", ls="--", lw=1, zorder=0)
             ax.axhline(up[baseline], color="0.4", ls="--", lw=1, zorder=0)

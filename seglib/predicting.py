@@ -326,7 +326,8 @@ def _create_heads(model):
         if layer is not None and layer.task != "segmentation":
             heads[layer.task] = keras.ops.sigmoid(output)
     if not heads:
-        raise ValueError("no heads beside segmentation: create the model with heads=(…)")
+        advice = 'create the model with heads=("segmentation", "boundary", "presence")'
+        raise ValueError(f"the model has no heads beside segmentation: {advice}")
     return keras.Model(model.inputs, heads)
 
 
@@ -462,7 +463,8 @@ def fill_holes(labels: ArrayLike) -> np.ndarray:
 def _copy_labels(labels):
     labels = np.array(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
-        raise ValueError(f"expected ids (height, width), received {labels.dtype} {labels.shape}")
+        received = f"{labels.dtype} {labels.shape}, call it once for each image"
+        raise ValueError(f"expected integer ids (height, width), received {received}")
     return labels
 
 

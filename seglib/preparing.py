@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -189,6 +190,10 @@ def _make_arrays(folder, dataset, image_size, fit, classes):
         inside[:] = resize_labels(labels, inside.shape)
         return fit_image(image, image_size, fit=fit).tobytes(), fitted.tobytes()
 
+    size = len(dataset) * math.prod(image_size) * (3 + dtype.itemsize)
+    size -= sum(file.stat().st_size for file in unfinished.glob("*.npy"))
+    if size > shutil.disk_usage(folder.parent).free:
+        raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed")
     try:
         with show_progress(total=len(dataset), desc="preparing", unit="pair") as bar:
             for name, split in dataset.splits.items():

@@ -332,7 +332,7 @@ def _check_labels(y_true, y_pred, num_classes, ignore_label):
             raise ValueError(f"{name}: expected integer ids of shape {y_true.shape}, {found}")
         ids = labels[valid]
         if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
-            found = f"received {ids.min()} to {ids.max()} (ignore_label is {ignore_label})"
+            found = f"received {ids.min()} to {ids.max()}; give an ignored one as ignore_label="
             raise ValueError(f"{name}: expected ids in [0, {num_classes}), {found}")
     return y_true.astype(np.int64), y_pred.astype(np.int64), valid
 

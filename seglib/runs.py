@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import os
 import pathlib
 import reprlib
@@ -30,6 +31,9 @@ SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_BETWEEN_CURVES = 300.0
 DEPTH = 5  # folders between the inputs and a run
 INPUTS_VARIABLE, KAGGLE_INPUTS = "SEGLIB_INPUTS", "/kaggle/input"
+
+SHORT = reprlib.Repr()
+SHORT.maxstring, SHORT.maxother, SHORT.maxlist = 60, 60, 4
 
 
 @dataclasses.dataclass
@@ -237,24 +241,24 @@ def find_differences(before, now, *, allowed=()):
     sizes = now.get("batch_size")
     if isinstance(sizes, list) and before.get("batch_size") == sizes[0]:
         allowed = (*allowed, "batch_size")  # which may become smaller
-    before, now = (
-        {name: _round(value) for name, value in settings.items() if name not in allowed}
-        for settings in (before, now)
-    )
-    return list(_compare(before, now))
+    names = [name for name in {**before, **now} if name not in allowed]
+    return [line for name in names for line in _compare(name, before.get(name), now.get(name))]
 
 
-def _round(value):
-    """Other versions of NumPy may sum in another order."""
-    return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}"))
-
-
-def _compare(before, now, name=""):
+def _compare(name, before, now):
     if isinstance(before, dict) and isinstance(now, dict):
         for key in {**before, **now}:
-            yield from _compare(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-    elif before != now:
-        yield f"{name}: {reprlib.repr(before)} before, {reprlib.repr(now)} now"
+            yield from _compare(f"{name}.{key}", before.get(key), now.get(key))
+    elif not _is_same(before, now):
+        yield f"{name}: {SHORT.repr(before)} before, {SHORT.repr(now)} now"
+
+
+def _is_same(before, now):
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return all(map(_is_same, before, now))
+    if isinstance(before, float) and isinstance(now, float):
+        return math.isclose(before, now, rel_tol=1e-6)  # other versions may sum in another order
+    return before == now
 
 
 def take_up(folder, settings, *, resume_from="auto", allowed=()):

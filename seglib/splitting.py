@@ -126,6 +126,8 @@ def write_splits(path: str | os.PathLike, pairs_by_split: dict, root: str | os.P
 
 def read_splits(path: str | os.PathLike, root: str | os.PathLike) -> dict:
     """Read the table that `write_splits` made: `{split: [(image path, mask path), …]}`."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no splits at {path}: Dataset.write_splits makes such a file")
     pairs, lines = {name: [] for name in NAMES}, {}
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file)
@@ -197,8 +199,8 @@ def find_sequences(names: Sequence[str], thumbnails: np.ndarray) -> list:
     """Find frames that were taken one after the other, such as those of a drive.
 
     Numbered names with one prefix are a sequence where neighbours look clearly more alike than
-    random pairs, of the data set and of that sequence. So independent pictures that are numbered
-    are none, nor is a data set of one camera that stands still.
+    random pairs, of the data set and of that sequence. Numbered but independent pictures are no
+    sequence. The frames of a camera that stands still cannot be detected.
 
     Names are as `name_pictures` makes them; folders in them count where file names alone give no
     sequence. Returns the name of each picture's sequence, one of its own for a single picture.

@@ -175,8 +175,7 @@ def has_only_avx2() -> bool:
 def hide_startup():
     """Hide what TensorFlow's C++ code writes on standard error while it is imported.
 
-    It looks for GPUs as well, which it reports too. Where there is one, nothing is hidden, so that
-    one that cannot be used is told.
+    On machines with a GPU nothing is hidden, so that errors of the GPU stay visible.
     """
     devices = ("/dev/nvidia0", "/proc/driver/nvidia")
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")

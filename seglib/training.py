@@ -289,7 +289,7 @@ class Loop:
             raise FloatingPointError(
                 f"the loss is {logs['loss']} in epoch {epoch + 1}, batch {batch + 1} of "
                 f"{self.batches.steps_per_epoch}: lower learning_rate, or check images and class "
-                f"weights; the last good checkpoint is {self.folder.newest}"
+                f"weights; the last good checkpoint is {self.folder.newest or 'not there yet'}"
             )
         for name, value in {**logs, "steps": 1}.items():
             state.sums[name] = state.sums.get(name, 0) + value
@@ -460,7 +460,7 @@ class Plan:
 
     @property
     def step_seconds(self):
-        """float, the mean duration of the last steps, but of those that compiled; 0 if unknown."""
+        """float, the mean duration of recent steps that did not compile; 0 if unknown."""
         longest = max(COMPILING[0] * np.median(self.durations or [0]), COMPILING[1])
         usual = [seconds for seconds in self.durations if seconds <= longest]
         return sum(usual) / max(1, len(usual))

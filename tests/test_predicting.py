@@ -211,7 +211,7 @@ def test_a_keras_model_is_compiled_once_and_follows_its_classes_and_weights(mode
 
 
 def test_scales_are_averaged(model):
-    with pytest.raises(ValueError, match="no heads beside segmentation: create the model"):
+    with pytest.raises(ValueError, match="no heads beside segmentation: create"):
         predict_heads(model, np.zeros((32, 32, 3), np.uint8))
     both = seglib.combine_scales(model, (2, 1))
     assert both.size == (64, 64)

@@ -273,7 +273,7 @@ def test_regions_touch_at_corners_and_are_counted():
     ("y_true", "y_pred", "words"),
     [
         ([0, 1], [0], r"expected integer ids of shape \(2,\), received int64 of shape \(1,\)"),
-        ([0, 255], [0, 1], "received 0 to 255 .ignore_label is None"),
+        ([0, 255], [0, 1], "received 0 to 255; give an ignored one"),
         ([0, 1], [0, 2], r"y_pred: expected ids in \[0, 2"),
         ([0, -1], [0, 1], "received -1 to 0"),
         ([0.0], [0], "expected integer ids .* received float64"),

@@ -224,3 +224,10 @@ def test_a_run_of_an_older_seglib_is_refused_and_its_model_is_read(tmp_path):
         make_model(), make_dataset(), run_dir=tmp_path / "new", init_from=folder, epochs=1
     )
     assert run.finished
+
+
+def test_the_last_bits_of_numbers_are_no_other_setting():
+    weights = np.random.default_rng(0).uniform(0, 5, 1000).astype(np.float32)
+    settings, other = ({"class_weights": w.tolist()} for w in (weights, np.nextafter(weights, 9)))
+    assert not find_differences(settings, other)
+    assert find_differences(settings, {"class_weights": (weights * 1.01).tolist()})
