@@ -471,7 +471,7 @@ def test_ctrl_c_ends_the_recording_of_a_camera_alone(cv2, monkeypatch, tmp_path)
         ([FRAMES[0], FRAMES[0][:16]], "out.mp4", ValueError, "a video has one size"),
         (FRAMES, "out.gif", ValueError, "expected .mp4, .webm"),
         ("video.mkv", "video.mkv", ValueError, "is the source"),
-        ("none.mp4", None, OSError, "'none.mp4' is not there"),
+        ("none.mp4", None, OSError, "none.mp4 is not there"),
         ("text.mp4", None, OSError, "no video that OpenCV can read"),
     ],
 )

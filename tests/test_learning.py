@@ -174,7 +174,7 @@ def test_float16_scales_the_loss_and_goes_on_in_float32():
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
-        ("OOM when allocating tensor", MemoryError, "4 pairs.*half the batch_size"),
+        ("OOM when allocating tensor", MemoryError, "4 pairs.*halve batch_size"),
         ("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes", MemoryError, "smaller images"),
         ("CUDA out of memory. Tried to allocate 20.00 MiB", MemoryError, "fewer filters"),
         ("no ROOM for 4 pairs", RuntimeError, "no ROOM"),
