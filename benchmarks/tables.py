@@ -235,6 +235,7 @@ def make_instances():
 
 def make_kills():
     rows = read("kill")
+    rows = rows[rows["code"] == rows["code"].iloc[-1]]  # of the newest code alone
     lines = [
         {
             "backend": backend,
