@@ -14,28 +14,12 @@ import warnings
 import numpy as np
 
 from seglib import splitting
-from seglib.classes import (
-    CUSTOMARY_IGNORE_LABEL,
-    ClassTable,
-    create_class_table,
-    read_class_table,
-    voc_colors,
-)
+from seglib.classes import ClassTable
 from seglib.images import SUFFIXES, DatasetError
-from seglib.masks import (
-    BINARY,
-    ENCODINGS,
-    choose_encoding,
-    propose_class_table,
-    propose_from_survey,
-    read_pair,
-    survey_masks,
-)
+from seglib.legends import find_classes
+from seglib.masks import ENCODINGS, read_pair
 
 EMBEDDED = pathlib.Path("data/streets")
-TABLE = "class_dict.csv"
-OTHER_TABLES = re.compile("class_dict|_?classes|class_names|labels|((label|class)_)?colors")
-LISTED_PICTURE = re.compile("|".join(rf"\{suffix}\b" for suffix in SUFFIXES))
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -67,6 +51,7 @@ MAX_KINDS = 10  # of masks in one folder, told by the last word of their names
 AGREEMENTS = (("split", "place"), ("split", "folders"), ("split",), ())
 
 
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Pairs of image and mask that are read when they are asked for.
 
@@ -81,17 +66,23 @@ class Split:
             with as many of their folders as tell them apart.
     """
 
-    def __init__(self, pairs, classes: ClassTable, encoding: str = "auto", names=None):
-        self.pairs = [(pathlib.Path(image), pathlib.Path(mask)) for image, mask in pairs]
-        self.classes, self.encoding = classes, encoding
-        self.names = name_apart([image for image, _ in self.pairs]) if names is None else names
+    pairs: list
+    classes: ClassTable
+    encoding: str = "auto"
+    names: list | None = None
+
+    def __post_init__(self):
+        pairs = [(pathlib.Path(image), pathlib.Path(mask)) for image, mask in self.pairs]
+        object.__setattr__(self, "pairs", pairs)
+        if self.names is None:
+            object.__setattr__(self, "names", name_apart([image for image, _ in pairs]))
 
     def __len__(self):
         return len(self.pairs)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return Split(self.pairs[index], self.classes, self.encoding, self.names[index])
+            return dataclasses.replace(self, pairs=self.pairs[index], names=self.names[index])
         return read_pair(*self.pairs[index], self.classes, encoding=self.encoding)
 
     def __repr__(self):
@@ -163,8 +154,9 @@ class Dataset:
         dealt = splitting.deal_out(groups, fractions=fractions, seed=seed, presence=presence)
         new = {}
         for name, chosen in dealt.items():
-            halves = [pairs[i] for i in chosen], self.classes, self.train.encoding
-            new[name] = Split(*halves, [names[i] for i in chosen])
+            halves = [pairs[i] for i in chosen]
+            own = [names[i] for i in chosen]
+            new[name] = dataclasses.replace(self.train, pairs=halves, names=own)
         return dataclasses.replace(self, **new)
 
     def write_splits(self, path):
@@ -253,7 +245,7 @@ def open_dataset(
         pairs = {name: [pairs[None][i] for i in chosen] for name, chosen in dealt.items()}
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
     every = [pair for chosen in pairs.values() for pair in chosen]
-    classes, encoding = _find_classes(path, classes, others, [mask for _, mask in every], encoding)
+    classes, encoding = find_classes(path, classes, others, [mask for _, mask in every], encoding)
     names = iter(name_apart([image for image, _ in every]))
     new = {
         name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))))
@@ -561,64 +553,4 @@ def _find_listed(line, places):
         for ending in (*_list_endings(name), *_list_endings(re.sub(r"\.[^./]*$", "", name))):
             if places.get(ending) is not None:
                 return places[ending]
-    return None
-
-
-def _find_classes(path, given, others, masks, encoding):
-    """`(ClassTable, encoding)`: which classes the masks show, and how."""
-    survey = survey_masks(masks)
-    classes = _read_table(given, others, survey)
-    if classes is None:
-        classes = propose_from_survey(survey)
-        if classes is None:
-            proposed = propose_class_table(masks, lossy=survey.lossy)
-            rows = zip(proposed.names, proposed.colors.tolist(), strict=True)
-            raise DatasetError(
-                f"no class table for {path}: write {path / TABLE} with the lines below (or "
-                "another file, and pass its path as classes), and give each class its name\n"
-                + "\n".join(["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)])
-            )
-        if classes is not BINARY:
-            warnings.warn(
-                f"no class table for {path}: the masks hold ids from 0 to "
-                f"{classes.num_classes - 1}, named {classes.names[0]} to {classes.names[-1]}; "
-                f"write {path / TABLE}, or pass classes=[…], to give them names",
-                stacklevel=3,
-            )
-    if encoding == "auto":
-        encoding = choose_encoding(survey, classes, source=path)
-    unnamed = classes.ignore_label is None and classes.num_classes <= CUSTOMARY_IGNORE_LABEL
-    if encoding == "ids" and unnamed and CUSTOMARY_IGNORE_LABEL in survey.values:
-        classes = dataclasses.replace(classes, ignore_label=CUSTOMARY_IGNORE_LABEL)
-    return classes, encoding
-
-
-def _read_table(given, others, survey):
-    """The ClassTable that was given, or is in a file of the data set's; else None.
-
-    Where it has names alone, its colours are those that the masks' palettes have for ids.
-    """
-    colors = None
-    if survey.palette and not survey.conflict:
-        colors = voc_colors(256)
-        colors[list(survey.palette)] = list(survey.palette.values())
-        colors = colors if len(np.unique(colors, axis=0)) == len(colors) else None
-    if isinstance(given, str | os.PathLike):
-        return read_class_table(given, colors=colors)
-    if given is not None:
-        return create_class_table(given, colors=colors)
-    files = [
-        (f.name.lower() != TABLE, len(f.parts), f)
-        for f in others
-        if f.suffix.lower() in (".csv", ".json", ".txt") and OTHER_TABLES.fullmatch(f.stem.lower())
-    ]
-    for is_other, _, file in sorted(files):
-        try:
-            table = read_class_table(file, colors=colors)
-        except ValueError:
-            if not is_other:
-                raise
-            continue  # a file of another kind with such a name
-        if not any(LISTED_PICTURE.search(name.lower()) for name in table.names):
-            return table
     return None
