@@ -13,7 +13,8 @@ import warnings
 
 import numpy as np
 
-from seglib import splitting
+from seglib import annotations, splitting
+from seglib.annotations import Annotation
 from seglib.classes import ClassTable
 from seglib.images import SUFFIXES, DatasetError
 from seglib.legends import find_classes
@@ -39,7 +40,7 @@ RUN_TOGETHER = re.compile(  # such as trainannot
 # What the names of masks and of photographs have before or after what they have in common.
 KINDS = ("L", "mask", "masks", "label", "labels", "gt", "labelTrainIds", "labelIds", "seg")
 MASK_AFFIX = re.compile(
-    rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|color)$"
+    rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|color)(_\d+)?$"
     r"|^(mask|labels?|gt|seg|L)[_\-](?=.)"
 )
 IMAGE_AFFIX = re.compile("(?<=.)_(sat|image|img|photo|rgb)$|^(image|img|photo)_(?=.)")
@@ -72,7 +73,7 @@ class Split:
     names: list | None = None
 
     def __post_init__(self):
-        pairs = [(pathlib.Path(image), pathlib.Path(mask)) for image, mask in self.pairs]
+        pairs = [tuple(map(_keep_path, pair)) for pair in self.pairs]
         object.__setattr__(self, "pairs", pairs)
         if self.names is None:
             object.__setattr__(self, "names", name_apart([image for image, _ in pairs]))
@@ -168,6 +169,10 @@ class Dataset:
         return f"Dataset({self.path.resolve().name}: {self.classes.num_classes} classes, {counts})"
 
 
+def _keep_path(half):
+    return half if isinstance(half, Annotation) else pathlib.Path(half)
+
+
 def name_apart(images) -> list:
     """Return a name for each picture: its stem, or with its folders where stems occur twice."""
     stems = [image.stem for image in images]
@@ -185,6 +190,7 @@ def open_dataset(
     masks: str | None = None,
     encoding: str = "auto",
     splits: str | os.PathLike | None = None,
+    format: str | None = None,
     unpaired: str = "error",
     fractions: tuple = (0.7, 0.15, 0.15),
     seed: int = 0,
@@ -216,11 +222,14 @@ def open_dataset(
         DatasetError: nothing to pair, an image without mask or a mask without image,
             or no class table; then the colours found are offered.
     """
-    path = pathlib.Path(path)
-    if encoding not in ("auto", *ENCODINGS) or unpaired not in ("error", "skip"):
+    table = None if isinstance(path, str | os.PathLike) else path
+    path = pathlib.Path(path if table is None else ".")
+    if path.is_file():
+        path, masks = path.parent, path.name
+    if encoding not in ("auto", *ENCODINGS) or unpaired not in ("error", "skip", "background"):
         raise ValueError(
-            f"expected encoding to be auto, {', '.join(ENCODINGS)}, and unpaired to be error "
-            f"or skip, received {encoding!r} and {unpaired!r}"
+            f"expected encoding to be auto, {', '.join(ENCODINGS)}, and unpaired to be error, "
+            f"skip or background, received {encoding!r} and {unpaired!r}"
         )
     if path == EMBEDDED and not path.exists():
         from seglib import scenes
@@ -228,10 +237,21 @@ def open_dataset(
         scenes.write_scenes(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
-    pictures, others = _find_pictures(path, images, masks)
-    every, lonely = _choose_reading(path, pictures)
-    pairs, lonely = _sort_into_splits(path, every, lonely, others)
-    if unpaired == "error" and lonely:
+    pictures, others = ([], []) if table is not None else _find_pictures(path, images, masks)
+    if format is None:
+        photographs, found = _find_drawn(path, pictures, others, table, images, masks)
+    else:
+        found = annotations.import_annotations(path, format, pictures)
+    every, lonely = ([], []) if found else _choose_reading(path, pictures)
+    if not (found or every):
+        files = others if masks is None else _choose(others, path, masks)
+        found = annotations.find_annotations(path, photographs, files)
+    if found:
+        every, classes = annotations.settle(found, path, classes, unpaired)
+    elif not every:
+        raise DatasetError(_explain_no_pairs(path, others))
+    pairs, lonely = _sort_into_splits(path, every, lonely, [] if found else others)
+    if unpaired != "skip" and lonely:
         image, mask = (half.path.relative_to(path) for half in every[0])
         raise DatasetError(
             f"{len(lonely)} pictures have no other half, first {lonely[0]}: expected every mask to "
@@ -239,13 +259,18 @@ def open_dataset(
             'unpaired="skip" to go on without it'
         )
     if splits is not None:
-        pairs = splitting.read_splits(splits, path)
+        drawn = [mask.path for _, mask in every if found]
+        pairs = splitting.read_splits(splits, path, drawn)
     elif None in pairs:
         dealt = splitting.deal_out(len(pairs[None]), fractions=fractions, seed=seed)
         pairs = {name: [pairs[None][i] for i in chosen] for name, chosen in dealt.items()}
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
     every = [pair for chosen in pairs.values() for pair in chosen]
-    classes, encoding = find_classes(path, classes, others, [mask for _, mask in every], encoding)
+    if found and found.names:
+        encoding = "ids"
+    else:
+        masks = [mask for _, mask in every]
+        classes, encoding = find_classes(path, classes, others, masks, encoding)
     names = iter(name_apart([image for image, _ in every]))
     new = {
         name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))))
@@ -286,7 +311,7 @@ def _find_pictures(path, images, masks):
             continue
         relative = os.path.relpath(os.path.join(path, pattern), path)
         asked[role] = _normalize(pathlib.PurePath(relative).as_posix())
-        if not any(_matches(_name_below(file, path), asked[role]) for file in files):
+        if not any(_matches(_name_below(file, path), asked[role]) for file in (*files, *others)):
             raise DatasetError(
                 f"{role}s={pattern!r} matches no picture in {path}: expected a folder below it, or "
                 'a pattern such as "gtFine/**/*_labelIds.png"'
@@ -344,13 +369,7 @@ def _choose_reading(path, pictures):
     photographs, sources = _tell_apart(pictures)
     found = [reading for masks in sources for reading in _find_readings(photographs, masks)]
     if not found:
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
-        names[10:] = ["…"] * (len(names) > 10)
-        raise DatasetError(
-            f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
-            f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
-            f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
-        )
+        return [], []
     best = max(found, key=lambda reading: len(reading[0]))
     pairs, doubles, lonely = best
     if doubles:
@@ -368,6 +387,36 @@ def _choose_reading(path, pictures):
             stacklevel=3,
         )
     return pairs, lonely
+
+
+def _explain_no_pairs(path, others):
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    names[10:] = ["…"] * (len(names) > 10)
+    return annotations.name_unread(path, others) or (
+        f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
+        f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
+        f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
+    )
+
+
+def _find_drawn(path, pictures, others, table, images, masks):
+    """`(photographs, Found)` of a table of pairs, or of several mask files a picture; or None."""
+    photographs, sources = _tell_apart(pictures)
+    tables = [table]
+    if table is None:
+        tables = others if masks is None else _choose(others, path, masks)
+        tables = [file for file in tables if file.suffix.lower() in (".csv", ".tsv")]
+    found = annotations.find_pairs(path, tables, pictures) if images is None else None
+    several = [mask for masks in sources for mask in masks]
+    if not found and several:
+        found = annotations.merge_mask_files(path, photographs, several, others)
+    return photographs, found
+
+
+def _choose(files, path, pattern):
+    """Those that a folder or pattern below `path` means."""
+    pattern = _normalize(pathlib.PurePath(pattern).as_posix())
+    return [file for file in files if _matches(_name_below(file, path), pattern)]
 
 
 def _tell_apart(pictures):
