@@ -223,13 +223,14 @@ def open_dataset(
             or no class table; then the colours found are offered.
     """
     table = None if isinstance(path, str | os.PathLike) else path
-    path = pathlib.Path(path if table is None else ".")
+    path = given = pathlib.Path(path if table is None else ".")
     if path.is_file():
         path, masks = path.parent, path.name
     if encoding not in ("auto", *ENCODINGS) or unpaired not in ("error", "skip", "background"):
         raise ValueError(
-            f"expected encoding to be auto, {', '.join(ENCODINGS)}, and unpaired to be error, "
-            f"skip or background, received {encoding!r} and {unpaired!r}"
+            f"expected encoding to be auto, {', '.join(ENCODINGS)}, and unpaired to be error "
+            f"or skip, or background where there are annotations, received {encoding!r} and "
+            f"{unpaired!r}"
         )
     if path == EMBEDDED and not path.exists():
         from seglib import scenes
@@ -245,11 +246,13 @@ def open_dataset(
     every, lonely = ([], []) if found else _choose_reading(path, pictures)
     if not (found or every):
         files = others if masks is None else _choose(others, path, masks)
-        found = annotations.find_annotations(path, photographs, files)
+        found = annotations.find_annotations(path, files, photographs)
     if found:
         every, classes = annotations.settle(found, path, classes, unpaired)
+    elif not every and given != path:
+        raise FileNotFoundError(f"no folder at {given}: expected images and masks in it")
     elif not every:
-        raise DatasetError(_explain_no_pairs(path, others))
+        raise DatasetError(_explain_no_pairs(path, others, table))
     pairs, lonely = _sort_into_splits(path, every, lonely, [] if found else others)
     if unpaired != "skip" and lonely:
         image, mask = (half.path.relative_to(path) for half in every[0])
@@ -259,7 +262,7 @@ def open_dataset(
             'unpaired="skip" to go on without it'
         )
     if splits is not None:
-        drawn = [mask.path for _, mask in every if found]
+        drawn = [mask.path for _, mask in every if isinstance(mask.path, Annotation)]
         pairs = splitting.read_splits(splits, path, drawn)
     elif None in pairs:
         dealt = splitting.deal_out(len(pairs[None]), fractions=fractions, seed=seed)
@@ -389,7 +392,12 @@ def _choose_reading(path, pictures):
     return pairs, lonely
 
 
-def _explain_no_pairs(path, others):
+def _explain_no_pairs(path, others, table):
+    if table is not None:
+        return (
+            f"no pairs in the table: expected a column of pictures and one of masks, such as image "
+            f"and mask, with paths from {path.resolve()} on; received {', '.join(map(str, table))}"
+        )
     names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     names[10:] = ["…"] * (len(names) > 10)
     return annotations.name_unread(path, others) or (
