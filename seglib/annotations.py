@@ -40,6 +40,7 @@ SPLIT_WORD = re.compile(
 MASK_WORD = re.compile(r"masks?|label(s|led)?|annot(ation)?s?|gt|(ground)?truth|seg\w*|targets?")
 CLASS_COLUMN = re.compile(r"(class|label|category|cell_?type)(_?(id|name))?")
 SIDE_COLUMN = "(ima?ge?_?)?"  # before height and width
+NUMBER = re.compile(r"\d+")
 RUNS = re.compile(r"\d+( \d+)+")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # Mask files of such names show a picture's classes once more, or what another person drew.
@@ -139,7 +140,8 @@ def _draw_figure(size, points, *, kind="polygon"):
 
 def _draw_relative(size, points):
     """A polygon of YOLO, in shares of the picture's width and height."""
-    return _draw_figure(size, (np.reshape(points, (-1, 2)) * size[::-1]).ravel().tolist())
+    points = np.reshape(points, (-1, 2)) * size[::-1]
+    return _draw_figure(size, points.round(2).ravel().tolist())  # shares are rounded as well
 
 
 def _draw_runs(size, text, by_rows=False):
@@ -456,6 +458,10 @@ def _parse_table(table, file, folder, index, *, runs):
         fitting = [p for p in found if (getattr(p, "role", role) == "mask") == (role == "mask")]
         return fitting or found
 
+    def find_mask(name, cell):
+        own = [picture.path for picture in find(name)]
+        return [picture for picture in find(cell, "mask") if picture.path not in own]
+
     def fits(values):
         return sum(map(bool, map(find, [value for value in values if value][:FEW])))
 
@@ -470,22 +476,26 @@ def _parse_table(table, file, folder, index, *, runs):
     key = max(keys, key=lambda column: fits(keys[column]), default=None)
     if masks is None or key is None or not fits(keys[key]):
         return None
+    cells = list(zip(keys[key], table[masks], strict=True))
+    if not runs and not any(find_mask(*row) for row in cells[:FEW]):
+        return None
     rest = {c: values for c, values in table.items() if c not in (key, masks)}
     labels = _find_column(rest, CLASS_COLUMN.pattern)
     if key not in table:
         labels = [value.rpartition("_")[2] for value in table[key.strip()]]
     sides = [_find_column(rest, f"(ima?ge?_?)?{side}") for side in ("height", "width")]
     own, splits, records, lost = _read_splits(rest, file), {}, {}, []
-    for row, (name, cell) in enumerate(zip(keys[key], table[masks], strict=True)):
+    for row, (name, cell) in enumerate(cells):
         size = tuple(int(float(side[row])) for side in sides) if all(sides) else None
         shapes = records.setdefault(name, (size, []))[1]
         splits[name] = own[row] if own else None
         if cell in NOTHING:
             continue
-        if not runs and len(find(cell, "mask")) != 1:
+        files = [] if runs else find_mask(name, cell)
+        if not runs and len(files) != 1:
             lost.append(f"{file}, row {row + 2}: {cell}")
             continue
-        content = ("runs", cell) if runs else ("file", str(find(cell, "mask")[0].path))
+        content = ("runs", cell) if runs else ("file", str(files[0].path))
         shapes.append((labels[row] if labels else "foreground", content))
     names = sorted({label for _, shapes in records.values() for label, _ in shapes}, key=_natural)
     several = any(len(shapes) > 1 for _, shapes in records.values())
@@ -843,9 +853,10 @@ def _name_class(text):
 
     "1. Haemorrhages" is Haemorrhages, "_mask_1" nothing.
     """
-    words = re.split(r"[_\-. ]+", text)
-    kept = [w for w in words if not (MASK_WORD.fullmatch(w.lower()) or SPLIT_WORD.fullmatch(w))]
-    return re.sub(r"^(\d* )+|( \d*)+$|^\d*$", "", " ".join(kept))
+    numbered = re.search("class|cat", text, re.IGNORECASE)  # class_1, class_2
+    words = [word for word in re.split(r"[_\-. ]+", text) if word]
+    known = [MASK_WORD, SPLIT_WORD] if numbered else [MASK_WORD, SPLIT_WORD, NUMBER]
+    return " ".join(w for w in words if not any(k.fullmatch(w.lower()) for k in known))
 
 
 def _is_black_and_white(path):

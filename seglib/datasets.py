@@ -239,8 +239,11 @@ def open_dataset(
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
     pictures, others = ([], []) if table is not None else _find_pictures(path, images, masks)
+    if any("panoptic" in file.stem and file.suffix == ".json" for file in others):
+        pictures = [picture for picture in pictures if "panoptic" not in picture.name]
     if format is None:
-        photographs, found = _find_drawn(path, pictures, others, table, images, masks)
+        tables = others if splits is None else []
+        photographs, found = _find_drawn(path, pictures, tables, table, images, masks)
     else:
         found = annotations.import_annotations(path, format, pictures)
     every, lonely = ([], []) if found else _choose_reading(path, pictures)
@@ -415,6 +418,9 @@ def _find_drawn(path, pictures, others, table, images, masks):
         tables = others if masks is None else _choose(others, path, masks)
         tables = [file for file in tables if file.suffix.lower() in (".csv", ".tsv")]
     found = annotations.find_pairs(path, tables, pictures) if images is None else None
+    if found and table is None and masks is None:
+        words = f"{path}: pairs are taken from {found.text}, masks={found.text!r} confirms it"
+        warnings.warn(words, stacklevel=3)
     several = [mask for masks in sources for mask in masks]
     if not found and several:
         found = annotations.merge_mask_files(path, photographs, several, others)
