@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 
-from seglib import annotations, splitting
+from seglib import formats, splitting
 from seglib.annotations import Annotation
 from seglib.classes import ClassTable
 from seglib.images import SUFFIXES, DatasetError
@@ -245,13 +245,13 @@ def open_dataset(
         tables = others if splits is None else []
         photographs, found = _find_drawn(path, pictures, tables, table, images, masks)
     else:
-        found = annotations.import_annotations(path, format, pictures)
+        found = formats.import_annotations(path, format, pictures)
     every, lonely = ([], []) if found else _choose_reading(path, pictures)
     if not (found or every):
         files = others if masks is None else _choose(others, path, masks)
-        found = annotations.find_annotations(path, files, photographs)
+        found = formats.read_sources(path, files, photographs, pairs=False)
     if found:
-        every, classes = annotations.settle(found, path, classes, unpaired)
+        every, classes = formats.settle(found, path, classes, unpaired)
     elif not every and given != path:
         raise FileNotFoundError(f"no folder at {given}: expected images and masks in it")
     elif not every:
@@ -403,7 +403,7 @@ def _explain_no_pairs(path, others, table):
         )
     names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     names[10:] = ["…"] * (len(names) > 10)
-    return annotations.name_unread(path, others) or (
+    return formats.name_unread(path, others) or (
         f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
         f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
         f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
@@ -417,13 +417,13 @@ def _find_drawn(path, pictures, others, table, images, masks):
     if table is None:
         tables = others if masks is None else _choose(others, path, masks)
         tables = [file for file in tables if file.suffix.lower() in (".csv", ".tsv")]
-    found = annotations.find_pairs(path, tables, pictures) if images is None else None
+    found = formats.read_sources(path, tables, pictures, pairs=True) if images is None else None
     if found and table is None and masks is None:
         words = f"{path}: pairs are taken from {found.text}, masks={found.text!r} confirms it"
         warnings.warn(words, stacklevel=3)
     several = [mask for masks in sources for mask in masks]
     if not found and several:
-        found = annotations.merge_mask_files(path, photographs, several, others)
+        found = formats.merge_mask_files(path, photographs, several, others)
     return photographs, found
 
 
