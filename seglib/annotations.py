@@ -86,8 +86,8 @@ def _check_size(stated, size, what, image="its picture"):
     if stated is not None and tuple(stated) != size:
         stated, real = ("×".join(map(str, sides)) for sides in (stated, size))
         raise DatasetError(
-            f"{what} is for a picture of {stated} (height × width), but {image} is {real}: take the "
-            "picture that was annotated, or scale the annotations to it"
+            f"{what} is for a picture of {stated} (height × width), but {image} is {real}: take "
+            "the picture that was annotated, or scale the annotations to it"
         )
 
 

@@ -102,9 +102,9 @@ def _natural(text):
 class Source:
     """What a file says: `records` are {what it calls a picture: (size or None, shapes)}.
 
-    Shapes are `(class, (kind, …))`, see `DRAW`; boxes, lines and points are of kind "no area". `names`
-    are the classes in their order; `ignores_rest` is whether pixels of none are void. Tables bring
-    a function that finds pictures, the splits of pictures, and what they name in vain.
+    Shapes are `(class, (kind, …))`, see `DRAW`; boxes and lines are of kind "no area". `names` are
+    the classes in their order; `ignores_rest` is whether pixels of none are void. Tables bring a
+    function that finds pictures, the splits of pictures, and what they name in vain.
     """
 
     path: pathlib.Path
@@ -418,9 +418,10 @@ def _match(path, name, sources, index):
                 continue
             image = pictures[0].path
             if len(pictures) > 1 or image in taken:
+                other = taken.get(image, pictures[-1].path)
                 raise DatasetError(
-                    f"{source.path}: {key!r} means {image} and {taken.get(image, pictures[-1].path)}"
-                    ": expected one picture for each name; name pictures with their folders"
+                    f"{source.path}: {key!r} means {image}, and so does {other}: expected one "
+                    "picture for each name; name pictures with their folders"
                 )
             taken[image] = key
             layers = tuple(shape for shape in shapes if shape[1][0] in DRAW)
