@@ -438,7 +438,7 @@ def _match(path, name, sources, index):
             "boxes, lines and points: passed over",
             stacklevel=6,
         )
-    if kind not in ("COCO", "YOLO"):
+    if kind in ("run lengths", "labelme", "mask files"):
         found.names.sort(key=_natural)
     found.names = [] if kind == "pairs" else found.names
     found.bare = [picture.path for picture in index.pictures if picture.path not in taken]
@@ -621,7 +621,7 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
         shape = (names[mask] if are_classes else "foreground", ("file", str(mask.path)))
         records[owner[mask].name][1].append(shape)
     folder = pathlib.Path(os.path.commonpath([mask.path.parent for mask in masks]))
-    source = Source(folder, "COCO", classes, records, lost=lonely)
+    source = Source(folder, "objects", classes, records, lost=lonely)
     return _match(path, folder.name, [source], index)
 
 
@@ -735,12 +735,14 @@ def import_annotations(path, name: str, pictures) -> Found:
         raise ImportError(
             f"format={name!r} needs datumaro, which is not installed: pip install 'seglib[formats]'"
         ) from error
-    records, areas = {}, datumaro.AnnotationType
+    records, splits, areas = {}, {}, datumaro.AnnotationType
     try:
         items = datumaro.Dataset.import_from(str(path), name)
         names = [category.name for category in items.categories()[areas.label].items]
         for item in items:
-            shapes = records.setdefault(getattr(item.media, "path", None) or item.id, (None, []))[1]
+            key = getattr(item.media, "path", None) or item.id
+            splits[key] = _find_split(str(item.subset))
+            shapes = records.setdefault(key, (None, []))[1]
             for part in sorted(item.annotations, key=lambda part: getattr(part, "z_order", 0)):
                 drawn = ("no area",)
                 if part.type == areas.polygon:
@@ -750,7 +752,7 @@ def import_annotations(path, name: str, pictures) -> Found:
                 shapes.append((names[part.label], drawn))
     except Exception as error:  # datumaro raises many kinds
         raise DatasetError(f"datumaro cannot read {path} as {name}: {error}") from error
-    source = Source(pathlib.Path(path), name, names, records)
+    source = Source(pathlib.Path(path), name, names, records, splits=splits)
     found = _match(path, name, [source], PictureIndex(pictures))
     if not any(half.path.layers for _, half in found.pairs):
         raise DatasetError(f"{path} has no areas of classes in the format {name}: {EXPORT}")
