@@ -46,7 +46,7 @@ FOLDER_WORDS = [
 OBJECT_NAME = re.compile(r"_instance(Train)?Ids$|_parts_\d+$|^instance_\d+_|_polygons$")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 RUN_TOGETHER = re.compile(  # such as trainannot
-    rf"^({'|'.join(SPLIT_OF_WORD)})(?=({IMAGE_WORD}|{MASK_WORD})\b)", re.IGNORECASE
+    rf"^({'|'.join(SPLIT_OF_WORD)}|default)(?=({IMAGE_WORD}|{MASK_WORD})\b)", re.IGNORECASE
 )
 # What the names of masks and of photographs have before or after what they have in common.
 KINDS = ("L", "mask", "masks", "label", "labels", "gt", "labelTrainIds", "labelIds", "seg")
@@ -113,8 +113,8 @@ class Dataset:
     """Three splits that share a class table. An absent split has length 0.
 
     `unpaired` are the paths of photographs without mask and masks without photograph. `unlabelled`
-    is a Split of the photographs of a folder `unlabelled/`, or of a split without any mask, such as
-    `test/` in a competition; it is not among `splits`.
+    is a Split of the photographs in a folder `unlabelled/`, or of a split without any mask, such
+    as `test/` in a competition; it is not among `splits`.
     """
 
     path: pathlib.Path
@@ -183,8 +183,8 @@ class Dataset:
         groups = list(range(groups)) if isinstance(groups, int) else list(groups)
         if not 1 < count <= len(set(groups)):
             raise ValueError(
-                f"{len(set(groups))} groups cannot be dealt out to {count} folds: expected at least "
-                'two folds and a group for each; make finer groups, or pass by="random"'
+                f"{len(set(groups))} groups cannot be dealt out to {count} folds: expected two "
+                'folds or more and a group for each; make finer groups, or pass by="random"'
             )
         left, folds = np.arange(len(pairs)), []
         for number in range(count, 0, -1):
@@ -298,7 +298,7 @@ def open_dataset(
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
     pictures, others = _find_pictures(path, images, masks)
-    every, lonely = _choose_reading(path, pictures)
+    every, lonely = _choose_reading(path, pictures, masks is not None)
     unlabelled = _find_unlabelled(pictures, every)
     pairs, lonely = _sort_into_splits(path, every, lonely, others)
     if unpaired == "error" and lonely:
@@ -423,10 +423,10 @@ def _matches(name, pattern):
 # lonely)`: pairs of Pictures, lists of those of one name, and paths of those without other half.
 
 
-def _choose_reading(path, pictures):
-    """`(pairs, lonely, left)`: what pairs most; other readings are told of."""
-    found = _find_all_readings([picture for picture in pictures if not picture.aside])
-    found = found or _find_all_readings(pictures)
+def _choose_reading(path, pictures, chosen):
+    """`(pairs, lonely)`: what pairs most; other readings are told of, if no masks were chosen."""
+    found = _find_all_readings([p for p in pictures if not p.aside], chosen)
+    found = found or _find_all_readings(pictures, chosen)
     if not found:
         names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
         names[10:] = ["…"] * (len(names) > 10)
@@ -435,10 +435,10 @@ def _choose_reading(path, pictures):
             f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
             f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
         )
-    best = max(found, key=lambda reading: len(reading[0]))
-    if len(found) > 1 and not _vary(best):  # such as the field of view beside the vessels
-        vivid = [reading for reading in found if not reading[2] and _vary(reading)]
-        best = max(vivid, key=lambda reading: len(reading[0]), default=best)
+    best = max(found, key=lambda reading: (len(reading[0]), len(found) > 1 and _fit(reading)))
+    if len(found) > 1 and _are_alike(best):  # such as the field of view beside the vessels
+        others = [reading for reading in found if not reading[2] and not _are_alike(reading)]
+        best = max(others, key=lambda reading: len(reading[0]), default=best)
     pairs, doubles, lonely = best
     if doubles:
         first, second = doubles[0][:2]
@@ -474,14 +474,14 @@ def _refuse_several(pairs, pictures):
             )
 
 
-def _find_all_readings(pictures):
+def _find_all_readings(pictures, chosen):
     """Readings of each source of masks; where no folder says which are masks, their names do."""
     pictures = [picture for picture in pictures if picture.split != "unlabelled"]
     masks, photographs, unsaid = ([p for p in pictures if p.role == r] for r in (*ROLES, None))
     sources = collections.defaultdict(list)
     for mask in masks:
         sources["mask", mask.source].append(mask)
-    for picture in unsaid if photographs else ():
+    for picture in unsaid if photographs and not chosen else ():
         sources["unsaid", picture.folders[:1]].append(picture)
     found = []
     for (said, _), group in sources.items():
@@ -492,15 +492,25 @@ def _find_all_readings(pictures):
     return _find_readings(*_tell_by_names(masks or pictures))
 
 
-def _vary(reading):
-    """Whether its masks differ from each other about as much as pixels within them do."""
+def _fit(reading):
+    """Whether its first mask is as large as the photograph, upright or not."""
+    with contextlib.suppress(DatasetError):
+        image, mask = (open_picture(half.path, decode=False).size for half in reading[0][0])
+        return sorted(image) == sorted(mask)
+    return False
+
+
+def _are_alike(reading):
+    """Whether its masks are black and white, and pixels vary little from mask to mask."""
     masks = [mask.path for _, mask in reading[0]]
-    small = [
-        open_picture(mask).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        for mask in masks[:: -(-len(masks) // MAX_COMPARED)]
-    ]
-    values = np.array([np.asarray(picture, float) for picture in small])
-    return values.var(axis=0).mean() > MIN_VARIATION * values.var()
+    small = []
+    with contextlib.suppress(DatasetError):
+        for mask in masks[:: -(-len(masks) // MAX_COMPARED)]:
+            picture = open_picture(mask).convert("L")
+            if len(picture.getcolors()) > 2:
+                return False
+            small.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR), float))
+    return bool(small) and np.var(small, axis=0).mean() <= MIN_VARIATION * np.var(small)
 
 
 def _tell_by_names(pictures):
@@ -555,13 +565,23 @@ def _rank(reading):
 
 
 def _list_names(pictures):
-    """Their names as they are, without known affixes, and without what all of them share."""
+    """Their names as they are, without known affixes, and without what all, or a split's, share."""
     stems = [picture.stem for picture in pictures]
-    start, end = _common_ends(stems)
-    start = start[: max(map(start.rfind, SEPARATORS)) + 1]
-    end = re.search(r"[_\-. ].*|$", end)[0]
-    own = [stem[len(start) : len(stem) - len(end)] for stem in stems]
-    return stems, list(map(_bare, stems)), own
+    own = (_drop_shared(pictures, by_split=by_split) for by_split in (False, True))
+    return stems, list(map(_bare, stems)), *own
+
+
+def _drop_shared(pictures, *, by_split):
+    """Their names without what all of them, or those of a split, begin and end with."""
+    groups, shared = collections.defaultdict(list), {}
+    for picture in pictures:
+        groups[by_split and picture.split].append(picture.stem)
+    for split, stems in groups.items():
+        start, end = _common_ends(stems)
+        start = start[: max(map(start.rfind, SEPARATORS)) + 1]
+        shared[split] = len(start), len(re.search(r"[_\-. ].*|$", end)[0])
+    ends = [(picture.stem, *shared[by_split and picture.split]) for picture in pictures]
+    return [stem[start : len(stem) - end] for stem, start, end in ends]
 
 
 def _bare(stem):

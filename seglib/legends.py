@@ -126,6 +126,9 @@ def find_known_classes(path, images, masks, survey) -> tuple | None:
 
     It is known by the names of its files and folders below `path`, and by the values or colours in
     its masks; what the folder `path` is called does not count.
+
+    Raises:
+        DatasetError: it is known, and its masks are of a kind that is not read.
     """
     pairs = zip(images, masks, strict=True)
     names = ["\n".join(os.path.relpath(half, path) for half in pair) for pair in pairs]
@@ -133,6 +136,9 @@ def find_known_classes(path, images, masks, survey) -> tuple | None:
     rules, tables = _read_known()
     for rule in rules:
         if all(re.search(rule["masks"], name, re.IGNORECASE) for name in names):
+            if rule["encoding"] == "unread":
+                words = f"{path}: the masks of {rule['data_set']} are not read: "
+                raise DatasetError(words + rule["name"])
             classes = _fit_known(tables[rule["data_set"]], rule["encoding"], masks, survey)
             if classes is not None:
                 return rule["data_set"], classes, rule["encoding"].split()[0]
