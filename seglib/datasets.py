@@ -37,7 +37,7 @@ MASK_WORD = (
     "|semantics?|stuffthingmaps"
 )
 PASSED_OVER = "visualizations?|viz|overlays?|npy|previews|thumbnails"
-# Set aside where others pair: masks that number objects or parts, and measured distances.
+# Set aside where others pair: masks that number objects, and measured distances.
 OBJECTS = "instances?|panoptic"
 DISTANCES = "n?dsm|depths?|disparity|disparities"
 FOLDER_WORDS = [
@@ -297,8 +297,8 @@ def open_dataset(
         scenes.write_scenes(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
-    pictures, others = _find_pictures(path, images, masks)
-    every, lonely = _choose_reading(path, pictures, masks is not None)
+    pictures, aside, others = _find_pictures(path, images, masks)
+    every, lonely = _choose_reading(path, pictures, aside, masks is not None)
     unlabelled = _find_unlabelled(pictures, every)
     pairs, lonely = _sort_into_splits(path, every, lonely, others)
     if unpaired == "error" and lonely:
@@ -347,11 +347,14 @@ class Picture:
     source: tuple  # the words of the folders that say the role
     place: tuple  # what else is in the folders' names
     folders: tuple  # the folders that say neither split nor role
-    aside: bool = False  # of objects, parts or distances: taken where nothing else pairs
+    aside: bool = False  # it shows objects, parts or distances
 
 
 def _find_pictures(path, images, masks):
-    """`(pictures, other files)`; `images` and `masks` are folders, patterns or None."""
+    """`(pictures, those to set aside, other files)`; `images`, `masks` are folders, patterns, None.
+
+    Set aside are masks of objects or parts, and distances: they count where nothing else pairs.
+    """
     files, others = [], []
     for folder, names, found in os.walk(path, followlinks=True):
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
@@ -370,8 +373,9 @@ def _find_pictures(path, images, masks):
                 f"{role}s={pattern!r} matches no picture in {path}: expected a folder below it, or "
                 'a pattern such as "gtFine/**/*_labelIds.png"'
             )
-    pictures = (_describe(file, path, shared, asked) for file in files)
-    return list(filter(None, pictures)), others
+    pictures = list(filter(None, (_describe(file, path, shared, asked) for file in files)))
+    aside = [picture for picture in pictures if picture.aside]
+    return [picture for picture in pictures if not picture.aside], aside, others
 
 
 def _describe(file, path, shared, asked):
@@ -423,10 +427,9 @@ def _matches(name, pattern):
 # lonely)`: pairs of Pictures, lists of those of one name, and paths of those without other half.
 
 
-def _choose_reading(path, pictures, chosen):
+def _choose_reading(path, pictures, aside, chosen):
     """`(pairs, lonely)`: what pairs most; other readings are told of, if no masks were chosen."""
-    found = _find_all_readings([p for p in pictures if not p.aside], chosen)
-    found = found or _find_all_readings(pictures, chosen)
+    found = _find_all_readings(pictures, chosen) or _find_all_readings(pictures + aside, chosen)
     if not found:
         names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
         names[10:] = ["…"] * (len(names) > 10)
@@ -475,21 +478,17 @@ def _refuse_several(pairs, pictures):
 
 
 def _find_all_readings(pictures, chosen):
-    """Readings of each source of masks; where no folder says which are masks, their names do."""
+    """Readings of each source of masks, and of folders beside images/ that may hold masks too."""
     pictures = [picture for picture in pictures if picture.split != "unlabelled"]
-    masks, photographs, unsaid = ([p for p in pictures if p.role == r] for r in (*ROLES, None))
-    sources = collections.defaultdict(list)
-    for mask in masks:
-        sources["mask", mask.source].append(mask)
-    for picture in unsaid if photographs and not chosen else ():
-        sources["unsaid", picture.folders[:1]].append(picture)
-    found = []
-    for (said, _), group in sources.items():
-        if said == "mask" or _looks_drawn(group[0].path):
-            found += _find_readings(photographs or unsaid, group)
-    if found or (masks and (photographs or unsaid)):
-        return found
-    return _find_readings(*_tell_by_names(masks or pictures))
+    photographs, sources = _tell_apart(pictures)
+    found = [reading for masks in sources for reading in _find_readings(photographs, masks)]
+    images = [picture for picture in pictures if picture.role == "image"]
+    unsaid = collections.defaultdict(list)
+    for picture in pictures if images and not chosen else ():
+        if picture.role is None:
+            unsaid[picture.folders[:1]].append(picture)
+    drawn = [group for group in unsaid.values() if _looks_drawn(group[0].path)]
+    return found + [reading for masks in drawn for reading in _find_readings(images, masks)]
 
 
 def _fit(reading):
@@ -513,8 +512,16 @@ def _are_alike(reading):
     return bool(small) and np.var(small, axis=0).mean() <= MIN_VARIATION * np.var(small)
 
 
-def _tell_by_names(pictures):
-    """`(photographs, masks)` of pictures that lie in one folder, whose name may say labels."""
+def _tell_apart(pictures):
+    """`(photographs, lists of masks by source)`; by their names where no folder says."""
+    masks, photographs, unsaid = ([p for p in pictures if p.role == r] for r in (*ROLES, None))
+    photographs = photographs or unsaid
+    if masks and photographs:
+        sources = collections.defaultdict(list)
+        for mask in masks:
+            sources[mask.source].append(mask)
+        return photographs, sources.values()
+    pictures = masks or pictures  # all in one folder, whose name may say labels
     named = [picture for picture in pictures if MASK_AFFIX.search(picture.stem)]
     plain = {(p.path.parent, _bare(p.stem)) for p in pictures if not MASK_AFFIX.search(p.stem)}
     masks = [mask for mask in named if (mask.path.parent, _bare(mask.stem)) in plain]
@@ -523,7 +530,7 @@ def _tell_by_names(pictures):
         lossy = {p.path.with_suffix("") for p in set(pictures).difference(lossless)}
         masks = [picture for picture in lossless if picture.path.with_suffix("") in lossy]
     chosen = set(masks)
-    return [picture for picture in pictures if picture not in chosen], masks
+    return [picture for picture in pictures if picture not in chosen], [masks]
 
 
 def _looks_drawn(file):
@@ -646,7 +653,6 @@ def _find_unlabelled(pictures, every):
         for picture in pictures
         if picture.split not in splits
         and picture not in paired
-        and not picture.aside
         and picture.role != "mask"
         and (picture.role == role or not picture.folders)
     ]
