@@ -78,6 +78,7 @@ class Split:
         pairs: sequence of `(image path, mask path)`; the mask may be None.
         classes: ClassTable.
         encoding: str, see `read_labels`.
+        resize_masks: bool, whether masks of another size than their image take its size.
         names: list of str, one for each pair; None for the images' file names without extension,
             with as many of their folders as tell them apart.
     """
@@ -86,6 +87,7 @@ class Split:
     classes: ClassTable
     encoding: str = "auto"
     names: list | None = None
+    resize_masks: bool = False
 
     def __post_init__(self):
         pairs = [(pathlib.Path(image), mask and pathlib.Path(mask)) for image, mask in self.pairs]
@@ -102,7 +104,8 @@ class Split:
         image, mask = self.pairs[index]
         if mask is None:
             return read_image(image), None
-        return read_pair(image, mask, self.classes, encoding=self.encoding)
+        options = {"encoding": self.encoding, "resize_masks": self.resize_masks}
+        return read_pair(image, mask, self.classes, **options)
 
     def __repr__(self):
         return f"Split({len(self)} pairs)"
@@ -252,6 +255,8 @@ def open_dataset(
     images: str | None = None,
     masks: str | None = None,
     encoding: str = "auto",
+    values: dict | None = None,
+    resize_masks: bool = False,
     splits: str | os.PathLike | None = None,
     unpaired: str = "error",
     fractions: tuple = (0.7, 0.15, 0.15),
@@ -275,6 +280,11 @@ def open_dataset(
             "gtFine/**/*_labelIds.png", where more than one reading is possible.
         encoding: "ids", "colors" or "binary", how masks with one channel or a palette show the
             classes; "auto" looks at all of them and decides once.
+        values: dict or None, which values of masks with one channel show which class:
+            `{0: "background", "1-9": "road", "rest": "tree", 255: None}`. Values of one name are
+            one class, "rest" are all others, None is ignored.
+        resize_masks: bool. True brings masks of another size than their image to its size; each
+            pixel takes the nearest label.
         splits: path of a file that `Dataset.write_splits` made, or None for the folder's own.
         unpaired: "error", or "skip" for the pairs that there are.
         fractions: shares of train, val and test where the folder has no splits.
@@ -322,10 +332,12 @@ def open_dataset(
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
     every = [pair for chosen in pairs.values() for pair in chosen]
     images, masks = ([pair[half] for pair in every] for half in (0, 1))
-    classes, encoding = find_classes(path, classes, others, masks, encoding, images)
+    classes, encoding = find_classes(path, classes, others, masks, encoding, values, images)
     names = iter(name_apart([image for image, _ in every]))
     new = {
-        name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))))
+        name: Split(
+            chosen, classes, encoding, list(itertools.islice(names, len(chosen))), resize_masks
+        )
         for name, chosen in pairs.items()
     }
     unlabelled = Split([(image, None) for image in unlabelled], classes, encoding)
@@ -438,7 +450,7 @@ def _choose_reading(path, pictures, aside, chosen):
             f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
             f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
         )
-    best = max(found, key=lambda reading: (len(reading[0]), len(found) > 1 and _fit(reading)))
+    best = max(found, key=lambda reading: (len(reading[0]), len(found) == 1 or _fit(reading)))
     if len(found) > 1 and _are_alike(best):  # such as the field of view beside the vessels
         others = [reading for reading in found if not reading[2] and not _are_alike(reading)]
         best = max(others, key=lambda reading: len(reading[0]), default=best)
@@ -492,11 +504,12 @@ def _find_all_readings(pictures, chosen):
 
 
 def _fit(reading):
-    """Whether its first mask is as large as the photograph, upright or not."""
+    """Whether its first mask is as large as the photograph, upright or not, and has few colours."""
     with contextlib.suppress(DatasetError):
-        image, mask = (open_picture(half.path, decode=False).size for half in reading[0][0])
-        return sorted(image) == sorted(mask)
-    return False
+        image, mask = (half.path for half in reading[0][0])
+        sizes = [sorted(open_picture(half, decode=False).size) for half in (image, mask)]
+        return sizes[0] == sizes[1], _looks_drawn(mask)
+    return False, False
 
 
 def _are_alike(reading):
