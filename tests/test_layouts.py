@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seglib import legends
 from seglib.datasets import open_dataset
 from seglib.images import DatasetError
 
@@ -121,3 +122,64 @@ def test_a_layout_is_read_or_refused_by_name(tmp_path, row, request):
     for image, labels in dataset.unlabelled:
         assert image.shape == (*SIZE, 3)
         assert labels is None
+
+
+VOC = "JPEGImages/2007_00000{i}.jpg", "SegmentationClass/2007_00000{i}.png"
+CITY = "leftImg8bit/bonn_{i}_leftImg8bit.png", "gtFine/bonn_{i}_gtFine_labelIds.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "paths", "kind", "values", "words"),
+    [
+        (
+            "data",
+            CITY,
+            "grey",
+            "7 26",
+            "taken for Cityscapes, whose 19 classes are known: pass cla",
+        ),
+        (
+            "data",
+            VOC,
+            "grey",
+            "0 20",
+            "taken for Pascal VOC, whose 21 classes are known: pass clas",
+        ),
+        ("cityscapes/gtFine", ("images/{i}.jpg", "masks/{i}.png"), "grey", "0 1", "no class table"),
+        ("VOC2012", ("a/JPEGImages/{i}.jpg", "a/SegmentationClass/x{i}.png"), "grey", "0 1", ""),
+        ("data", CITY, "grey", "7 40", "no class table"),
+        ("data", VOC, "palette", "0=#000000 1=#123456", "no class table"),
+    ],
+)
+def test_a_data_set_is_known_by_its_files_and_not_by_its_name(
+    tmp_path, name, paths, kind, values, words
+):
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    build(folder, dict(zip(("image", "mask"), paths, strict=True), splits="", kind=kind,
+                       values=values, others=""))  # fmt: skip
+    if not words:
+        with pytest.raises(DatasetError, match="no pairs"):
+            open_dataset(folder)
+        return
+    with pytest.warns(UserWarning, match=words):
+        open_dataset(folder)
+    names = [f"mine {i}" for i in range(41)]
+    assert open_dataset(folder, classes=names).classes.names == tuple(names)
+
+
+def test_known_classes_name_their_sources_and_number_their_classes():
+    file = pathlib.Path(legends.__file__).with_name("known_classes.csv")
+    with open(file, newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    ids = {row["data_set"]: [] for row in rows}
+    for row in rows:
+        if row["id"]:
+            ids[row["data_set"]].append(int(row["id"]))
+        else:
+            assert row["masks"]
+            assert row["source"]
+    assert len(ids) >= 20
+    for name, own in ids.items():
+        own = [i for i in own if i != 255]
+        assert own == list(range(len(own))), name
