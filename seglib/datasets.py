@@ -15,7 +15,8 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from seglib import splitting
+from seglib import annotations, splitting
+from seglib.annotations import Annotation
 from seglib.classes import ClassTable
 from seglib.images import SUFFIXES, DatasetError, open_picture, read_image
 from seglib.legends import find_classes
@@ -90,7 +91,7 @@ class Split:
     resize_masks: bool = False
 
     def __post_init__(self):
-        pairs = [(pathlib.Path(image), mask and pathlib.Path(mask)) for image, mask in self.pairs]
+        pairs = [tuple(map(_keep_path, pair)) for pair in self.pairs]
         object.__setattr__(self, "pairs", pairs)
         if self.names is None:
             object.__setattr__(self, "names", name_apart([image for image, _ in pairs]))
@@ -239,6 +240,10 @@ def _take(pairs, names, chosen, like):
     return dataclasses.replace(like, pairs=[pairs[i] for i in chosen], names=own)
 
 
+def _keep_path(half):
+    return half if half is None or isinstance(half, Annotation) else pathlib.Path(half)
+
+
 def name_apart(images) -> list:
     """Return a name for each picture: its stem, or with its folders where stems occur twice."""
     stems = [image.stem for image in images]
@@ -258,6 +263,7 @@ def open_dataset(
     values: dict | None = None,
     resize_masks: bool = False,
     splits: str | os.PathLike | None = None,
+    format: str | None = None,
     unpaired: str = "error",
     fractions: tuple = (0.7, 0.15, 0.15),
     seed: int = 0,
@@ -295,11 +301,15 @@ def open_dataset(
         DatasetError: nothing to pair, an image without mask or a mask without image,
             or no class table; then the colours found are offered.
     """
-    path = pathlib.Path(path)
-    if encoding not in ("auto", *ENCODINGS) or unpaired not in ("error", "skip"):
+    table = None if isinstance(path, str | os.PathLike) else path
+    path = given = pathlib.Path(path if table is None else ".")
+    if path.is_file():
+        path, masks = path.parent, path.name
+    if encoding not in ("auto", *ENCODINGS) or unpaired not in ("error", "skip", "background"):
         raise ValueError(
             f"expected encoding to be auto, {', '.join(ENCODINGS)}, and unpaired to be error "
-            f"or skip, received {encoding!r} and {unpaired!r}"
+            f"or skip, or background where there are annotations, received {encoding!r} and "
+            f"{unpaired!r}"
         )
     if path == EMBEDDED and not path.exists():
         from seglib import scenes
@@ -307,11 +317,30 @@ def open_dataset(
         scenes.write_scenes(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
-    pictures, aside, others = _find_pictures(path, images, masks)
-    every, lonely = _choose_reading(path, pictures, aside, masks is not None)
-    unlabelled = _find_unlabelled(pictures, every)
-    pairs, lonely = _sort_into_splits(path, every, lonely, others)
-    if unpaired == "error" and lonely:
+    pictures, aside, others = [], [], []
+    if table is None:
+        pictures, aside, others = _find_pictures(path, images, masks)
+    if format is None:
+        tables = others if splits is None else []
+        photographs, found = _find_drawn(path, pictures, tables, table, images, masks)
+    else:
+        found = annotations.import_annotations(path, format, pictures)
+    chosen = masks is not None
+    every, lonely = ([], []) if found else _choose_reading(path, pictures, chosen)
+    if not (found or every):
+        files = _choose(others, path, masks) if chosen else others
+        found = annotations.find_annotations(path, files, photographs)
+    if not (found or every or annotations.name_unread(path, others)):
+        every, lonely = _choose_reading(path, pictures + aside, chosen)
+    if found:
+        every, classes = annotations.settle(found, path, classes, unpaired)
+    elif not every and given != path:
+        raise FileNotFoundError(f"no folder at {given}: expected images and masks in it")
+    elif not every:
+        raise DatasetError(_explain_no_pairs(path, others, table))
+    unlabelled = _find_unlabelled(pictures, every, found.bare if found else [])
+    pairs, lonely = _sort_into_splits(path, every, lonely, [] if found else others)
+    if unpaired != "skip" and lonely:
         image, mask = (half.path.relative_to(path) for half in every[0])
         raise DatasetError(
             f"{len(lonely)} pictures have no other half, first {lonely[0]}: expected every mask to "
@@ -319,7 +348,8 @@ def open_dataset(
             'unpaired="skip" to go on without it'
         )
     if splits is not None:
-        pairs = splitting.read_splits(splits, path)
+        drawn = [mask.path for _, mask in every if isinstance(mask.path, Annotation)]
+        pairs = splitting.read_splits(splits, path, drawn)
     elif None in pairs:
         dealt = splitting.deal_out(len(pairs[None]), fractions=fractions, seed=seed)
         pairs = {name: [pairs[None][i] for i in chosen] for name, chosen in dealt.items()}
@@ -331,8 +361,11 @@ def open_dataset(
         )
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
     every = [pair for chosen in pairs.values() for pair in chosen]
-    images, masks = ([pair[half] for pair in every] for half in (0, 1))
-    classes, encoding = find_classes(path, classes, others, masks, encoding, values, images)
+    if found and found.names:
+        encoding = "ids"
+    else:
+        images, masks = ([pair[half] for pair in every] for half in (0, 1))
+        classes, encoding = find_classes(path, classes, others, masks, encoding, values, images)
     names = iter(name_apart([image for image, _ in every]))
     new = {
         name: Split(
@@ -380,7 +413,7 @@ def _find_pictures(path, images, masks):
             continue
         relative = os.path.relpath(os.path.join(path, pattern), path)
         asked[role] = _normalize(pathlib.PurePath(relative).as_posix())
-        if not any(_matches(_name_below(file, path), asked[role]) for file in files):
+        if not any(_matches(_name_below(file, path), asked[role]) for file in (*files, *others)):
             raise DatasetError(
                 f"{role}s={pattern!r} matches no picture in {path}: expected a folder below it, or "
                 'a pattern such as "gtFine/**/*_labelIds.png"'
@@ -439,17 +472,11 @@ def _matches(name, pattern):
 # lonely)`: pairs of Pictures, lists of those of one name, and paths of those without other half.
 
 
-def _choose_reading(path, pictures, aside, chosen):
+def _choose_reading(path, pictures, chosen):
     """`(pairs, lonely)`: what pairs most; other readings are told of, if no masks were chosen."""
-    found = _find_all_readings(pictures, chosen) or _find_all_readings(pictures + aside, chosen)
+    found = _find_all_readings(pictures, chosen)
     if not found:
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
-        names[10:] = ["…"] * (len(names) > 10)
-        raise DatasetError(
-            f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
-            f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
-            f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
-        )
+        return [], []
     best = max(found, key=lambda reading: (len(reading[0]), len(found) == 1 or _fit(reading)))
     if len(found) > 1 and _are_alike(best):  # such as the field of view beside the vessels
         others = [reading for reading in found if not reading[2] and not _are_alike(reading)]
@@ -523,6 +550,44 @@ def _are_alike(reading):
                 return False
             small.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR), float))
     return bool(small) and np.var(small, axis=0).mean() <= MIN_VARIATION * np.var(small)
+
+
+def _explain_no_pairs(path, others, table):
+    if table is not None:
+        return (
+            f"no pairs in the table: expected a column of pictures and one of masks, such as image "
+            f"and mask, with paths from {path.resolve()} on; received {', '.join(map(str, table))}"
+        )
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    names[10:] = ["…"] * (len(names) > 10)
+    return annotations.name_unread(path, others) or (
+        f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
+        f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
+        f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
+    )
+
+
+def _find_drawn(path, pictures, others, table, images, masks):
+    """`(photographs, Found)` of a table of pairs, or of several mask files a picture; or None."""
+    photographs, sources = _tell_apart(pictures)
+    tables = [table]
+    if table is None:
+        tables = others if masks is None else _choose(others, path, masks)
+        tables = [file for file in tables if file.suffix.lower() in (".csv", ".tsv")]
+    found = annotations.find_pairs(path, tables, pictures) if images is None else None
+    if found and table is None and masks is None:
+        words = f"{path}: pairs are taken from {found.text}, masks={found.text!r} confirms it"
+        warnings.warn(words, stacklevel=3)
+    several = [mask for masks in sources for mask in masks]
+    if not found and several:
+        found = annotations.merge_mask_files(path, photographs, several, others)
+    return photographs, found
+
+
+def _choose(files, path, pattern):
+    """Those that a folder or pattern below `path` means."""
+    pattern = _normalize(pathlib.PurePath(pattern).as_posix())
+    return [file for file in files if _matches(_name_below(file, path), pattern)]
 
 
 def _tell_apart(pictures):
@@ -657,18 +722,18 @@ def _name_masks(pairs):
 # Who gets what, and what it shows
 
 
-def _find_unlabelled(pictures, every):
-    """Paths of the photographs that lie in a split without any pair."""
-    paired = {half for pair in every for half in pair}
-    splits, role = {None, *(image.split for image, _ in every)}, every[0][0].role
-    return [
+def _find_unlabelled(pictures, every, bare):
+    """Paths of the photographs that lie in a split without any pair, and of bare ones."""
+    paired = {half.path for pair in every for half in pair}
+    splits, named = {image.split for image, _ in every}, {p.role for p in pictures} >= {"image"}
+    found = [
         picture.path
         for picture in pictures
-        if picture.split not in splits
-        and picture not in paired
+        if picture.split not in {None, *splits}
         and picture.role != "mask"
-        and (picture.role == role or not picture.folders)
+        and (picture.role == "image" or not picture.folders or not named)
     ]
+    return [path for path in dict.fromkeys([*found, *bare]) if path not in paired]
 
 
 def _sort_into_splits(path, every, lonely, others):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from seglib.annotations import Annotation
 from seglib.classes import CUSTOMARY_IGNORE_LABEL, NO_NUMBER, ClassTable
 from seglib.images import ONE_CHANNEL, DatasetError, convert_to_rgb, open_picture, read_image
 from seglib.system import show_progress
@@ -564,6 +565,8 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
     Returns `(labels, pixels, lossy)`: ids, or those of the nearest colours; uint8 RGB, or None
     where the mask holds ids; whether the format changes colours.
     """
+    if isinstance(path, Annotation):
+        return path.read(), None, False
     picture = open_picture(path)
     lossy = picture.format in LOSSY_FORMATS
     if picture.mode == "RGBA":

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from seglib.annotations import Annotation
 from seglib.classes import ClassTable
 from seglib.images import DatasetError, check_image_size, cut_padding, fit_classes, fit_image
 from seglib.masks import resize_labels
@@ -155,10 +156,14 @@ def _digest_files(dataset, index):
     except (OSError, ValueError, TypeError):  # none yet, or damaged
         known = {}
     pairs = [pair for split in dataset.splits.values() for pair in split.pairs]
-    names = [os.path.abspath(file) for pair in pairs for file in pair]
+    halves = [half for pair in pairs for half in pair]
+    names = [os.path.abspath(half) for half in halves]
 
-    def digest(name):
+    def digest(half):
         """Size, times of modification and change, digest. Tools restore the former time only."""
+        if isinstance(half, Annotation):
+            return [half.digest()]
+        name = os.path.abspath(half)
         status = os.stat(name)
         seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         if known.get(name, [])[:3] == seen:
@@ -167,7 +172,7 @@ def _digest_files(dataset, index):
             content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
         return [*seen, content.hexdigest()]
 
-    digests = map_in_order(digest, names, workers=READERS)
+    digests = map_in_order(digest, halves, workers=READERS)
     digests = show_progress(digests, total=len(names), desc="comparing", unit="file")
     found = dict(zip(names, digests, strict=True))
     if not found.items() <= known.items():

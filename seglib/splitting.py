@@ -124,11 +124,15 @@ def write_splits(path: str | os.PathLike, pairs_by_split: dict, root: str | os.P
                 writer.writerow([split, *relative])
 
 
-def read_splits(path: str | os.PathLike, root: str | os.PathLike) -> dict:
-    """Read the table that `write_splits` made: `{split: [(image path, mask path), …]}`."""
+def read_splits(path: str | os.PathLike, root: str | os.PathLike, annotations=()) -> dict:
+    """Read the table that `write_splits` made: `{split: [(image path, mask path), …]}`.
+
+    `annotations` are Annotations that stand for masks, such as `train.csv/0001.jpg`.
+    """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no splits at {path}: Dataset.write_splits makes such a file")
     pairs, lines = {name: [] for name in NAMES}, {}
+    drawn = {os.path.normpath(annotation.image): annotation for annotation in annotations}
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file)
         for row in filter(None, reader):
@@ -139,8 +143,10 @@ def read_splits(path: str | os.PathLike, root: str | os.PathLike) -> dict:
                 wanted = f"{','.join(COLUMNS)} with one of {', '.join(NAMES)}"
                 raise DatasetError(f"{place}: expected {wanted}, received {','.join(row)}")
             pair = tuple(pathlib.Path(root, part) for part in row[1:])
+            if not pair[1].is_file():
+                pair = pair[0], drawn.get(os.path.normpath(pair[0]), pair[1])
             for half in pair:
-                if not half.is_file():
+                if half not in annotations and not half.is_file():
                     raise DatasetError(f"{place}: there is no file {half}: copy it there")
             first = lines.setdefault(pair[0], reader.line_num)
             if first != reader.line_num:

@@ -438,9 +438,19 @@ def test_masks_that_are_all_alike_give_way_to_others(tmp_path, vessels):
     ],
 )
 def test_a_second_mask_file_is_neither_a_photograph_nor_passed_over(tmp_path, layout):
-    for i, template in itertools.product("xyz", layout.split()):
-        (tmp_path / template.format(i)).parent.mkdir(exist_ok=True)
-        Image.new("L", (8, 8), 255 * ("_" in template)).save(tmp_path / template.format(i))
+    """Black and white ones are one mask; others are told."""
+    image, *masks = layout.split()
+    for i in "xyz":
+        for half, template in enumerate((image, *masks)):
+            (tmp_path / template.format(i)).parent.mkdir(exist_ok=True)
+            pixels = np.zeros((8, 8), np.uint8)
+            pixels[:, 2 * half : 2 * half + 2] = 255
+            Image.fromarray(pixels).save(tmp_path / template.format(i))
+    with pytest.warns(UserWarning, match="6 mask files of 3 pictures, .* objects of one class"):
+        dataset = open_dataset(tmp_path)
+    assert (len(dataset), dataset.unpaired) == (3, ())
+    assert (dataset.train[0][1][0] == [0, 0, 1, 1, 1, 1, 0, 0]).all()
+    Image.new("L", (8, 8), 3).save(tmp_path / masks[1].format("x"))
     for unpaired in ("error", "skip"):
         with pytest.raises(DatasetError, match=r"x.png has several mask files, x_\w+.png and x_"):
             open_dataset(tmp_path, unpaired=unpaired)

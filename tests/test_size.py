@@ -23,7 +23,7 @@ MODULES_TO_LABELS = 6
 # From the ground up. A module imports from floors below, or from what is before it on its own.
 FLOORS = """
     system classes
-    images masks
+    images annotations masks
     augment recipes
     splitting preparing scenes legends
     datasets reports checks plots

@@ -1,0 +1,445 @@
+"""Masks that are drawn from tables, JSON files and several mask files a picture."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import ndimage
+from skimage import draw
+
+import seglib
+from seglib.annotations import Annotation
+from seglib.classes import voc_colors
+from seglib.datasets import open_dataset
+from seglib.images import DatasetError
+
+SIZE = (12, 16)
+SQUARES = np.zeros(SIZE, np.uint8)  # what all but a few sources here show
+SQUARES[2:5, 3:8] = 1
+SQUARES[6:11, 10:14] = 2
+CORNERS = {"road": [[3, 2], [7, 2], [7, 4], [3, 4]], "car": [[10, 6], [13, 6], [13, 10], [10, 10]]}
+ids_of = {"road": 1, "car": 2}
+COMPRESSED = "V1390000000n2", "n35700000b0"  # by pycocotools 2.0.11
+
+
+def write_image(path, *, size=SIZE, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def write_mask(path, mask, suffix=".png"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+
+
+def write_text(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def encode(mask, by_rows=False):
+    return seglib.encode_rle(mask if not by_rows else mask.T)
+
+
+def count(mask):
+    """COCO's counts, typed the slow way."""
+    counts, last = [0], 0
+    for value in mask.T.ravel().tolist():
+        if value != last:
+            counts.append(0)
+            last = value
+        counts[-1] += 1
+    return counts
+
+
+def read_all(dataset):
+    splits = dataset.splits.items()
+    return {name: split[i][1] for _, split in splits for i, name in enumerate(split.names)}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for i in range(6):
+        write_image(tmp_path / f"photos/p{i}.png", seed=i)
+    return tmp_path
+
+
+def named(labels, dataset):
+    """Labels whose ids are those of the names road and car."""
+    names = list(dataset.classes.names)
+    return np.select([labels == names.index(name) for name in ids_of], list(ids_of.values()))
+
+
+# Each writes annotations of p0 to p5, and returns the options to open them with.
+
+
+def write_runs(folder):
+    rows = [
+        f"p{i}.png,{name},{encode(k == SQUARES)}" for i in range(6) for name, k in ids_of.items()
+    ]
+    write_text(folder / "masks.csv", "\n".join(["ImageId,ClassId,EncodedPixels", *rows]))
+
+
+def write_runs_with_class_in_key(folder):
+    rows = [f"p{i}_{name},{encode(k == SQUARES)}" for i in range(6) for name, k in ids_of.items()]
+    write_text(folder / "masks.csv", "\n".join(["Image_Label,EncodedPixels", *rows]))
+
+
+def write_runs_of_objects(folder):
+    rows = [
+        f'p{i},{name},"{start} {length}"'
+        for i in range(6)
+        for name, k in ids_of.items()
+        for start, length in np.reshape(encode(k == SQUARES).split(), (-1, 2))
+    ]
+    write_text(folder / "masks.csv", "\n".join(["id,class,segmentation", *rows]))
+
+
+def write_runs_along_rows(folder):
+    rows = [
+        f"p{i},{encode(k == SQUARES, by_rows=True)},{name}"
+        for i in range(6)
+        for name, k in ids_of.items()
+    ]
+    write_text(folder / "masks.csv", "\n".join(["id,annotation,cell_type", *rows]))
+
+
+def make_coco(segment):
+    return {
+        "images": [
+            {"id": i + 7, "file_name": f"p{i}.png", "height": 12, "width": 16} for i in range(6)
+        ],
+        "categories": [{"id": 3, "name": "road"}, {"id": 90, "name": "car"}],
+        "annotations": [
+            {"id": i, "image_id": i + 7, "category_id": id_, "segmentation": segment(name)}
+            for i in range(6)
+            for id_, name in ((3, "road"), (90, "car"))
+        ],
+    }
+
+
+def write_coco(folder):
+    coco = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
+    write_text(folder / "annotations/instances.json", coco)
+
+
+def write_coco_runs(folder):
+    coco = make_coco(lambda name: {"counts": count(ids_of[name] == SQUARES), "size": [12, 16]})
+    write_text(folder / "stuff.json", coco)
+
+
+def write_coco_text(folder):
+    text = {"road": COMPRESSED[0], "car": COMPRESSED[1]}
+    write_text(folder / "x.json", make_coco(lambda name: {"counts": text[name], "size": [12, 16]}))
+
+
+def write_roboflow(folder):
+    coco = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
+    coco["categories"].insert(0, {"id": 0, "name": "things", "supercategory": "none"})
+    for category in coco["categories"][1:]:
+        category["supercategory"] = "things"
+    write_text(folder / "photos/_annotations.coco.json", coco)
+
+
+def write_labelme(folder):
+    png = io.BytesIO()
+    Image.fromarray(np.ones((5, 4), bool)).save(png, "PNG")
+    for i in range(6):
+        road = {"label": "road", "points": [[7, 4], [3, 2]], "shape_type": "rectangle"}
+        car = {"label": "car", "points": CORNERS["car"], "shape_type": "polygon"}
+        mask = {"mask": base64.b64encode(png.getvalue()).decode(), "points": [[10, 6], [13, 10]]}
+        car |= (mask | {"shape_type": "mask"}) if i % 2 else {}
+        content = {"shapes": [road, car], "imagePath": f"..\\photos\\p{i}.png"}
+        content |= {"imageHeight": 12, "imageWidth": 16, "imageData": None}
+        write_text(folder / f"json/p{i}.json", content)
+
+
+def write_yolo(folder):
+    lines = [
+        " ".join([str(k), *(f"{x / 16:.6f} {y / 12:.6f}" for x, y in CORNERS[name])])
+        for k, name in enumerate(ids_of)
+    ]
+    for i in range(6):
+        write_text(folder / f"labels/p{i}.txt", "\n".join(lines))
+    write_text(folder / "data.yaml", "path: .\nnames:\n  0: road\n  1: car\nnc: 2\n")
+
+
+def write_file_a_class(folder):
+    for i in range(6):
+        for name, k in ids_of.items():
+            write_mask(folder / f"masks/p{i}_{name}.png", np.uint8(k == SQUARES) * 255)
+
+
+def write_folder_a_class(folder):
+    for i in range(6):
+        for k, name in enumerate(ids_of, 1):
+            write_mask(folder / f"truths/labels/{k}. {name}/p{i}_{k}X.tif", k == SQUARES)
+
+
+def write_open_images(folder):
+    rows = []
+    for i in range(6):
+        for name, k in ids_of.items():
+            write_mask(folder / f"objects/{i}{name}.png", np.uint8(k == SQUARES))
+            rows.append(f"{i}{name}.png,p{i},{name}")
+    write_text(folder / "objects.csv", "\n".join(["MaskPath,ImageID,LabelName", *rows]))
+
+
+SOURCES = [
+    write_runs, write_runs_with_class_in_key, write_runs_of_objects, write_runs_along_rows,
+    write_coco, write_coco_runs, write_coco_text, write_roboflow, write_labelme, write_yolo,
+    write_file_a_class, write_folder_a_class, write_open_images,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("write", SOURCES, ids=lambda write: write.__name__[6:])
+@pytest.mark.filterwarnings("ignore:.*(are taken for classes|go along rows|are taken from objects)")
+def test_sources_show_the_same_classes(photos, write):
+    write(photos)
+    dataset = open_dataset(photos)
+    assert dataset.classes.names[0] == "background"
+    assert set(dataset.classes.names) == {"background", "road", "car"}
+    labels = read_all(dataset)
+    assert sorted(labels) == [f"p{i}" for i in range(6)]
+    for found in labels.values():
+        np.testing.assert_array_equal(named(found, dataset), SQUARES)
+
+
+def test_a_table_of_pairs_may_be_a_file_or_a_dataframe(photos, monkeypatch):
+    for i in range(6):
+        write_mask(photos / f"other/m{i}.png", voc_colors(3)[SQUARES])
+    table = pd.DataFrame({"Img": [f"photos/p{i}.png" for i in range(6)]})
+    table["truth_file"] = [f"other/m{i}.png" for i in range(6)]
+    table["fold"] = [0, 0, 1, 1, 2, 2]
+    table.to_csv(photos / "pairs.csv", index=False)
+    monkeypatch.chdir(photos)
+    for source in (photos, photos / "pairs.csv", table, "pairs.csv"):
+        with pytest.warns(UserWarning, match="fold 0 is for validation"):
+            dataset = open_dataset(source, classes=["background", *ids_of])
+        assert [len(split) for split in dataset.splits.values()] == [4, 2, 0]
+        np.testing.assert_array_equal(dataset.val[1][1], SQUARES)
+
+
+def test_names_without_extension_are_told_apart_by_what_folders_say(tmp_path):
+    for i in range(4):
+        write_image(tmp_path / f"images/a{i}.jpg")
+        write_mask(tmp_path / f"masks/a{i}.png", np.uint8(SQUARES > 0) * 255)
+    rows = [f"a{i},a{i},{'train' if i else 'test'}" for i in range(4)]
+    write_text(tmp_path / "all.csv", "\n".join(["image;mask;subset", *rows]).replace(",", ";"))
+    with pytest.warns(UserWarning, match=r"pairs are taken from all.csv"):
+        dataset = open_dataset(tmp_path)
+    assert [len(split) for split in dataset.splits.values()] == [3, 0, 1]
+    np.testing.assert_array_equal(dataset.test[0][1], SQUARES > 0)
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    """As in UW-Madison: `case1_day2_slice_0001` is case1/case1_day2/scans/slice_0001_12_16.png."""
+    rows = ["id,class,segmentation"]
+    for day in (1, 2):
+        write_image(tmp_path / f"train/case1/case1_day{day}/scans/slice_0001_12_16.png", seed=day)
+        rows += [f"case1_day{day}_slice_0001,{n},{encode(day == SQUARES)}" for n in ("a", "b")]
+    write_text(tmp_path / "train.csv", "\n".join([*rows[:3], "case1_day2_slice_0001,b,", rows[3]]))
+    with pytest.warns(UserWarning, match=r"overlap on 3.9 % of the pixels, in 1 of 2.*b over a"):
+        dataset = open_dataset(tmp_path)
+    first, second = (labels for _, labels in dataset.train)
+    np.testing.assert_array_equal(first, 2 * (SQUARES == 1))
+    np.testing.assert_array_equal(second, SQUARES == 2)
+
+
+def test_objects_in_files_of_their_own_are_one_class(tmp_path):
+    """As in Data Science Bowl 2018."""
+    for i in range(4):
+        write_image(tmp_path / f"stage1_train/x{i}/images/x{i}.png", seed=i)
+        for k, name in enumerate(("0ab", "f1c"), 1):
+            write_mask(tmp_path / f"stage1_train/x{i}/masks/{name}{i}.png", k == SQUARES)
+    with pytest.warns(UserWarning, match="8 mask files of 4 pictures.*objects of one class"):
+        dataset = open_dataset(tmp_path)
+    assert dataset.classes.names == ("background", "foreground")
+    for labels in read_all(dataset).values():
+        np.testing.assert_array_equal(labels, SQUARES > 0)
+
+
+def test_a_second_mask_file_is_of_the_same_class(tmp_path):
+    """As in BUSI: `benign (1)_mask_1.png` beside `benign (1)_mask.png`."""
+    for i in range(4):
+        write_image(tmp_path / f"benign/benign ({i}).png", seed=i)
+        write_mask(tmp_path / f"benign/benign ({i})_mask.png", np.uint8(SQUARES == 1) * 255)
+    write_mask(tmp_path / "benign/benign (2)_mask_1.png", np.uint8(SQUARES == 2) * 255)
+    with pytest.warns(UserWarning, match="5 mask files of 4 pictures.*objects of one class"):
+        labels = read_all(open_dataset(tmp_path))
+    np.testing.assert_array_equal(labels["benign (1)"], SQUARES == 1)
+    np.testing.assert_array_equal(labels["benign (2)"], SQUARES > 0)
+
+
+def test_panoptic_pictures_are_read_by_their_segments(tmp_path):
+    ids = np.array([0, 300, 70_000])[SQUARES]
+    for split in ("train", "val"):
+        segments = [{"id": 300, "category_id": 1}, {"id": 70_000, "category_id": 5}]
+        names = [f"{split}{i}" for i in range(3)]
+        for name in names:
+            write_image(tmp_path / f"{split}2017/{name}.jpg")
+            png = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
+            write_mask(tmp_path / f"annotations/panoptic_{split}2017/{name}.png", png)
+        content = {
+            "images": [
+                {"id": name, "file_name": f"{name}.jpg", "height": 12, "width": 16}
+                for name in names
+            ],
+            "categories": [{"id": 5, "name": "car"}, {"id": 1, "name": "road"}],
+            "annotations": [
+                {"image_id": name, "file_name": f"{name}.png", "segments_info": segments}
+                for name in names
+            ],
+        }
+        write_text(tmp_path / f"annotations/panoptic_{split}2017.json", content)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.classes.names, dataset.classes.ignore_label) == (("road", "car"), 255)
+    assert [len(split) for split in dataset.splits.values()] == [3, 3, 0]
+    labels = dataset.val[0][1]
+    np.testing.assert_array_equal(labels, np.array([255, 0, 1])[SQUARES])
+
+
+def test_polygons_are_drawn_as_elsewhere(photos):
+    """As by scikit-image, but for pixels that the outline cuts."""
+    corners = np.array([[1.5, 1], [14, 3.5], [9, 10.5], [3, 8]])
+    shape = ("polygon", corners.ravel().tolist())
+    labels = Annotation(photos / "photos/p0.png", photos / "x", ((1, shape),)).read()
+    inside = draw.polygon2mask(SIZE, corners[:, ::-1])
+    assert labels[ndimage.binary_erosion(inside)].all()
+    assert not labels[~ndimage.binary_dilation(inside, np.ones((3, 3)))].any()
+    assert 60 < inside.sum() <= labels.sum() + 1
+
+
+def test_labels_stand_upright_as_the_photograph(tmp_path):
+    picture, exif = Image.new("RGB", (16, 12)), Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    annotation = Annotation(tmp_path / "a.jpg", tmp_path / "x.csv", ((1, ("runs", "1 16")),))
+    assert annotation.read().shape == (16, 12)
+    assert annotation.read()[:, 0].all()
+
+
+def test_annotations_are_prepared_checked_and_written(photos, tmp_path):
+    write_runs(photos)
+    dataset = open_dataset(photos)
+    assert str(dataset.train.pairs[0][1]).endswith("masks.csv/p0.png")
+    assert not [f for f in seglib.check_dataset(dataset).findings if f.severity == "error"]
+    prepared = dataset.prepare(image_size=32, cache_dir=tmp_path / "cache")
+    assert np.unique(prepared.train.labels).tolist() == [0, 1, 2]
+    dealt = dataset.split(fractions=(0.5, 0.5, 0))
+    dealt.write_splits(tmp_path / "splits.csv")
+    again = open_dataset(photos, splits=tmp_path / "splits.csv")
+    assert [list(map(str, p)) for p in again.val.pairs] == [
+        list(map(str, p)) for p in dealt.val.pairs
+    ]
+    np.testing.assert_array_equal(again.val[0][1], dealt.val[0][1])
+    text = (photos / "masks.csv").read_text()
+    (photos / "masks.csv").write_text(text.replace("p0.png,road", "p0.png,car"))
+    changed = open_dataset(photos).prepare(image_size=32, cache_dir=tmp_path / "cache")
+    assert changed.fingerprint != prepared.fingerprint
+
+
+def test_pictures_that_no_row_names_are_unlabelled_or_background(photos):
+    write_text(
+        photos / "masks.csv", f"ImageId,EncodedPixels\np0.png,{encode(SQUARES > 0)}\np1.png,"
+    )
+    with pytest.warns(UserWarning, match=r'4 pictures.*p2.*unpaired="background"'):
+        labels = read_all(open_dataset(photos))
+    assert {name: ids.any() for name, ids in labels.items()} == {"p0": True, "p1": False}
+    assert len(open_dataset(photos, unpaired="background")) == 6
+
+
+RUNS = "ImageId,ClassId,EncodedPixels\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("p0.png,1,1 5\ngone.png,1,1 5", "1 files that masks.csv names are not in.*gone"),
+        ("p0.png,1,190 5\np1.png,1,1 5", "p0.png.* a run leaves the 192 pixels"),
+        ("p0.png,1,5 5 7 2\np1.png,1,1 5", "two runs overlap"),
+        ("p0.png,1,0 5", "leaves the 192 pixels"),
+        ("p0.png,1,3 4 9\np1.png,1,1 5", "p0.png"),
+    ],
+)
+def test_wrong_run_lengths_are_refused(photos, rows, words):
+    write_text(photos / "masks.csv", RUNS + rows)
+    with pytest.raises(DatasetError, match=words):
+        open_dataset(photos)
+
+
+def test_what_is_wrong_in_json_is_refused(photos):
+    for change, words in (
+        ({"category_id": 4}, "1 annotations are of a category or an image.*first 0"),
+        ({"image_id": 99}, "1 annotations are of a category or an image.*first 0"),
+        ({"segmentation": {"counts": [3, 4], "size": [12, 16]}}, "add up to 7, not to 192"),
+        ({"segmentation": {"counts": [3, 4], "size": [16, 12]}}, "picture of 16×12"),
+    ):
+        coco = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
+        coco["annotations"][0] |= change
+        write_text(photos / "coco.json", coco)
+        with pytest.raises(DatasetError, match=words):
+            open_dataset(photos)
+    coco = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
+    coco["images"][2]["height"] = 13
+    write_text(photos / "coco.json", coco)
+    with pytest.raises(DatasetError, match="picture of 13×16.*is 12×16"):
+        open_dataset(photos)
+
+
+def test_shapes_without_area_are_told(photos):
+    line = {"label": "road", "points": [[0, 0], [9, 9]], "shape_type": "line"}
+    shapes = [line, {"label": "car", "points": CORNERS["car"]}]
+    content = {"shapes": shapes, "imagePath": "p0.png"}
+    write_text(photos / "photos/p0.json", content)
+    with pytest.warns(UserWarning, match="1 of 2 annotations in .* have no area"):
+        dataset = open_dataset(photos)
+    assert len(dataset) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("scan.nii.gz", "", "NIfTI.*nibabel"),
+        ("a.dcm", "", "DICOM.*pydicom"),
+        ("a.h5", "", "HDF5.*h5py.*open_arrays"),
+        ("all.zip", "", "archives.*unpack"),
+        ("export.json", '[{"from_name": "tag"}]', "Label Studio.*COCO JSON"),
+        ("annotations.xml", "<annotations><version>1.1", "seglib.formats.*format=.cvat"),
+    ],
+)
+def test_what_is_not_read_is_named(photos, name, content, words):
+    write_text(photos / name, content)
+    with pytest.raises(DatasetError, match=words):
+        open_dataset(photos)
+
+
+def test_without_datumaro_the_extra_is_named(photos, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "datumaro", None)
+    with pytest.raises(ImportError, match=r"pip install 'seglib\[formats\]'"):
+        open_dataset(photos, format="cvat")
+
+
+def test_datumaro_reads_other_formats(photos):
+    pytest.importorskip("datumaro", reason="make test-formats installs it")
+    polygon = ";".join(f"{x}.0,{y}.0" for x, y in CORNERS["car"])
+    names = "".join(f"<label><name>{n}</name><attributes/></label>" for n in ids_of)
+    pictures = "".join(
+        f'<image id="{i}" name="p{i}.png" width="16" height="12"><polygon label="car" '
+        f'occluded="0" points="{polygon}" z_order="0"/></image>'
+        for i in range(6)
+    )
+    (photos / "photos").rename(photos / "images")
+    write_text(
+        photos / "annotations.xml",
+        f"<annotations><version>1.1</version><meta><task><labels>{names}</labels></task></meta>"
+        f"{pictures}</annotations>",
+    )
+    dataset = open_dataset(photos, format="cvat")
+    assert dataset.classes.names == ("background", *ids_of)
+    np.testing.assert_array_equal(dataset.train[0][1], 2 * (SQUARES == 2))
