@@ -1,6 +1,7 @@
 """Finding pairs of image and mask in a folder, and splitting them."""
 
 import collections
+import contextlib
 import dataclasses
 import fnmatch
 import glob
@@ -12,11 +13,12 @@ import unicodedata
 import warnings
 
 import numpy as np
+from PIL import Image
 
 from seglib import formats, splitting
 from seglib.annotations import Annotation
 from seglib.classes import ClassTable
-from seglib.images import SUFFIXES, DatasetError
+from seglib.images import SUFFIXES, DatasetError, open_picture, read_image
 from seglib.legends import find_classes
 from seglib.masks import ENCODINGS, read_pair
 
@@ -27,20 +29,30 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_NAMES.items() for word in words}
+SPLIT_OF_WORD |= dict.fromkeys(("unlabelled", "unlabeled"), "unlabelled")
 LISTS = {**SPLIT_NAMES, "train": ("train", "training", "trainval", "train_val")}
 # What folders are called: of photographs, of masks, and of what exporters write beside the masks.
 IMAGE_WORD = "images?|imgs?|photos?|pictures?|rgb|frames?|inputs?"
-MASK_WORD = "masks?|label(l?ed|s)?|annot(ation)?s?|gt|(ground)?truth|seg(mentation)?s?|targets?"
-PASSED_OVER = "visualizations?|viz|overlays?|instances?|npy|previews|thumbnails"
-FOLDER_WORDS = [re.compile(words) for words in (MASK_WORD, IMAGE_WORD, PASSED_OVER)]
+MASK_WORD = (
+    "masks?|label(l?ed|s)?|annot(ation)?s?|gts?|(ground)?truth|seg(mentation)?s?|targets?"
+    "|semantics?|stuffthingmaps"
+)
+PASSED_OVER = "visualizations?|viz|overlays?|npy|previews|thumbnails"
+# Set aside where others pair: masks that number objects, and measured distances.
+OBJECTS = "instances?|panoptic"
+DISTANCES = "n?dsm|depths?|disparity|disparities"
+FOLDER_WORDS = [
+    re.compile(words) for words in (MASK_WORD, IMAGE_WORD, PASSED_OVER, OBJECTS, DISTANCES)
+]
+OBJECT_NAME = re.compile(r"_instance(Train)?Ids$|_parts_\d+$|^instance_\d+_|_polygons$")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 RUN_TOGETHER = re.compile(  # such as trainannot
-    rf"^({'|'.join(SPLIT_OF_WORD)})(?=({IMAGE_WORD}|{MASK_WORD})\b)", re.IGNORECASE
+    rf"^({'|'.join(SPLIT_OF_WORD)}|default)(?=({IMAGE_WORD}|{MASK_WORD})\b)", re.IGNORECASE
 )
 # What the names of masks and of photographs have before or after what they have in common.
 KINDS = ("L", "mask", "masks", "label", "labels", "gt", "labelTrainIds", "labelIds", "seg")
 MASK_AFFIX = re.compile(
-    rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|color)(_\d+)?$"
+    rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|color)([_\-]\d{{1,3}})?$"
     r"|^(mask|labels?|gt|seg|L)[_\-](?=.)"
 )
 IMAGE_AFFIX = re.compile("(?<=.)_(sat|image|img|photo|rgb)$|^(image|img|photo)_(?=.)")
@@ -48,6 +60,10 @@ ROLES = ("mask", "image")
 SEPARATORS = "_-. "
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_KINDS = 10  # of masks in one folder, told by the last word of their names
+MAX_DRAWN = 64  # colours of a mask in a folder that does not say that it holds masks
+# Masks that are compared, at this size; the mean variance of a pixel between them over the variance
+# of all pixels: 0 for a camera's field of view, near 1 for what is drawn into each picture.
+MAX_COMPARED, SIDE, MIN_VARIATION = 8, 32, 0.2
 # What of the folders of two halves must agree, from all of it to nothing.
 AGREEMENTS = (("split", "place"), ("split", "folders"), ("split",), ())
 
@@ -57,12 +73,13 @@ class Split:
     """Pairs of image and mask that are read when they are asked for.
 
     `split[i]` is `(image, labels)`: uint8 `(height, width, 3)` and uint8
-    `(height, width)`. `split[2:5]` is a split again.
+    `(height, width)`. `split[2:5]` is a split again. Where a picture has no mask, `labels` is None.
 
     Args:
-        pairs: sequence of `(image path, mask path)`.
+        pairs: sequence of `(image path, mask path)`; the mask may be None.
         classes: ClassTable.
         encoding: str, see `read_labels`.
+        resize_masks: bool, whether masks of another size than their image take its size.
         names: list of str, one for each pair; None for the images' file names without extension,
             with as many of their folders as tell them apart.
     """
@@ -71,6 +88,7 @@ class Split:
     classes: ClassTable
     encoding: str = "auto"
     names: list | None = None
+    resize_masks: bool = False
 
     def __post_init__(self):
         pairs = [tuple(map(_keep_path, pair)) for pair in self.pairs]
@@ -84,7 +102,11 @@ class Split:
     def __getitem__(self, index):
         if isinstance(index, slice):
             return dataclasses.replace(self, pairs=self.pairs[index], names=self.names[index])
-        return read_pair(*self.pairs[index], self.classes, encoding=self.encoding)
+        image, mask = self.pairs[index]
+        if mask is None:
+            return read_image(image), None
+        options = {"encoding": self.encoding, "resize_masks": self.resize_masks}
+        return read_pair(image, mask, self.classes, **options)
 
     def __repr__(self):
         return f"Split({len(self)} pairs)"
@@ -94,7 +116,9 @@ class Split:
 class Dataset:
     """Three splits that share a class table. An absent split has length 0.
 
-    `unpaired` are the paths of photographs without mask and masks without photograph.
+    `unpaired` are the paths of photographs without mask and masks without photograph. `unlabelled`
+    is a Split of the photographs in a folder `unlabelled/`, or of a split without any mask, such
+    as `test/` in a competition; it is not among `splits`.
     """
 
     path: pathlib.Path
@@ -103,6 +127,12 @@ class Dataset:
     val: Split
     test: Split
     unpaired: tuple = ()
+    unlabelled: Split | None = None
+
+    def __post_init__(self):
+        if self.unlabelled is None:
+            empty = dataclasses.replace(self.train, pairs=[], names=[])
+            object.__setattr__(self, "unlabelled", empty)
 
     @property
     def splits(self) -> dict:
@@ -134,6 +164,46 @@ class Dataset:
             Dataset; `write_splits` keeps it.
         """
         old = list(self.splits.values())
+        pairs, names, groups, presence = self._gather(old, by, stratify)
+        dealt = splitting.deal_out(groups, fractions=fractions, seed=seed, presence=presence)
+        new = {name: _take(pairs, names, chosen, self.train) for name, chosen in dealt.items()}
+        return dataclasses.replace(self, **new)
+
+    def folds(self, count: int = 5, by="sequence", *, seed: int = 0, stratify=True) -> list:
+        """Deal the pairs of train and val out to folds; each fold is `val` of one data set.
+
+        Args:
+            count: int, how many folds.
+            by, seed, stratify: as of `split`. Groups stay unbroken.
+
+        Returns:
+            list of `count` Datasets: `val` is a fold, `train` all others, `test` as it is. To
+            deal out the pairs of test as well, call `dataset.split(fractions=(1, 0, 0)).folds()`.
+
+        Raises:
+            ValueError: there are fewer groups than folds.
+        """
+        pairs, names, groups, presence = self._gather([self.train, self.val], by, stratify)
+        groups = list(range(groups)) if isinstance(groups, int) else list(groups)
+        if not 1 < count <= len(set(groups)):
+            raise ValueError(
+                f"{len(set(groups))} groups cannot be dealt out to {count} folds: expected two "
+                'folds or more and a group for each; make finer groups, or pass by="random"'
+            )
+        left, folds = np.arange(len(pairs)), []
+        for number in range(count, 0, -1):
+            own, shares = [groups[i] for i in left], (1 - 1 / number, 1 / number, 0)
+            some = None if presence is None else presence[left]
+            dealt = splitting.deal_out(own, fractions=shares, seed=seed, presence=some)
+            fold, left = left[dealt["val"]], left[dealt["train"]]
+            others = np.setdiff1d(np.arange(len(pairs)), fold)
+            new = {"train": others, "val": fold}
+            new = {name: _take(pairs, names, chosen, self.train) for name, chosen in new.items()}
+            folds.append(dataclasses.replace(self, **new))
+        return folds
+
+    def _gather(self, old, by, stratify):
+        """`(pairs, names, groups, presence)` of these splits, for `splitting.deal_out`."""
         pairs = [pair for split in old for pair in split.pairs]
         names = [name for split in old for name in split.names]
         if isinstance(by, str) and by == "random":
@@ -152,25 +222,26 @@ class Dataset:
             ids = list(self.classes.scored_ids)
             labels, count = (labels for split in old for _, labels in split), max(ids) + 1
             presence = np.stack([np.bincount(x.ravel(), minlength=count)[ids] for x in labels])
-        dealt = splitting.deal_out(groups, fractions=fractions, seed=seed, presence=presence)
-        new = {}
-        for name, chosen in dealt.items():
-            halves = [pairs[i] for i in chosen]
-            own = [names[i] for i in chosen]
-            new[name] = dataclasses.replace(self.train, pairs=halves, names=own)
-        return dataclasses.replace(self, **new)
+        return pairs, names, groups, presence
 
     def write_splits(self, path):
         """Write which pair is in which split, for `open_dataset(..., splits=path)`."""
         splitting.write_splits(path, {n: s.pairs for n, s in self.splits.items()}, self.path)
 
     def __repr__(self):
-        counts = ", ".join(f"{name} {len(split)}" for name, split in self.splits.items())
+        shown = self.splits | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
+        counts = ", ".join(f"{name} {len(split)}" for name, split in shown.items())
         return f"Dataset({self.path.resolve().name}: {self.classes.num_classes} classes, {counts})"
 
 
+def _take(pairs, names, chosen, like):
+    """A Split like another one, of the chosen pairs."""
+    own = [names[i] for i in chosen]
+    return dataclasses.replace(like, pairs=[pairs[i] for i in chosen], names=own)
+
+
 def _keep_path(half):
-    return half if isinstance(half, Annotation) else pathlib.Path(half)
+    return half if half is None or isinstance(half, Annotation) else pathlib.Path(half)
 
 
 def name_apart(images) -> list:
@@ -189,6 +260,8 @@ def open_dataset(
     images: str | None = None,
     masks: str | None = None,
     encoding: str = "auto",
+    values: dict | None = None,
+    resize_masks: bool = False,
     splits: str | os.PathLike | None = None,
     format: str | None = None,
     unpaired: str = "error",
@@ -200,7 +273,8 @@ def open_dataset(
     Understood are the layouts in data/README.md: a folder a split, `images/` + `masks/` (or
     labels, annotations, …), Pascal VOC, labelme, Cityscapes, or all in one folder. Case does not
     matter. A mask is named like its image, but for an ending or beginning such as `_L`,
-    `_labelIds` or `mask_`. A split without any mask is left out.
+    `_labelIds` or `mask_`. The pictures of a split without any mask, and those in `unlabelled/`,
+    are `dataset.unlabelled`.
 
     Args:
         path: str or path of the folder. `data/streets`, written just so, is the embedded data set
@@ -212,6 +286,11 @@ def open_dataset(
             "gtFine/**/*_labelIds.png", where more than one reading is possible.
         encoding: "ids", "colors" or "binary", how masks with one channel or a palette show the
             classes; "auto" looks at all of them and decides once.
+        values: dict or None, which values of masks with one channel show which class:
+            `{0: "background", "1-9": "road", "rest": "tree", 255: None}`. Values of one name are
+            one class, "rest" are all others, None is ignored.
+        resize_masks: bool. True brings masks of another size than their image to its size; each
+            pixel takes the nearest label.
         splits: path of a file that `Dataset.write_splits` made, or None for the folder's own.
         unpaired: "error", or "skip" for the pairs that there are.
         fractions: shares of train, val and test where the folder has no splits.
@@ -238,24 +317,28 @@ def open_dataset(
         scenes.write_scenes(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
-    pictures, others = ([], []) if table is not None else _find_pictures(path, images, masks)
-    if any("panoptic" in file.stem and file.suffix == ".json" for file in others):
-        pictures = [picture for picture in pictures if "panoptic" not in picture.name]
+    pictures, aside, others = [], [], []
+    if table is None:
+        pictures, aside, others = _find_pictures(path, images, masks)
     if format is None:
         tables = others if splits is None else []
         photographs, found = _find_drawn(path, pictures, tables, table, images, masks)
     else:
         found = formats.import_annotations(path, format, pictures)
-    every, lonely = ([], []) if found else _choose_reading(path, pictures)
+    chosen = masks is not None
+    every, lonely = ([], []) if found else _choose_reading(path, pictures, chosen)
     if not (found or every):
-        files = others if masks is None else _choose(others, path, masks)
+        files = _choose(others, path, masks) if chosen else others
         found = formats.read_sources(path, files, photographs, pairs=False)
+    if not (found or every or formats.name_unread(path, others)):
+        every, lonely = _choose_reading(path, pictures + aside, chosen)
     if found:
         every, classes = formats.settle(found, path, classes, unpaired)
     elif not every and given != path:
         raise FileNotFoundError(f"no folder at {given}: expected images and masks in it")
     elif not every:
         raise DatasetError(_explain_no_pairs(path, others, table))
+    unlabelled = _find_unlabelled(pictures, every, found.bare if found else [])
     pairs, lonely = _sort_into_splits(path, every, lonely, [] if found else others)
     if unpaired != "skip" and lonely:
         image, mask = (half.path.relative_to(path) for half in every[0])
@@ -270,19 +353,28 @@ def open_dataset(
     elif None in pairs:
         dealt = splitting.deal_out(len(pairs[None]), fractions=fractions, seed=seed)
         pairs = {name: [pairs[None][i] for i in chosen] for name, chosen in dealt.items()}
+    elif list(pairs) == ["train"]:
+        warnings.warn(
+            f"{path}: only train has masks, so val and test are empty: deal its pairs out with "
+            'dataset = dataset.split(fractions=(0.8, 0.2, 0)), or with by="sequence" for films',
+            stacklevel=2,
+        )
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
     every = [pair for chosen in pairs.values() for pair in chosen]
     if found and found.names:
         encoding = "ids"
     else:
-        masks = [mask for _, mask in every]
-        classes, encoding = find_classes(path, classes, others, masks, encoding)
+        images, masks = ([pair[half] for pair in every] for half in (0, 1))
+        classes, encoding = find_classes(path, classes, others, masks, encoding, values, images)
     names = iter(name_apart([image for image, _ in every]))
     new = {
-        name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))))
+        name: Split(
+            chosen, classes, encoding, list(itertools.islice(names, len(chosen))), resize_masks
+        )
         for name, chosen in pairs.items()
     }
-    return Dataset(path, classes, **new, unpaired=tuple(lonely))
+    unlabelled = Split([(image, None) for image in unlabelled], classes, encoding)
+    return Dataset(path, classes, **new, unpaired=tuple(lonely), unlabelled=unlabelled)
 
 
 # The pictures in a folder, and what the names of their folders say about them
@@ -300,10 +392,14 @@ class Picture:
     source: tuple  # the words of the folders that say the role
     place: tuple  # what else is in the folders' names
     folders: tuple  # the folders that say neither split nor role
+    aside: bool = False  # it shows objects, parts or distances
 
 
 def _find_pictures(path, images, masks):
-    """`(pictures, other files)`; `images` and `masks` are folders, patterns or None."""
+    """`(pictures, those to set aside, other files)`; `images`, `masks` are folders, patterns, None.
+
+    Set aside are masks of objects or parts, and distances: they count where nothing else pairs.
+    """
     files, others = [], []
     for folder, names, found in os.walk(path, followlinks=True):
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
@@ -322,8 +418,9 @@ def _find_pictures(path, images, masks):
                 f"{role}s={pattern!r} matches no picture in {path}: expected a folder below it, or "
                 'a pattern such as "gtFine/**/*_labelIds.png"'
             )
-    pictures = (_describe(file, path, shared, asked) for file in files)
-    return list(filter(None, pictures)), others
+    pictures = list(filter(None, (_describe(file, path, shared, asked) for file in files)))
+    aside = [picture for picture in pictures if picture.aside]
+    return [picture for picture in pictures if not picture.aside], aside, others
 
 
 def _describe(file, path, shared, asked):
@@ -331,25 +428,30 @@ def _describe(file, path, shared, asked):
     name = _name_below(file, path)
     chosen = next((role for role in asked if _matches(name, asked[role])), None)
     split = role = None
-    source, place, folders = (), (), ()
+    source, place, folders, aside = (), (), (), bool(OBJECT_NAME.search(file.stem))
     for part in file.parent.parts[shared:]:
         words = WORD.findall(RUN_TOGETHER.sub(r"\1_", _normalize(part)))
         words = [word.lower() for word in words]
         splits = [SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD]
         rest = tuple(word for word in words if word not in SPLIT_OF_WORD)
-        is_mask, is_image, is_other = (any(map(kind.fullmatch, words)) for kind in FOLDER_WORDS)
-        if chosen is None and (is_other or (is_mask and {"object", "objects"} & set(words))):
+        is_mask, is_image, is_other, are_objects, are_distances = (
+            any(map(kind.fullmatch, words)) for kind in FOLDER_WORDS
+        )
+        if chosen is None and is_other:
             return None
         if splits:  # train_val is for training
             split = "train" if "train" in splits else splits[-1]
-        if is_mask or is_image:
-            role, source = "mask" if is_mask else "image", source + rest
+        are_objects |= is_mask and not {"object", "objects"}.isdisjoint(words)
+        aside |= are_objects or are_distances
+        if is_mask or is_image or are_objects:
+            role, source = "image" if is_image and not is_mask else "mask", source + rest
         elif not splits:
             folders += (part,)
         place += tuple(w for w in rest if not any(kind.fullmatch(w) for kind in FOLDER_WORDS[:2]))
     if chosen is None and (role or "image") in asked:
         return None  # another one of the kind that was chosen
-    return Picture(file, name, _normalize(file.stem), split, chosen or role, source, place, folders)
+    stem, aside = _normalize(file.stem), aside and chosen is None
+    return Picture(file, name, stem, split, chosen or role, source, place, folders, aside)
 
 
 def _normalize(name):
@@ -370,13 +472,15 @@ def _matches(name, pattern):
 # lonely)`: pairs of Pictures, lists of those of one name, and paths of those without other half.
 
 
-def _choose_reading(path, pictures):
-    """`(pairs, lonely)`: what pairs most; other readings are told of."""
-    photographs, sources = _tell_apart(pictures)
-    found = [reading for masks in sources for reading in _find_readings(photographs, masks)]
+def _choose_reading(path, pictures, chosen):
+    """`(pairs, lonely)`: what pairs most; other readings are told of, if no masks were chosen."""
+    found = _find_all_readings(pictures, chosen)
     if not found:
         return [], []
-    best = max(found, key=lambda reading: len(reading[0]))
+    best = max(found, key=lambda reading: (len(reading[0]), len(found) == 1 or _fit(reading)))
+    if len(found) > 1 and _are_alike(best):  # such as the field of view beside the vessels
+        others = [reading for reading in found if not reading[2] and not _are_alike(reading)]
+        best = max(others, key=lambda reading: len(reading[0]), default=best)
     pairs, doubles, lonely = best
     if doubles:
         first, second = doubles[0][:2]
@@ -384,15 +488,68 @@ def _choose_reading(path, pictures):
             f"{first.path} and {second.path} have the same name: expected one picture of each; "
             "remove or rename one, or choose folders with images= and masks="
         )
+    _refuse_several(pairs, pictures)
     others = ", ".join(f"masks={_name_masks(r[0])!r}" for r in found if r is not best)
-    if others:
+    unsaid = pairs[0][1].role is None and pairs[0][0].role == "image"
+    if others or unsaid:
         taken = _name_masks(pairs)
+        possible = f"; also possible are {others}, passed to open_dataset" if others else ""
         warnings.warn(
-            f"{path}: masks are taken from {taken}; also possible are {others}, passed to "
-            f"open_dataset; or pass masks={taken!r} to confirm the choice",
+            f"{path}: masks are taken from {taken}{possible}; or pass masks={taken!r} to confirm "
+            "the choice",
             stacklevel=3,
         )
     return pairs, lonely
+
+
+def _refuse_several(pairs, pictures):
+    """Raise DatasetError where a picture has a second mask file, such as `x_mask_1.png`."""
+    taken = {(mask.path.parent, _bare(mask.stem)): (image, mask) for image, mask in pairs}
+    for picture in pictures:
+        pair = taken.get((picture.path.parent, _bare(picture.stem)))
+        affix = MASK_AFFIX.search(picture.stem)
+        if pair and picture not in pair and affix and affix[0][-1].isdigit():
+            raise DatasetError(
+                f"{pair[0].path} has several mask files, {pair[1].path.name} and "
+                f"{picture.path.name}: merge them into one, or pass masks={_name_masks(pairs)!r} "
+                "to read one of each picture"
+            )
+
+
+def _find_all_readings(pictures, chosen):
+    """Readings of each source of masks, and of folders beside images/ that may hold masks too."""
+    pictures = [picture for picture in pictures if picture.split != "unlabelled"]
+    photographs, sources = _tell_apart(pictures)
+    found = [reading for masks in sources for reading in _find_readings(photographs, masks)]
+    images = [picture for picture in pictures if picture.role == "image"]
+    unsaid = collections.defaultdict(list)
+    for picture in pictures if images and not chosen else ():
+        if picture.role is None:
+            unsaid[picture.folders[:1]].append(picture)
+    drawn = [group for group in unsaid.values() if _looks_drawn(group[0].path)]
+    return found + [reading for masks in drawn for reading in _find_readings(images, masks)]
+
+
+def _fit(reading):
+    """Whether its first mask is as large as the photograph, upright or not, and has few colours."""
+    with contextlib.suppress(DatasetError):
+        image, mask = (half.path for half in reading[0][0])
+        sizes = [sorted(open_picture(half, decode=False).size) for half in (image, mask)]
+        return sizes[0] == sizes[1], _looks_drawn(mask)
+    return False, False
+
+
+def _are_alike(reading):
+    """Whether its masks are black and white, and pixels vary little from mask to mask."""
+    masks = [mask.path for _, mask in reading[0]]
+    small = []
+    with contextlib.suppress(DatasetError):
+        for mask in masks[:: -(-len(masks) // MAX_COMPARED)]:
+            picture = open_picture(mask).convert("L")
+            if len(picture.getcolors()) > 2:
+                return False
+            small.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR), float))
+    return bool(small) and np.var(small, axis=0).mean() <= MIN_VARIATION * np.var(small)
 
 
 def _explain_no_pairs(path, others, table):
@@ -454,6 +611,13 @@ def _tell_apart(pictures):
     return [picture for picture in pictures if picture not in chosen], [masks]
 
 
+def _looks_drawn(file):
+    """Whether a picture has few colours, and so may be a mask."""
+    with contextlib.suppress(DatasetError):
+        return open_picture(file).getcolors(MAX_DRAWN) is not None
+    return False
+
+
 def _find_readings(photographs, masks):
     """The readings that pair most: none, one, or several that take other masks each."""
     kinds = collections.defaultdict(list)  # such as labelIds and color beside each other
@@ -486,13 +650,23 @@ def _rank(reading):
 
 
 def _list_names(pictures):
-    """Their names as they are, without known affixes, and without what all of them share."""
+    """Their names as they are, without known affixes, and without what all, or a split's, share."""
     stems = [picture.stem for picture in pictures]
-    start, end = _common_ends(stems)
-    start = start[: max(map(start.rfind, SEPARATORS)) + 1]
-    end = re.search(r"[_\-. ].*|$", end)[0]
-    own = [stem[len(start) : len(stem) - len(end)] for stem in stems]
-    return stems, list(map(_bare, stems)), own
+    own = (_drop_shared(pictures, by_split=by_split) for by_split in (False, True))
+    return stems, list(map(_bare, stems)), *own
+
+
+def _drop_shared(pictures, *, by_split):
+    """Their names without what all of them, or those of a split, begin and end with."""
+    groups, shared = collections.defaultdict(list), {}
+    for picture in pictures:
+        groups[by_split and picture.split].append(picture.stem)
+    for split, stems in groups.items():
+        start, end = _common_ends(stems)
+        start = start[: max(map(start.rfind, SEPARATORS)) + 1]
+        shared[split] = len(start), len(re.search(r"[_\-. ].*|$", end)[0])
+    ends = [(picture.stem, *shared[by_split and picture.split]) for picture in pictures]
+    return [stem[start : len(stem) - end] for stem, start, end in ends]
 
 
 def _bare(stem):
@@ -546,6 +720,20 @@ def _name_masks(pairs):
 
 
 # Who gets what, and what it shows
+
+
+def _find_unlabelled(pictures, every, bare):
+    """Paths of the photographs that lie in a split without any pair, and of bare ones."""
+    paired = {half.path for pair in every for half in pair}
+    splits, named = {image.split for image, _ in every}, {p.role for p in pictures} >= {"image"}
+    found = [
+        picture.path
+        for picture in pictures
+        if picture.split not in {None, *splits}
+        and picture.role != "mask"
+        and (picture.role == "image" or not picture.folders or not named)
+    ]
+    return [path for path in dict.fromkeys([*found, *bare]) if path not in paired]
 
 
 def _sort_into_splits(path, every, lonely, others):

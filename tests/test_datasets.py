@@ -1,5 +1,7 @@
 """Pairs, splits and class tables of data sets in every layout and encoding."""
 
+import dataclasses
+import itertools
 import pathlib
 import re
 import subprocess
@@ -192,9 +194,18 @@ def test_pairs_without_a_split_are_for_training_or_named(tmp_path):
     assert count(dataset) == [2, 0, 2]
     for file in (tmp_path / "TEST/masks").iterdir():  # a split without any mask is left out
         file.unlink()
-    with pytest.warns(UserWarning, match="3 pairs are in no"):
+    with (
+        pytest.warns(UserWarning, match="3 pairs are in no"),
+        pytest.warns(UserWarning, match="so val and test are empty: deal its pairs out with"),
+    ):
         dataset = open_dataset(tmp_path, classes=CLASSES)
     assert (count(dataset), dataset.unpaired) == ([2, 0, 0], ())
+    assert [path.name for path, _ in dataset.unlabelled.pairs] == ["a0.jpg", "a1.jpg"]
+    image, labels = dataset.unlabelled[1]
+    assert (image.shape, labels) == ((40, 48, 3), None)
+    assert repr(dataset).endswith("train 2, val 0, test 0, unlabelled 2)")
+    dealt = dataset.split(fractions=(0.5, 0.5, 0))
+    assert (count(dealt), len(dealt.unlabelled)) == ([1, 1, 0], 2)
 
 
 @pytest.fixture
@@ -247,6 +258,21 @@ def test_groups_may_be_given_by_a_function_or_a_list(drives):
     for wrong in ("drive", [1, 2], None):
         with pytest.raises(ValueError, match=rf"24 groups, received {re.escape(repr(wrong))}"):
             drives.split(by=wrong)
+
+
+def test_folds_are_val_once_each_and_keep_drives_whole(drives):
+    drives = dataclasses.replace(drives, test=drives.val[:2], val=drives.val[2:])
+    for folds in (drives.folds(3), drives.folds(3, by=lambda name: name[5], stratify=False)):
+        assert [drives_of(fold.train) & drives_of(fold.val) for fold in folds] == [set()] * 3
+        names = sorted(name for fold in folds for name in fold.val.names)
+        assert names == sorted(drives.train.names + drives.val.names)
+        assert all(fold.test is drives.test for fold in folds)
+        assert [len(fold.train) + len(fold.val) for fold in folds] == [22] * 3
+        assert max(len(fold.val) for fold in folds) <= 8
+    first, again = (drives.folds(2, by="random", seed=seed)[0].val.names for seed in (1, 1))
+    assert first == again != drives.folds(2, by="random", seed=2)[0].val.names
+    with pytest.raises(ValueError, match="6 groups cannot be dealt out to 7 folds"):
+        drives.folds(7)
 
 
 # The embedded data set
@@ -380,6 +406,69 @@ def test_masks_of_another_kind_beside_the_first_are_not_missed(tmp_path):
     assert sorted(masks) == ["a0", "a1", "a2"]
 
 
+@pytest.mark.parametrize("vessels", ["1st_manual", "manual1", "vessels"])
+def test_masks_that_are_all_alike_give_way_to_others(tmp_path, vessels):
+    """The camera's field of view lies in a folder that is called mask."""
+    rows, columns = np.indices((48, 64))
+    for i in range(6):
+        image, labels = folders.create_pair(i)
+        disc = (rows - 24 - i % 2) ** 2 + (columns - 32) ** 2 < 500
+        for name, picture in (
+            (f"images/{i}_training.tif", image),
+            (f"mask/{i}_training_mask.gif", 255 * disc.astype(np.uint8)),
+            (f"{vessels}/{i}_manual1.gif", 255 * (labels > 1).astype(np.uint8)),
+        ):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / name)
+    words = rf"are taken from {vessels}/\*_manual1.gif; also possible are masks='mask/\*_training_"
+    with pytest.warns(UserWarning, match=words):
+        dataset = open_dataset(tmp_path)
+    assert {mask.parent.name for _, mask in dataset.train.pairs} == {vessels}
+    assert dataset.unpaired == ()
+    chosen = open_dataset(tmp_path, masks="mask/*_training_mask.gif")
+    assert {mask.parent.name for _, mask in chosen.train.pairs} == {"mask"}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "{}.png {}_mask.png {}_mask_1.png",
+        "a/{}.png masks/{}_L_1.png masks/{}_L_2.png",
+        "a/{}.png masks/{}_mask.png masks/{}_mask-01.png",
+    ],
+)
+def test_a_second_mask_file_is_neither_a_photograph_nor_passed_over(tmp_path, layout):
+    """Black and white ones are one mask; others are told."""
+    image, *masks = layout.split()
+    for i in "xyz":
+        for half, template in enumerate((image, *masks)):
+            (tmp_path / template.format(i)).parent.mkdir(exist_ok=True)
+            pixels = np.zeros((8, 8), np.uint8)
+            pixels[:, 2 * half : 2 * half + 2] = 255
+            Image.fromarray(pixels).save(tmp_path / template.format(i))
+    with pytest.warns(UserWarning, match="6 mask files of 3 pictures, .* objects of one class"):
+        dataset = open_dataset(tmp_path)
+    assert (len(dataset), dataset.unpaired) == (3, ())
+    assert (dataset.train[0][1][0] == [0, 0, 1, 1, 1, 1, 0, 0]).all()
+    Image.new("L", (8, 8), 3).save(tmp_path / masks[1].format("x"))
+    for unpaired in ("error", "skip"):
+        with pytest.raises(DatasetError, match=r"x.png has several mask files, x_\w+.png and x_"):
+            open_dataset(tmp_path, unpaired=unpaired)
+
+
+def test_a_number_is_not_the_ending_of_another(tmp_path):
+    names = ["images/1.jpg", "images/2.jpg", "images/10000.jpg", "masks/10000_hair.png"]
+    names += ["masks/20000_hair.png", "masks/10000_skin.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = open_dataset(tmp_path, classes=CLASSES, unpaired="skip")
+    (pair,) = [pair for split in dataset.splits.values() for pair in split.pairs]
+    assert (pair[0].name, pair[1].name) == ("10000.jpg", "10000_hair.png")
+
+
 @pytest.mark.parametrize("layout", ["split in the names of folders", "brackets"])
 def test_the_folders_that_are_named_can_be_passed_on(tmp_path, layout):
     write_folder(tmp_path, layout, "grey")
@@ -452,7 +541,11 @@ def test_folders_that_cannot_be_paired(tmp_path, names, words):
         ({"encoding": "colours"}, "encoding to be auto, ids, colors, binary.*received .colours"),
         ({"unpaired": "drop"}, "unpaired to be error or skip.*drop"),
         ({"masks": "mask"}, r"masks='mask' matches no picture in .*: expected a folder below it"),
-        ({"classes": {0: "back", 2: "road"}}, "a name for each id from 0 to 2"),
+        ({"classes": {0: "back", 2: "road"}}, r"no class table fits .* classes= has no row for \("),
+        (
+            {"values": {0: "back"}},
+            "values= is for masks of one channel, but 8 masks are of colours",
+        ),
     ],
 )
 def test_wrong_arguments(city, arguments, words):
