@@ -476,8 +476,8 @@ def settle(found: Found, path, given, unpaired: str) -> tuple:
     """
     if found.missing and unpaired != "skip":
         raise DatasetError(
-            f"{len(found.missing)} pictures or masks of {found.text} lack the other half, first "
-            f'{found.missing[0]}: add them, or pass unpaired="skip" to go on without them'
+            f"{len(found.missing)} pictures or masks that {found.text} names have no other half, "
+            f'first {found.missing[0]}: add them, or pass unpaired="skip" to go on without them'
         )
     known = {image.path.parent for image, _ in found.pairs}
     bare = [image for image in found.bare if image.parent in known]

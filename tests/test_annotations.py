@@ -360,7 +360,7 @@ RUNS = "ImageId,ClassId,EncodedPixels\n"
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ("p0.png,1,1 5\ngone.png,1,1 5", "1 files that masks.csv names are not in.*gone"),
+        ("p0.png,1,1 5\ngone.png,1,1 5", "1 pictures or masks that masks.csv names.*gone"),
         ("p0.png,1,190 5\np1.png,1,1 5", "p0.png.* a run leaves the 192 pixels"),
         ("p0.png,1,5 5 7 2\np1.png,1,1 5", "two runs overlap"),
         ("p0.png,1,0 5", "leaves the 192 pixels"),

@@ -1,7 +1,6 @@
 """Pairs, splits and class tables of data sets in every layout and encoding."""
 
 import dataclasses
-import itertools
 import pathlib
 import re
 import subprocess
