@@ -1,4 +1,5 @@
 from . import (
+    annotations,
     augment,
     balance,
     checks,
@@ -7,6 +8,7 @@ from . import (
     datasets,
     deploying,
     encoders,
+    formats,
     images,
     learning,
     losses,
@@ -39,7 +41,7 @@ from .balance import (
 from .checks import check_dataset
 from .classes import ClassTable, create_class_table, read_class_table
 from .compressing import drop_int8, prune, prune_channels, simulate_int8
-from .datasets import Dataset, open_dataset
+from .datasets import Dataset, open_arrays, open_dataset
 from .deploying import compare_exports, export, load_predictor, predict_video
 from .images import DatasetError, read_image, resize_image
 from .masks import (

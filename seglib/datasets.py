@@ -5,10 +5,12 @@ import contextlib
 import dataclasses
 import fnmatch
 import glob
+import hashlib
 import itertools
 import os
 import pathlib
 import re
+import tempfile
 import unicodedata
 import warnings
 
@@ -19,6 +21,7 @@ from seglib import formats, splitting
 from seglib.annotations import Annotation
 from seglib.classes import ClassTable
 from seglib.images import (
+    ARRAYS,
     RGB,
     SUFFIXES,
     DatasetError,
@@ -30,6 +33,7 @@ from seglib.images import (
 )
 from seglib.legends import find_classes
 from seglib.masks import ENCODINGS, read_pair
+from seglib.system import make_folder
 
 EMBEDDED = pathlib.Path("data/streets")
 SPLIT_NAMES = {
@@ -405,6 +409,45 @@ def open_dataset(
     return Dataset(path, classes, **new, unpaired=tuple(lonely), unlabelled=unlabelled)
 
 
+def open_arrays(
+    images, labels, *, classes=None, folder: str | os.PathLike = "outputs/arrays", **options
+) -> Dataset:
+    """Open NumPy arrays as a data set.
+
+    They are written once, below a folder, since splits, caches and runs refer to files.
+
+    Args:
+        images: array `(n, height, width[, channels])`, or a sequence of n arrays of any sizes.
+        labels: int array `(n, height, width)` of class ids, or a sequence likewise.
+        classes: as of `open_dataset`, such as a list of names.
+        folder: str or path, created if missing.
+        options: further arguments of `open_dataset`, such as `fractions`.
+
+    Raises:
+        ValueError: there are not as many images as labels, or the sizes of a pair differ.
+    """
+    pairs = [(np.asarray(image), np.asarray(ids)) for image, ids in zip(images, labels)]  # noqa: B905
+    different = [i for i, (image, ids) in enumerate(pairs) if image.shape[:2] != ids.shape[:2]]
+    if not len(images) == len(labels) > 0 or different:
+        where = f", and other sizes at {different[0]}" if different else ""
+        raise ValueError(
+            "expected as many images as labels, of the same height and width, received "
+            f"{len(images)} and {len(labels)}{where}"
+        )
+    digest = hashlib.blake2b(digest_size=8)
+    for array in itertools.chain(*pairs):
+        digest.update(f"{array.shape} {array.dtype}".encode() + array.tobytes())
+    path = make_folder(folder, "the arrays") / digest.hexdigest()
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+            for half, name in enumerate(("images", "masks")):
+                os.makedirs(f"{unfinished}/done/{name}")
+                for i, pair in enumerate(pairs):
+                    np.save(f"{unfinished}/done/{name}/{i:06}.npy", pair[half])
+            os.replace(f"{unfinished}/done", path)
+    return open_dataset(path, classes=classes, **options)
+
+
 # The pictures in a folder, and what the names of their folders say about them
 
 
@@ -426,28 +469,34 @@ class Picture:
 def _find_pictures(path, images, masks):
     """`(pictures, those to set aside, other files)`; `images`, `masks` are folders, patterns, None.
 
-    Set aside are masks of objects or parts, and distances: they count where nothing else pairs.
+    Set aside are arrays, masks of objects or parts, and distances: they count where nothing else
+    pairs.
     """
-    files, others = [], []
+    files, arrays, others = [], [], []
     for folder, names, found in os.walk(path, followlinks=True):
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
         for name in sorted(file for file in found if not file.startswith(".")):
-            file = pathlib.Path(folder, name)
-            (files if file.suffix.lower() in SUFFIXES else others).append(file)
-    shared = len(pathlib.Path(os.path.commonpath([f.parent for f in files])).parts) if files else 0
+            file, suffix = pathlib.Path(folder, name), os.path.splitext(name)[1].lower()
+            kind = files if suffix in SUFFIXES else arrays if suffix in ARRAYS else others
+            kind.append(file)
+    folders = [file.parent for file in files or arrays]
+    shared = len(pathlib.Path(os.path.commonpath(folders)).parts) if folders else 0
     asked = {}
     for role, pattern in zip(ROLES, (masks, images), strict=True):
         if pattern is None:
             continue
         relative = os.path.relpath(os.path.join(path, pattern), path)
         asked[role] = _normalize(pathlib.PurePath(relative).as_posix())
-        if not any(_matches(_name_below(file, path), asked[role]) for file in (*files, *others)):
+        if not any(
+            _matches(_name_below(file, path), asked[role]) for file in (*files, *arrays, *others)
+        ):
             raise DatasetError(
                 f"{role}s={pattern!r} matches no picture in {path}: expected a folder below it, or "
                 'a pattern such as "gtFine/**/*_labelIds.png"'
             )
     pictures = list(filter(None, (_describe(file, path, shared, asked) for file in files)))
     aside = [picture for picture in pictures if picture.aside]
+    aside += filter(None, (_describe_array(file, path, shared, asked) for file in arrays))
     return [picture for picture in pictures if not picture.aside], aside, others
 
 
@@ -480,6 +529,18 @@ def _describe(file, path, shared, asked):
         return None  # another one of the kind that was chosen
     stem, aside = _normalize(file.stem), aside and chosen is None
     return Picture(file, name, stem, split, chosen or role, source, place, folders, aside)
+
+
+def _describe_array(file, path, shared, asked):
+    """Picture of a `.npy` file, whose name may say what else folders say: `X_train`, `masks`."""
+    plain = _describe(file, path, shared, asked)
+    if plain is None or plain.role:
+        return plain
+    words = [{"x": "images", "y": "masks"}.get(w, w) for w in formats.list_words(file.stem)]
+    known = [w for w in words if w in SPLIT_OF_WORD or any(k.fullmatch(w) for k in FOLDER_WORDS)]
+    said = _describe(file.parent / "_".join(known) / file.name, path, shared, asked)
+    stem = "_".join(word for word in words if word not in known)
+    return said and dataclasses.replace(said, path=file, name=plain.name, stem=stem)
 
 
 def _normalize(name):

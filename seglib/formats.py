@@ -267,7 +267,7 @@ def _parse_table(table, file, folder, index, *, runs):
         masks = next((column for column, values in table.items() if _are_runs(values)), None)
         keys |= {f"{c} ": [value.rpartition("_")[0] for value in table[c]] for c in table}
     else:
-        masks = [c for c in table if any(map(MASK_WORD.fullmatch, _list_words(c)))]
+        masks = [c for c in table if any(map(MASK_WORD.fullmatch, list_words(c)))]
         masks = next((c for c in masks if any(find(v, "mask") for v in table[c][:FEW])), None)
     keys.pop(masks, None)
     key = max(keys, key=lambda column: fits(keys[column]), default=None)
@@ -307,7 +307,8 @@ def _are_runs(values):
     return bool(filled) and all(map(RUNS.fullmatch, filled))
 
 
-def _list_words(name):
+def list_words(name: str) -> list:
+    """Return the words in a name such as `MaskPath` or `mask_path`, in small letters."""
     return [word.lower() for word in WORD.findall(name)]
 
 
@@ -599,7 +600,7 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
     names = {mask: _name_class(text) for mask, text in texts.items()}
     owned = [{names[mask] for mask, _ in own} for own in parts.values()]
     kinds = collections.Counter(name for own in owned for name in own)
-    words = {word for name in kinds for word in [name.lower(), *_list_words(name)]}
+    words = {word for name in kinds for word in [name.lower(), *list_words(name)]}
     if any(map(NO_CLASS.fullmatch, words)) or ("" in kinds and len(kinds) > 1):
         return None
     recur = len(parts) == 1 or sum(count > 1 for count in kinds.values()) > len(kinds) / 2

@@ -143,7 +143,11 @@ def find_file(path: str | os.PathLike) -> tuple:
 
 
 def count_pages(path: str | os.PathLike) -> int:
-    """Return how many pages a TIFF file has, smaller copies not counted; 1 for others."""
+    """Return how many pages a TIFF file has, smaller copies not counted, or a stack of arrays."""
+    if _ends(path, ARRAYS):
+        with contextlib.suppress(Exception):
+            shape = _open_array(path).shape
+            return shape[0] if len(shape) > 3 or shape[2:] > (MAX_CHANNELS,) else 1
     if _ends(path, TIFF):
         with contextlib.suppress(Exception), _open_tiff(path) as tiff:  # reading it tells why
             return len(_list_pages(tiff))
@@ -256,6 +260,11 @@ def _sample_values(path):
             values = None if np.isin(values[..., 3], (0, 255)).mean() > 0.5 else values
         step = 1 if values is None else -(-max(values.shape) // SAMPLED_SIDE)
         return values if values is None else values[::step, ::step]
+
+
+def _open_array(file):
+    values = np.load(file, mmap_mode="r")
+    return values[values.files[0]] if _ends(file, ".npz") else values
 
 
 def _open_tiff(file):

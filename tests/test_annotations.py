@@ -354,6 +354,34 @@ def test_pictures_that_no_row_names_are_unlabelled_or_background(photos):
     assert len(open_dataset(photos, unpaired="background")) == 6
 
 
+@pytest.mark.parametrize("names", [("X", "y"), ("train_images", "train_masks"), ("x", "labels")])
+def test_stacks_of_arrays_are_pairs(tmp_path, names):
+    images = np.random.default_rng(0).integers(0, 256, (6, *SIZE, 3), np.uint8)
+    for name, values in zip(names, (images, np.stack([SQUARES] * 6)), strict=True):
+        np.save(tmp_path / f"{name}.npy", values)
+    dataset = open_dataset(tmp_path, classes=["background", *ids_of])
+    assert len(dataset) == 6
+    image, labels = dataset.train[1]
+    assert any(np.array_equal(image, one) for one in images)
+    np.testing.assert_array_equal(labels, SQUARES)
+
+
+def test_arrays_in_memory_are_written_once(tmp_path):
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (*size, 3), np.uint8) for size in (SIZE, (20, 9), (40, 40))]
+    labels = [random.integers(0, 3, image.shape[:2]) for image in images]
+    options = {"classes": ["background", *ids_of], "fractions": (1, 0, 0), "folder": tmp_path / "a"}
+    dataset = seglib.open_arrays(images, labels, **options)
+    for (image, ids), expected, truth in zip(dataset.train, images, labels, strict=True):
+        np.testing.assert_array_equal(image, expected)
+        np.testing.assert_array_equal(ids, truth)
+    again = seglib.open_arrays(np.stack(images[:1] * 2), np.stack(labels[:1] * 2), **options)
+    assert [len(again), len(seglib.open_arrays(images, labels, **options))] == [2, 3]
+    assert len(list((tmp_path / "a").iterdir())) == 2
+    with pytest.raises(ValueError, match="received 3 and 2, and other sizes at 0"):
+        seglib.open_arrays(images, labels[1:], **options)
+
+
 RUNS = "ImageId,ClassId,EncodedPixels\n"
 
 
