@@ -294,13 +294,15 @@ def open_dataset(
     are `dataset.unlabelled`.
 
     Args:
-        path: str or path of the folder. `data/streets`, written just so, is the embedded data set
+        path: str or path of the folder; a table of pairs: a CSV file or a pandas DataFrame; or an
+            annotation file. `data/streets`, written just so, is the embedded data set
             and drawn if it is missing.
         classes: ClassTable; path of a CSV, JSON or text file; a mapping or list, see
             `create_class_table`; or None for `class_dict.csv`, `class_names.txt` or the like in
             `path`. Black and white masks and such of ids need none.
         images, masks: str or None, folder or pattern below `path` such as
-            "gtFine/**/*_labelIds.png", where more than one reading is possible.
+            "gtFine/**/*_labelIds.png", where more than one reading is possible. `masks` may
+            choose annotation files, such as "annotations/instances_*.json".
         encoding: "ids", "colors" or "binary", how masks with one channel or a palette show the
             classes; "auto" looks at all of them and decides once.
         values: dict or None, which values of masks with one channel show which class:
@@ -314,7 +316,9 @@ def open_dataset(
             negative or fractional values, that become 0 and 255. None for those of all
             photographs, but for the outermost 0.1 %.
         splits: path of a file that `Dataset.write_splits` made, or None for the folder's own.
-        unpaired: "error", or "skip" for the pairs that there are.
+        format: str or None, one of datumaro's formats, such as "cvat"; needs the extra `formats`.
+        unpaired: "error"; "skip" for the pairs that there are; or "background", where there are
+            annotations, for photographs that none names.
         fractions: shares of train, val and test where the folder has no splits.
         seed: int, which pairs go where then; the same on every machine.
 
@@ -353,6 +357,8 @@ def open_dataset(
     if not (found or every):
         files = _choose(others, path, masks) if chosen else others
         found = formats.read_sources(path, files, photographs, pairs=False)
+    if not (found or every) and splits is not None:
+        found = formats.read_sources(path, [pathlib.Path(splits)], pictures, pairs=True)
     if not (found or every or formats.name_unread(path, others)):
         every, lonely = _choose_reading(path, pictures + aside, chosen)
     if found:

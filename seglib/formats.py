@@ -578,6 +578,11 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
     """
     index, tagged = PictureIndex(photographs), any(LABEL_STUDIO.fullmatch(m.stem) for m in masks)
     tasks = _read_tasks(others) if tagged else {}
+    if tagged and not tasks:
+        raise DatasetError(
+            f"{path}: {masks[0].path.name} and others are masks of Label Studio, whose names do "
+            "not say the picture: put its JSON export, which does, beside them"
+        )
     parts, lonely = collections.defaultdict(list), []
     by_stem, alone = collections.defaultdict(list), collections.defaultdict(list)
     for picture in photographs:
