@@ -507,8 +507,9 @@ def _refuse_several(pairs, pictures):
     taken = {(mask.path.parent, _bare(mask.stem)): (image, mask) for image, mask in pairs}
     for picture in pictures:
         pair = taken.get((picture.path.parent, _bare(picture.stem)))
-        affix = MASK_AFFIX.search(picture.stem)
-        if pair and picture not in pair and affix and affix[0][-1].isdigit():
+        affixes = [MASK_AFFIX.search(mask.stem) for mask in (picture, *(pair or ())[1:])]
+        numbered = any(affix and affix[0][-1].isdigit() for affix in affixes)
+        if pair and picture not in pair and affixes[0] and numbered:
             raise DatasetError(
                 f"{pair[0].path} has several mask files, {pair[1].path.name} and "
                 f"{picture.path.name}: merge them into one, or pass masks={_name_masks(pairs)!r} "
