@@ -4,6 +4,7 @@
 # make test-long     what takes minutes, and the tests on the JAX backend
 # make test-lowest   unit tests with the lowest versions of requirements.txt, on Python 3.11
 # make test-kaggle   unit tests with the versions of Kaggle's image, on Python 3.12
+# make test-formats  annotation files that datumaro reads, in an environment of its own
 # make bench         what can be measured in minutes and without data, against other ways to do it
 # make notebooks     execute the notebooks in place, as they are kept in git
 # make lint          style
@@ -25,7 +26,7 @@ BACKEND_TESTS := $(wildcard $(patsubst %,tests/test_%.py, \
   compressing encoders losses models optimizers predicting training))
 UNIT_TESTS := -m pytest -n 2 --dist loadfile tests seglib
 
-.PHONY: demo all test test-long test-lowest test-kaggle bench notebooks lint
+.PHONY: demo all test test-long test-lowest test-kaggle test-formats bench notebooks lint
 
 demo: $(VENV)/installed
 	$(call run_notebooks,$(wordlist 1,4,$(NOTEBOOKS)))
@@ -48,6 +49,9 @@ test-lowest: .venv-lowest/installed
 
 test-kaggle: .venv-kaggle/installed
 	.venv-kaggle/bin/python $(UNIT_TESTS)
+
+test-formats: .venv-formats/installed
+	.venv-formats/bin/python -m pytest -q tests/test_annotations.py
 
 bench: $(VENV)/installed-test
 	for script in $(BENCHMARKS); do $(BIN)/python $$script || exit 1; done
@@ -106,4 +110,12 @@ $(VENV)/installed-jax: $(VENV)/installed-test
 .venv-kaggle/installed: requirements.txt pyproject.toml tests/kaggle.txt
 	$(call make_venv,$(KAGGLE_PYTHON),.venv-kaggle)
 	.venv-kaggle/bin/python -m pip install -q -r requirements.txt -c tests/kaggle.txt -e ".[test]"
+	@touch $@
+
+# Without TensorFlow, which reading data does not need.
+.venv-formats/installed: requirements.txt pyproject.toml
+	$(call make_venv,$(PYTHON),.venv-formats)
+	grep -v '^tensorflow\|^keras\|^jupyterlab\|^papermill' requirements.txt > .venv-formats/requirements.txt
+	.venv-formats/bin/python -m pip install -q -r .venv-formats/requirements.txt "datumaro>=1.13" pytest
+	.venv-formats/bin/python -m pip install -q --no-deps -e .
 	@touch $@

@@ -15,10 +15,19 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from seglib import annotations, splitting
+from seglib import formats, splitting
 from seglib.annotations import Annotation
 from seglib.classes import ClassTable
-from seglib.images import SUFFIXES, DatasetError, open_picture, read_image
+from seglib.images import (
+    RGB,
+    SUFFIXES,
+    DatasetError,
+    Pixels,
+    open_picture,
+    read_image,
+    split_pages,
+    survey_images,
+)
 from seglib.legends import find_classes
 from seglib.masks import ENCODINGS, read_pair
 
@@ -72,7 +81,7 @@ AGREEMENTS = (("split", "place"), ("split", "folders"), ("split",), ())
 class Split:
     """Pairs of image and mask that are read when they are asked for.
 
-    `split[i]` is `(image, labels)`: uint8 `(height, width, 3)` and uint8
+    `split[i]` is `(image, labels)`: uint8 `(height, width, channels)` and uint8
     `(height, width)`. `split[2:5]` is a split again. Where a picture has no mask, `labels` is None.
 
     Args:
@@ -82,6 +91,7 @@ class Split:
         resize_masks: bool, whether masks of another size than their image take its size.
         names: list of str, one for each pair; None for the images' file names without extension,
             with as many of their folders as tell them apart.
+        pixels: Pixels, which bands of the photographs' files are channels, and in which range.
     """
 
     pairs: list
@@ -89,6 +99,7 @@ class Split:
     encoding: str = "auto"
     names: list | None = None
     resize_masks: bool = False
+    pixels: Pixels = RGB
 
     def __post_init__(self):
         pairs = [tuple(map(_keep_path, pair)) for pair in self.pairs]
@@ -104,9 +115,9 @@ class Split:
             return dataclasses.replace(self, pairs=self.pairs[index], names=self.names[index])
         image, mask = self.pairs[index]
         if mask is None:
-            return read_image(image), None
-        options = {"encoding": self.encoding, "resize_masks": self.resize_masks}
-        return read_pair(image, mask, self.classes, **options)
+            return read_image(image, self.pixels), None
+        how = {"encoding": self.encoding, "resize_masks": self.resize_masks, "pixels": self.pixels}
+        return read_pair(image, mask, self.classes, **how)
 
     def __repr__(self):
         return f"Split({len(self)} pairs)"
@@ -209,7 +220,7 @@ class Dataset:
         if isinstance(by, str) and by == "random":
             groups = len(pairs)
         elif isinstance(by, str) and by == "sequence":
-            groups = splitting.find_groups([image for image, _ in pairs])
+            groups = splitting.find_groups([image for image, _ in pairs], self.train.pixels)
         else:
             groups = [by(name) for name in names] if callable(by) else by
             if isinstance(by, str) or np.shape(groups)[:1] != (len(pairs),):
@@ -262,6 +273,8 @@ def open_dataset(
     encoding: str = "auto",
     values: dict | None = None,
     resize_masks: bool = False,
+    bands: tuple | None = None,
+    value_range: tuple | None = None,
     splits: str | os.PathLike | None = None,
     format: str | None = None,
     unpaired: str = "error",
@@ -291,6 +304,11 @@ def open_dataset(
             one class, "rest" are all others, None is ignored.
         resize_masks: bool. True brings masks of another size than their image to its size; each
             pixel takes the nearest label.
+        bands: ints from 0 on, 1 to 8 of them: which bands of the photographs, or pages that are
+            bands, are the channels of the images. None for RGB, or the first three.
+        value_range: `(low, high)`, the values of photographs with more than 8 bits, or with
+            negative or fractional values, that become 0 and 255. None for those of all
+            photographs, but for the outermost 0.1 %.
         splits: path of a file that `Dataset.write_splits` made, or None for the folder's own.
         unpaired: "error", or "skip" for the pairs that there are.
         fractions: shares of train, val and test where the folder has no splits.
@@ -317,6 +335,7 @@ def open_dataset(
         scenes.write_scenes(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
+    pixels = Pixels(bands, value_range)
     pictures, aside, others = [], [], []
     if table is None:
         pictures, aside, others = _find_pictures(path, images, masks)
@@ -324,16 +343,16 @@ def open_dataset(
         tables = others if splits is None else []
         photographs, found = _find_drawn(path, pictures, tables, table, images, masks)
     else:
-        found = annotations.import_annotations(path, format, pictures)
+        found = formats.import_annotations(path, format, pictures)
     chosen = masks is not None
     every, lonely = ([], []) if found else _choose_reading(path, pictures, chosen)
     if not (found or every):
         files = _choose(others, path, masks) if chosen else others
-        found = annotations.find_annotations(path, files, photographs)
-    if not (found or every or annotations.name_unread(path, others)):
+        found = formats.read_sources(path, files, photographs, pairs=False)
+    if not (found or every or formats.name_unread(path, others)):
         every, lonely = _choose_reading(path, pictures + aside, chosen)
     if found:
-        every, classes = annotations.settle(found, path, classes, unpaired)
+        every, classes = formats.settle(found, path, classes, unpaired)
     elif not every and given != path:
         raise FileNotFoundError(f"no folder at {given}: expected images and masks in it")
     elif not every:
@@ -347,6 +366,9 @@ def open_dataset(
             f"be named like {mask} of {image}; add what is missing or remove the picture, or pass "
             'unpaired="skip" to go on without it'
         )
+    pairs = {
+        name: split_pages(chosen, as_bands=bands is not None) for name, chosen in pairs.items()
+    }
     if splits is not None:
         drawn = [mask.path for _, mask in every if isinstance(mask.path, Annotation)]
         pairs = splitting.read_splits(splits, path, drawn)
@@ -366,14 +388,20 @@ def open_dataset(
     else:
         images, masks = ([pair[half] for pair in every] for half in (0, 1))
         classes, encoding = find_classes(path, classes, others, masks, encoding, values, images)
+    pixels = survey_images([image for image, _ in every], pixels, path)
     names = iter(name_apart([image for image, _ in every]))
     new = {
         name: Split(
-            chosen, classes, encoding, list(itertools.islice(names, len(chosen))), resize_masks
+            chosen,
+            classes,
+            encoding,
+            list(itertools.islice(names, len(chosen))),
+            resize_masks,
+            pixels,
         )
         for name, chosen in pairs.items()
     }
-    unlabelled = Split([(image, None) for image in unlabelled], classes, encoding)
+    unlabelled = Split([(image, None) for image in unlabelled], classes, encoding, pixels=pixels)
     return Dataset(path, classes, **new, unpaired=tuple(lonely), unlabelled=unlabelled)
 
 
@@ -561,7 +589,7 @@ def _explain_no_pairs(path, others, table):
         )
     names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     names[10:] = ["…"] * (len(names) > 10)
-    return annotations.name_unread(path, others) or (
+    return formats.name_unread(path, others) or (
         f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
         f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
         f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
@@ -575,13 +603,13 @@ def _find_drawn(path, pictures, others, table, images, masks):
     if table is None:
         tables = others if masks is None else _choose(others, path, masks)
         tables = [file for file in tables if file.suffix.lower() in (".csv", ".tsv")]
-    found = annotations.find_pairs(path, tables, pictures) if images is None else None
+    found = formats.read_sources(path, tables, pictures, pairs=True) if images is None else None
     if found and table is None and masks is None:
         words = f"{path}: pairs are taken from {found.text}, masks={found.text!r} confirms it"
         warnings.warn(words, stacklevel=3)
     several = [mask for masks in sources for mask in masks]
     if not found and several:
-        found = annotations.merge_mask_files(path, photographs, several, others)
+        found = formats.merge_mask_files(path, photographs, several, others)
     return photographs, found
 
 

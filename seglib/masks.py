@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from seglib.annotations import Annotation
 from seglib.classes import CUSTOMARY_IGNORE_LABEL, NO_NUMBER, ClassTable
-from seglib.images import ONE_CHANNEL, DatasetError, convert_to_rgb, open_picture, read_image
+from seglib.images import ONE_CHANNEL, RGB, DatasetError, convert_to_rgb, open_picture, read_image
 from seglib.system import show_progress
 
 MAX_CELLS = 1 << 21  # of an array that is made at once, some 8 bytes each
@@ -608,13 +608,13 @@ def list_values(values, most: int = 8) -> str:
 
 
 def read_pair(
-    image_path, mask_path, classes: ClassTable, *, encoding: str = "auto", resize_masks=False
+    image_path, mask_path, classes, *, encoding="auto", resize_masks=False, pixels=RGB
 ) -> tuple:
     """Read a photograph and its labels, and check that they have the same size.
 
     With `resize_masks`, each pixel of a mask of another size takes the nearest of its labels.
     """
-    image = read_image(image_path)
+    image = read_image(image_path, pixels)
     labels = read_labels(mask_path, classes, encoding=encoding)
     if resize_masks:
         rows, columns = (

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from seglib import images
 from seglib.annotations import Annotation
 from seglib.classes import ClassTable
 from seglib.images import DatasetError, check_image_size, cut_padding, fit_classes, fit_image
@@ -30,7 +31,8 @@ AHEAD = 4  # results that a thread may be ahead of what becomes of them: they ta
 class PreparedSplit:
     """Pairs of one size in memory-mapped arrays; indexed like `Split`.
 
-    `images` are uint8 `(n, height, width, 3)`, `labels` uint8 or uint16 `(n, height, width)`.
+    `images` are uint8 `(n, height, width, channels)`, `labels` uint8 or uint16 `(n, height,
+    width)`.
     """
 
     images: np.ndarray
@@ -56,7 +58,8 @@ class PreparedDataset:
     """The three prepared splits of a data set.
 
     The arrays lie in the folder `path`; `fingerprint` changes when a file, the class table or a
-    setting does; `resize` is how pictures were brought to `image_size`, "stretch" or "letterbox".
+    setting does; `resize` is how pictures were brought to `image_size`, "stretch" or "letterbox",
+    and `pixels` how their files' values became channels.
     """
 
     path: pathlib.Path
@@ -67,6 +70,7 @@ class PreparedDataset:
     val: PreparedSplit
     test: PreparedSplit
     resize: str = "stretch"
+    pixels: images.Pixels = images.RGB
 
     def __repr__(self):
         height, width = self.image_size
@@ -116,7 +120,8 @@ def prepare_dataset(
         images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
         labels = np.load(folder / f"{name}_labels.npy", mmap_mode="r")
         splits[name] = PreparedSplit(images, labels, split.names, classes)
-    return PreparedDataset(folder, image_size, fingerprint, classes, resize=resize, **splits)
+    splits |= {"resize": resize, "pixels": dataset.train.pixels}
+    return PreparedDataset(folder, image_size, fingerprint, classes, **splits)
 
 
 def count_processors() -> int:
@@ -146,6 +151,7 @@ def _digest_dataset(dataset, digests, **settings):
         splits[name] = [split.encoding, *pairs]
     colors = [[*color, label] for color, label in dataset.classes.mapping.items()]
     content = [VERSION, settings, dataset.classes.to_dict(), colors, splits]
+    content += [options] if (options := dataset.train.pixels.to_dict()) else []
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
@@ -156,14 +162,15 @@ def _digest_files(dataset, index):
     except (OSError, ValueError, TypeError):  # none yet, or damaged
         known = {}
     pairs = [pair for split in dataset.splits.values() for pair in split.pairs]
-    halves = [half for pair in pairs for half in pair]
-    names = [os.path.abspath(half) for half in halves]
+    halves = [images.find_file(half) for pair in pairs for half in pair]
+    halves = [(_name_half(file), file, page) for file, page in halves]
+    files = {name: file for name, file, _ in halves}
+    names = list(files)
 
-    def digest(half):
+    def digest(name):
         """Size, times of modification and change, digest. Tools restore the former time only."""
-        if isinstance(half, Annotation):
-            return [half.digest()]
-        name = os.path.abspath(half)
+        if isinstance(files[name], Annotation):
+            return [files[name].digest()]
         status = os.stat(name)
         seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         if known.get(name, [])[:3] == seen:
@@ -172,13 +179,20 @@ def _digest_files(dataset, index):
             content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
         return [*seen, content.hexdigest()]
 
-    digests = map_in_order(digest, halves, workers=READERS)
+    digests = map_in_order(digest, names, workers=READERS)
     digests = show_progress(digests, total=len(names), desc="comparing", unit="file")
     found = dict(zip(names, digests, strict=True))
     if not found.items() <= known.items():
         with replacing(index) as temporary:
             temporary.write_text(json.dumps(known | found), encoding="utf-8")
-    return [found[name][-1] for name in names]
+    digests = [(found[name][-1], page) for name, _, page in halves]
+    return [digest if page is None else [digest, page] for digest, page in digests]
+
+
+def _name_half(file):
+    """The path of a file; of an Annotation also its photograph's, which tells them apart."""
+    name = os.path.abspath(file)
+    return f"{name} of {file.image}" if isinstance(file, Annotation) else name
 
 
 def _make_arrays(folder, dataset, image_size, fit, classes):
@@ -195,7 +209,8 @@ def _make_arrays(folder, dataset, image_size, fit, classes):
         inside[:] = resize_labels(labels, inside.shape)
         return fit_image(image, image_size, fit=fit).tobytes(), fitted.tobytes()
 
-    size = len(dataset) * math.prod(image_size) * (3 + dtype.itemsize)
+    channels = dataset.train.pixels.channels
+    size = len(dataset) * math.prod(image_size) * (channels + dtype.itemsize)
     size -= sum(file.stat().st_size for file in unfinished.glob("*.npy"))
     if size > shutil.disk_usage(folder.parent).free:
         raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed")
@@ -203,12 +218,12 @@ def _make_arrays(folder, dataset, image_size, fit, classes):
         with show_progress(total=len(dataset), desc="preparing", unit="pair") as bar:
             for name, split in dataset.splits.items():
                 shape, path = (len(split), *image_size), f"{unfinished / name}"
-                images, start = _open_array(f"{path}_images.npy", (*shape, 3), np.uint8)
+                images, start = _open_array(f"{path}_images.npy", (*shape, channels), np.uint8)
                 labels, held = _open_array(f"{path}_labels.npy", shape, dtype)
                 start = min(start, held)
                 fit_one, left = functools.partial(fit_pair, split), range(start, len(split))
                 with images, labels:
-                    images.seek(3 * start * math.prod(image_size), os.SEEK_CUR)
+                    images.seek(channels * start * math.prod(image_size), os.SEEK_CUR)
                     labels.seek(dtype.itemsize * start * math.prod(image_size), os.SEEK_CUR)
                     bar.update(start)
                     for image, ids in map_in_order(fit_one, left, workers=count_processors()):

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from seglib.images import ORIENTATION, DatasetError, convert_to_rgb, open_picture
+from seglib import images
+from seglib.images import ORIENTATION, RGB, DatasetError, Pixels, convert_to_rgb, open_picture
 from seglib.system import replacing, show_progress
 
 NAMES = ("train", "val", "test")
@@ -146,7 +147,8 @@ def read_splits(path: str | os.PathLike, root: str | os.PathLike, annotations=()
             if not pair[1].is_file():
                 pair = pair[0], drawn.get(os.path.normpath(pair[0]), pair[1])
             for half in pair:
-                if half not in annotations and not half.is_file():
+                there = half in annotations or os.path.isfile(images.find_file(half)[0])
+                if not there:
                     raise DatasetError(f"{place}: there is no file {half}: copy it there")
             first = lines.setdefault(pair[0], reader.line_num)
             if first != reader.line_num:
@@ -155,10 +157,10 @@ def read_splits(path: str | os.PathLike, root: str | os.PathLike, annotations=()
     return pairs
 
 
-def find_groups(paths: Sequence) -> list:
+def find_groups(paths: Sequence, pixels: Pixels = RGB) -> list:
     """Return a name for each photograph, equal for frames of a sequence and near-duplicates."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        looks = pool.map(look_at_photograph, paths)
+        looks = pool.map(lambda path: look_at_photograph(path, pixels), paths)
         bar = show_progress(looks, total=len(paths), desc="looking at pictures", unit="picture")
         thumbnails = np.array([look[0] for look in bar], np.uint8).reshape(-1, SIDE, SIDE)
     names, groups = np.unique(find_sequences(name_pictures(paths), thumbnails), return_inverse=True)
@@ -255,10 +257,14 @@ def name_pictures(paths: Sequence) -> list:
     return [name.removesuffix(ending.lstrip("0123456789")) for name in names]
 
 
-def look_at_photograph(path: str | os.PathLike) -> tuple:
+def look_at_photograph(path: str | os.PathLike, pixels: Pixels = RGB) -> tuple:
     """Return `(thumbnail, size, turned)`: what a photograph looks like, grey `(32, 32)` of uint8;
     its `(height, width)`, upright; and whether EXIF data turned or mirrored it.
     """
+    if pixels != RGB:
+        image = images.read_image(path, pixels)
+        grey = Image.fromarray(images.show_rgb(image)).convert("L")
+        return np.asarray(grey.resize((SIDE, SIDE))), image.shape[:2], False
     picture, head = None, open_picture(path, decode=False)
     if head.format == "JPEG":
         with contextlib.suppress(Exception), Image.open(path) as small:

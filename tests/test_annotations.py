@@ -360,7 +360,7 @@ RUNS = "ImageId,ClassId,EncodedPixels\n"
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ("p0.png,1,1 5\ngone.png,1,1 5", "1 files that masks.csv names are not in.*gone"),
+        ("p0.png,1,1 5\ngone.png,1,1 5", "1 pictures or masks that masks.csv names.*gone"),
         ("p0.png,1,190 5\np1.png,1,1 5", "p0.png.* a run leaves the 192 pixels"),
         ("p0.png,1,5 5 7 2\np1.png,1,1 5", "two runs overlap"),
         ("p0.png,1,0 5", "leaves the 192 pixels"),
@@ -388,7 +388,7 @@ def test_what_is_wrong_in_json_is_refused(photos):
     coco = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
     coco["images"][2]["height"] = 13
     write_text(photos / "coco.json", coco)
-    with pytest.raises(DatasetError, match="picture of 13×16.*is 12×16"):
+    with pytest.raises(DatasetError, match=r"picture of 13×16.*is 12×16"):
         open_dataset(photos)
 
 

@@ -25,7 +25,7 @@ FLOORS = """
     system classes
     images annotations masks
     augment recipes
-    splitting preparing scenes legends
+    splitting preparing scenes legends formats
     datasets reports checks plots
     losses balance
     optimizers encoders
