@@ -401,7 +401,9 @@ def open_dataset(
         )
         for name, chosen in pairs.items()
     }
-    unlabelled = Split([(image, None) for image in unlabelled], classes, encoding, pixels=pixels)
+    labelled = {image for image, _ in every}
+    bare = [(image, None) for image in unlabelled if image not in labelled]
+    unlabelled = Split(bare, classes, encoding, pixels=pixels)
     return Dataset(path, classes, **new, unpaired=tuple(lonely), unlabelled=unlabelled)
 
 
@@ -609,6 +611,8 @@ def _find_drawn(path, pictures, others, table, images, masks):
         warnings.warn(words, stacklevel=3)
     several = [mask for masks in sources for mask in masks]
     if not found and several:
+        if masks is None:
+            formats.refuse_object_files(path, others)
         found = formats.merge_mask_files(path, photographs, several, others)
     return photographs, found
 
