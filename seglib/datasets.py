@@ -411,7 +411,9 @@ def open_dataset(
         )
         for name, chosen in pairs.items()
     }
-    unlabelled = Split([(image, None) for image in unlabelled], classes, encoding, pixels=pixels)
+    labelled = {image for image, _ in every}
+    bare = [(image, None) for image in unlabelled if image not in labelled]
+    unlabelled = Split(bare, classes, encoding, pixels=pixels)
     return Dataset(path, classes, **new, unpaired=tuple(lonely), unlabelled=unlabelled)
 
 
@@ -602,8 +604,9 @@ def _refuse_several(pairs, pictures):
     taken = {(mask.path.parent, _bare(mask.stem)): (image, mask) for image, mask in pairs}
     for picture in pictures:
         pair = taken.get((picture.path.parent, _bare(picture.stem)))
-        affix = MASK_AFFIX.search(picture.stem)
-        if pair and picture not in pair and affix and affix[0][-1].isdigit():
+        affixes = [MASK_AFFIX.search(mask.stem) for mask in (picture, *(pair or ())[1:])]
+        numbered = any(affix and affix[0][-1].isdigit() for affix in affixes)
+        if pair and picture not in pair and affixes[0] and numbered:
             raise DatasetError(
                 f"{pair[0].path} has several mask files, {pair[1].path.name} and "
                 f"{picture.path.name}: merge them into one, or pass masks={_name_masks(pairs)!r} "
@@ -675,6 +678,8 @@ def _find_drawn(path, pictures, others, table, images, masks):
         warnings.warn(words, stacklevel=3)
     several = [mask for masks in sources for mask in masks]
     if not found and several:
+        if masks is None:
+            formats.refuse_object_files(path, others)
         found = formats.merge_mask_files(path, photographs, several, others)
     return photographs, found
 

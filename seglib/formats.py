@@ -728,6 +728,16 @@ def name_unread(path, files) -> str | None:
     return None
 
 
+def refuse_object_files(path, files) -> None:
+    """Raise DatasetError where a file says which objects the mask files beside it show."""
+    files = sorted(files, key=lambda file: file.suffix.lower() != ".csv")
+    looked_at = [file for file in files if file.suffix.lower() in (".csv", ".xml")][:10]
+    kinds = ("label_me", "open_images")
+    listed = [file for file in looked_at if any(_has(file, *FORMATS[kind]) for kind in kinds)]
+    if listed:
+        raise DatasetError(name_unread(path, listed))
+
+
 def import_annotations(path, name: str, pictures) -> Found:
     """Read a folder with datumaro; `name` is one of its formats, such as "cvat".
 

@@ -85,8 +85,8 @@ def find_classes(
         named = None if given is None else next(iter(tables.values()))[0]
         classes, encoding = number_classes(values, named), "ids"
     if classes is None and given is None:
-        known = find_known_classes(path, images or masks, masks, survey)
-        classes, encoding = _tell_known(path, known, encoding) if known else (None, encoding)
+        classes, shown = find_known_classes(path, images or masks, masks, survey)
+        encoding = shown if encoding == "auto" else encoding
     if encoding == "auto":
         _refuse_lossy_ids(path, classes, survey)
     if classes is None:
@@ -303,11 +303,11 @@ def _judge(file, table, masks, survey, encoding):
 KNOWN = pathlib.Path(__file__).with_name("known_classes.csv")
 
 
-def find_known_classes(path, images, masks, survey) -> tuple | None:
-    """Return `(name, ClassTable, encoding)` of the well-known data set that masks are of, or None.
+def find_known_classes(path, images, masks, survey) -> tuple:
+    """Return `(ClassTable, encoding)` of the well-known data set that masks are of, with a warning.
 
     It is known by the names of its files and folders below `path`, and by the values or colours in
-    its masks; what the folder `path` is called does not count.
+    its masks; what the folder `path` is called does not count. `(None, "auto")` for others.
 
     Raises:
         DatasetError: it is known, and its masks are of a kind that is not read.
@@ -317,14 +317,20 @@ def find_known_classes(path, images, masks, survey) -> tuple | None:
     names = [name.replace(os.sep, "/") for name in names]
     rules, tables = _read_known()
     for rule in rules:
-        if all(re.search(rule["masks"], name, re.IGNORECASE) for name in names):
-            if rule["encoding"] == "unread":
-                words = f"{path}: the masks of {rule['data_set']} are not read: "
-                raise DatasetError(words + rule["name"])
-            classes = _fit_known(tables[rule["data_set"]], rule["encoding"], masks, survey)
-            if classes is not None:
-                return rule["data_set"], classes, rule["encoding"].split()[0]
-    return None
+        if not all(re.search(rule["masks"], name, re.IGNORECASE) for name in names):
+            continue
+        if rule["encoding"] == "unread":
+            words = f"{path}: the masks of {rule['data_set']} are not read: "
+            raise DatasetError(words + rule["name"])
+        classes = _fit_known(tables[rule["data_set"]], rule["encoding"], masks, survey)
+        if classes is not None:
+            warnings.warn(
+                f"{path}: taken for {rule['data_set']}, whose {len(classes.scored_ids)} classes "
+                f"are known: pass classes=… to open_dataset, or write {path / TABLE}, for others",
+                stacklevel=4,
+            )
+            return classes, rule["encoding"].split()[0]
+    return None, "auto"
 
 
 @functools.cache
@@ -335,17 +341,6 @@ def _read_known():
         for row in csv.DictReader(file):
             (tables[row["data_set"]] if row["id"] else rules).append(row)
     return rules, tables
-
-
-def _tell_known(path, known, encoding):
-    """`(ClassTable, encoding)` of what `find_known_classes` found, with a warning."""
-    name, classes, shown = known
-    warnings.warn(
-        f"{path}: taken for {name}, whose {len(classes.scored_ids)} classes are known: pass "
-        f"classes=… to open_dataset, or write {path / TABLE}, for other ones",
-        stacklevel=4,
-    )
-    return classes, shown if encoding == "auto" else encoding
 
 
 def _fit_known(rows, encoding, masks, survey):
@@ -359,16 +354,13 @@ def _fit_known(rows, encoding, masks, survey):
         found = propose_class_table(masks, lossy=survey.lossy).colors if survey.colored else [()]
         return _make_known(rows) if {_to_hex(color) for color in found} <= set(hexes) else None
     divisor = int(encoding.partition("//")[2] or 1)
+    classes = _make_known([row for row in rows if int(row["id"]) != CUSTOMARY_IGNORE_LABEL])
     shown = {v if v < divisor == 1000 else v // divisor for v in survey.values}
     palette = {v: _to_hex(color) for v, color in survey.palette.items() if color_of.get(v)}
-    if (
-        survey.colored
-        or not shown
-        or not shown <= {*color_of, CUSTOMARY_IGNORE_LABEL}
-        or any(color_of[v] != color for v, color in palette.items())
-    ):
+    if survey.colored or not shown or not shown <= {*color_of, CUSTOMARY_IGNORE_LABEL}:
         return None
-    classes = _make_known([row for row in rows if int(row["id"]) != CUSTOMARY_IGNORE_LABEL])
+    if any(color_of[v] != color for v, color in palette.items()):
+        return None
     if divisor == 1:
         return classes
     values = {f"{i * divisor}-{(i + 1) * divisor - 1}": i for i in color_of}

@@ -449,7 +449,9 @@ def test_a_second_mask_file_is_neither_a_photograph_nor_passed_over(tmp_path, la
         dataset = open_dataset(tmp_path)
     assert (len(dataset), dataset.unpaired) == (3, ())
     assert (dataset.train[0][1][0] == [0, 0, 1, 1, 1, 1, 0, 0]).all()
-    Image.new("L", (8, 8), 3).save(tmp_path / masks[1].format("x"))
+    ids = np.arange(64, dtype=np.uint8).reshape(8, 8) // 8
+    for i in "xyz":
+        Image.fromarray(ids).save(tmp_path / masks[1].format(i))
     for unpaired in ("error", "skip"):
         with pytest.raises(DatasetError, match=r"x.png has several mask files, x_\w+.png and x_"):
             open_dataset(tmp_path, unpaired=unpaired)

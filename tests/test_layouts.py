@@ -100,9 +100,7 @@ def read_names(labels, classes, count):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("row", ROWS, ids=[row["data_set"] for row in ROWS])
-def test_a_layout_is_read_or_refused_by_name(tmp_path, row, request):
-    if row["waits_for"]:
-        request.applymarker(pytest.mark.xfail(reason=f"waits for {row['waits_for']}"))
+def test_a_layout_is_read_or_refused_by_name(tmp_path, row):
     folder = tmp_path / "data"
     folder.mkdir()
     written = build(folder, row)
