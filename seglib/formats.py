@@ -27,6 +27,7 @@ MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
 MANY_CLASSES = 64  # of mask files: more different names are names of objects
 FEW = 50  # cells of a table that tell what a column is
 BACKGROUND = ("background", "_background_")
+BINARY = {"background": (0, 0, 0), "foreground": (255, 255, 255)}
 NOTHING = ("", "-1", "nan", "NaN", "None", "<NA>", "NA")  # cells of tables without run lengths
 SPLIT_WORD = re.compile(
     r"(?<![a-z])(?:(train)(?:ing|val)?|(val)(?:id|idation)?|(test)(?:ing)?)(?![a-z])", re.IGNORECASE
@@ -60,16 +61,13 @@ class PictureIndex:
                 for ending in _list_endings(name):
                     self.places[ending].append(picture)
 
-    def find(self, name, split=None, folder=None) -> list:
+    def find(self, name, split=None) -> list:
         """Return the pictures that are meant; several where the name tells no more."""
         name = unicodedata.normalize("NFC", name).replace("\\", "/")
         endings = [*_list_endings(name), *_list_endings(re.sub(r"\.[^./]*$", "", name))]
         found = next((self.places[e] for e in endings if e in self.places), None)
         found = self._joined.get(name, []) if found is None else found
-        for fits in (lambda p: p.split == split, lambda p: folder in p.path.parents):
-            if len(found) > 1:
-                found = [picture for picture in found if fits(picture)] or found
-        return found
+        return [picture for picture in found if len(found) > 1 and picture.split == split] or found
 
     @functools.cached_property
     def _joined(self):
@@ -267,14 +265,11 @@ def _parse_table(table, file, folder, index, *, runs):
         masks = next((column for column, values in table.items() if _are_runs(values)), None)
         keys |= {f"{c} ": [value.rpartition("_")[0] for value in table[c]] for c in table}
     else:
-        masks = [c for c in table if any(map(MASK_WORD.fullmatch, list_words(c)))]
-        masks = next((c for c in masks if any(find(v, "mask") for v in table[c][:FEW])), None)
+        masks = next((c for c in table if any(map(MASK_WORD.fullmatch, list_words(c)))), None)
     keys.pop(masks, None)
     key = max(keys, key=lambda column: fits(keys[column]), default=None)
-    if masks is None or key is None or not fits(keys[key]):
-        return None
-    cells = list(zip(keys[key], table[masks], strict=True))
-    if not runs and not any(find_mask(*row) for row in cells[:FEW]):
+    cells = list(zip(keys[key], table[masks], strict=True)) if masks and key else []
+    if not (cells and fits(keys[key]) and (runs or any(find_mask(*row) for row in cells[:FEW]))):
         return None
     rest = {c: values for c, values in table.items() if c not in (key, masks)}
     labels = _find_column(rest, CLASS_COLUMN.pattern)
@@ -285,18 +280,18 @@ def _parse_table(table, file, folder, index, *, runs):
     for row, (name, cell) in enumerate(cells):
         size = tuple(int(float(side[row])) for side in sides) if all(sides) else None
         shapes = records.setdefault(name, (size, []))[1]
-        splits[name] = own[row] if own else None
+        splits[name] = own and own[row]
+        files = [] if runs or cell in NOTHING else find_mask(name, cell)
         if cell in NOTHING:
             continue
         if labels and not labels[row]:
             raise DatasetError(f"{file}, row {row + 2}: expected a class, as in other rows")
-        files = [] if runs else find_mask(name, cell)
         if not runs and len(files) != 1:
             lost.append(f"{file}, row {row + 2}: {cell}")
-            continue
-        content = ("runs", cell) if runs else ("file", str(files[0].path))
-        shapes.append((labels[row] if labels else "foreground", content))
-    names = sorted({label for _, shapes in records.values() for label, _ in shapes}, key=_natural)
+        else:
+            content = ("runs", cell) if runs else ("file", str(files[0].path))
+            shapes.append((labels[row] if labels else "foreground", content))
+    names = sorted({label for _, shapes in records.values() for label, _ in shapes})
     several = any(len(shapes) > 1 for _, shapes in records.values())
     kind = "run lengths" if runs else "mask files" if several else "pairs"
     return Source(file, kind, names, records, find=find, splits=splits, lost=lost)
@@ -480,26 +475,22 @@ def settle(found: Found, path, given, unpaired: str) -> tuple:
             f"{len(found.missing)} pictures or masks that {found.text} names have no other half, "
             f'first {found.missing[0]}: add them, or pass unpaired="skip" to go on without them'
         )
-    known = {image.path.parent for image, _ in found.pairs}
-    bare = [image for image in found.bare if image.parent in known]
-    if bare and found.names and unpaired == "background":
-        empty = dataclasses.replace(found.pairs[0][1].path, layers=(), size=None)
-        splits = {image.path.parent: image.split for image, _ in found.pairs}
-        found.pairs += [
-            _pair(image, dataclasses.replace(empty, image=image), splits[image.parent])
-            for image in bare
-        ]
-    elif bare and found.names:
+    splits = {image.path.parent: image.split for image, _ in found.pairs}
+    bare = [image for image in found.bare if image.parent in splits and found.names]
+    if unpaired == "background":
+        for image in bare:
+            half = Annotation(image, found.pairs[0][1].path.path, ())
+            found.pairs.append(_pair(image, half, splits[image.parent]))
+    elif bare:
         warnings.warn(
             f"{path}: {len(bare)} pictures beside others are not in {found.text}, first {bare[0]}: "
             'they count as unlabelled; pass unpaired="background" if they show none of the classes',
             stacklevel=4,
         )
-    if not found.names:
-        return found.pairs, given
-    table = _choose_classes(found, given)
-    check_annotations(path, [half.path for _, half in found.pairs], table.names)
-    return found.pairs, table
+    if found.names:
+        given = _choose_classes(found, given)
+        check_annotations(path, [half.path for _, half in found.pairs], given.names)
+    return found.pairs, given
 
 
 def _choose_classes(found, given):
@@ -510,10 +501,9 @@ def _choose_classes(found, given):
     names = [name for name in found.names if name.lower() not in BACKGROUND]
     own = found.names if found.ignores_rest else ["background", *names]
     if given is None:
-        table = create_class_table(own if own[1:] != ["foreground"] else list(map(_paint, own)))
-    else:
-        is_file = isinstance(given, str | os.PathLike)
-        table = read_class_table(given) if is_file else create_class_table(given)
+        given = BINARY if own == list(BINARY) else own
+    is_file = isinstance(given, str | os.PathLike)
+    table = read_class_table(given) if is_file else create_class_table(given)
     ids = {name: i for i, name in enumerate(table.names)}
     if not set(names) <= ids.keys():
         if table.num_classes != len(own):
@@ -534,10 +524,6 @@ def _choose_classes(found, given):
     return table
 
 
-def _paint(name):
-    return {"name": name, "color": (0, 0, 0) if name in BACKGROUND else (255, 255, 255)}
-
-
 def check_annotations(path, annotations: list, names) -> None:
     """Draw some annotations: raise what is wrong with them, and warn of classes that overlap."""
     few = annotations[:: -(-len(annotations) // MAX_LOOKED_AT) or 1]
@@ -547,21 +533,18 @@ def check_annotations(path, annotations: list, names) -> None:
             labels, covered = annotation.draw()
         except DatasetError as error:
             wrong.append(str(error))
-            continue
-        pixels += labels.size
-        hidden += covered
-        touched += [annotation] if covered else []
+        else:
+            pixels, hidden = pixels + labels.size, hidden + covered
+            touched += [annotation.image] if covered else []
     if wrong:
-        raise DatasetError(
-            f"{path}: {len(wrong)} of {len(few)} annotations that were looked at cannot be drawn, "
-            f"the first: {wrong[0]}"
-        )
+        words = f"{path}: {len(wrong)} of {len(few)} annotations looked at cannot be drawn, first "
+        raise DatasetError(words + wrong[0])
     if hidden:
         (below, above), _ = hidden.most_common(1)[0]
         warnings.warn(
             f"{path}: classes overlap on {100 * hidden.total() / pixels:.2g} % of the pixels, in "
-            f"{len(touched)} of {len(few)} pictures looked at, first {touched[0].image}: the later "
-            f"one wins, most often {names[above]} over {names[below]}",
+            f"{len(touched)} of {len(few)} pictures looked at, first {touched[0]}: the later one "
+            f"wins, most often {names[above]} over {names[below]}",
             stacklevel=4,
         )
 
@@ -679,7 +662,7 @@ def _read_tasks(files):
 # What other packages read, and what is named
 
 
-# Formats of datumaro that a file gives away: the end of its name, and words in it.
+# What files give away: the end of their names, and words in them. FORMATS are datumaro's.
 FORMATS = {
     "cvat": (".xml", "<annotations>"),
     "label_me": (".xml", "<polygon>"),
@@ -687,20 +670,21 @@ FORMATS = {
     "open_images": (".csv", "MaskPath,ImageID"),
     "mots": ("instances/labels.txt", ""),
 }
+EXPORT = "export masks as PNG, or COCO JSON, from the tool, and put them beside the pictures"
+ARRAYS = ", and pass their arrays to seglib.open_arrays"
 UNREAD = (
-    ((".nii", ".nii.gz"), "", "NIfTI volumes", "read them with nibabel, and pass slices to "),
-    ((".dcm",), "", "DICOM files", "read them with pydicom, and pass their pixel_array to "),
-    ((".h5", ".hdf5"), "", "HDF5 files", "read them with h5py, and pass the arrays to "),
-    ((".mat",), "", "MATLAB files", "read them with scipy.io.loadmat, and pass the arrays to "),
-    ((".parquet", ".tfrecord", ".tfrecords"), "", "tables of pictures", "pass their arrays to "),
-    ((".json",), '"classTitle"', "Supervisely's JSON", ""),
-    ((".json",), '"from_name"', "Label Studio's JSON", ""),
-    ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", ""),
+    ((".nii", ".nii.gz"), "", "NIfTI volumes", "read them with nibabel" + ARRAYS),
+    ((".dcm",), "", "DICOM files", "read them with pydicom" + ARRAYS),
+    ((".h5", ".hdf5"), "", "HDF5 files", "read them with h5py" + ARRAYS),
+    ((".mat",), "", "MATLAB files", "read them with scipy.io.loadmat" + ARRAYS),
+    ((".parquet", ".tfrecord"), "", "tables of pictures", "read them" + ARRAYS),
+    ((".json",), '"classTitle"', "Supervisely's JSON", EXPORT),
+    ((".json",), '"from_name"', "Label Studio's JSON", EXPORT),
+    ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", EXPORT),
     ((".geojson", ".shp"), "", "vector maps", "burn them into rasters with rasterio.features"),
     ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "", "archives", "unpack them"),
-    ((".xml",), "<bndbox>", "boxes without masks", "boxes do not say which pixels belong to it"),
+    ((".xml",), "<bndbox>", "boxes without masks", "annotate areas: boxes do not say whose pixels"),
 )
-EXPORT = "export masks as PNG, or COCO JSON, from the tool, and put them beside the pictures"
 
 
 def _has(file, endings, words):
@@ -712,19 +696,18 @@ def _has(file, endings, words):
 
 def name_unread(path, files) -> str | None:
     """Return what files are and what to do, where they are of a kind that seglib does not read."""
-    for name, (ending, words) in FORMATS.items():
-        found = next((file for file in files if _has(file, ending, words)), None)
+    for name, marks in FORMATS.items():
+        found = next((file for file in files if _has(file, *marks)), None)
         if found:
             return (
-                f"{path} has annotations of the format {name} ({found}), which another package "
-                f"reads: pip install 'seglib[formats]', then "
+                f"{path} has annotations of the format {name}, such as {found}, which another "
+                f"package reads: pip install 'seglib[formats]', then "
                 f'open_dataset("{path}", format="{name}")'
             )
     for endings, words, what, step in UNREAD:
-        found = [file for file in files if _has(file, endings, words)]
+        found = next((file for file in files if _has(file, endings, words)), None)
         if found:
-            step = f"{step}seglib.open_arrays" if step.endswith(" to ") else step or EXPORT
-            return f"{path} has {what}, first {found[0]}, which seglib does not read: {step}"
+            return f"{path} has {what}, first {found}, which seglib does not read: {step}"
     return None
 
 
