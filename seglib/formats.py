@@ -251,7 +251,7 @@ def _parse_table(table, file, folder, index, *, runs):
         there = [types.SimpleNamespace(path=p, split=None) for p in filter(os.path.isfile, places)]
         found = there[:1] or (index.find(name, _find_split(file.name)) if name else [])
         fitting = [p for p in found if (getattr(p, "role", role) == "mask") == (role == "mask")]
-        return fitting or found
+        return fitting or (found if role is None or "." in name else [])  # 3 may be a class
 
     def find_mask(name, cell):
         own = [picture.path for picture in find(name)]
@@ -265,7 +265,8 @@ def _parse_table(table, file, folder, index, *, runs):
         masks = next((column for column, values in table.items() if _are_runs(values)), None)
         keys |= {f"{c} ": [value.rpartition("_")[0] for value in table[c]] for c in table}
     else:
-        masks = next((c for c in table if any(map(MASK_WORD.fullmatch, list_words(c)))), None)
+        masks = [c for c in table if any(map(MASK_WORD.fullmatch, list_words(c)))]
+        masks = next((c for c in masks if not all(map(NUMBER.fullmatch, table[c]))), None)
     keys.pop(masks, None)
     key = max(keys, key=lambda column: fits(keys[column]), default=None)
     cells = list(zip(keys[key], table[masks], strict=True)) if masks and key else []
@@ -428,6 +429,9 @@ def _match(path, name, sources, index):
             if half:
                 own = source.splits.get(key) or pictures[0].split or split
                 found.pairs.append(_pair(image, half, own))
+    if areas["none"] and not areas["layers"]:
+        words = "have no area, but are boxes, lines or points: expected polygons or run lengths"
+        raise DatasetError(f"{path}: all {areas['none']} annotations in {name} {words}")
     if areas["none"]:
         warnings.warn(
             f"{path}: {areas['none']} of {areas.total()} annotations in {name} have no area, as "
@@ -513,7 +517,12 @@ def _choose_classes(found, given):
             )
         ids = {name: i for i, name in enumerate(own)}
     fill = next((i for name, i in ids.items() if name.lower() in BACKGROUND), None)
-    if fill is None or found.ignores_rest:
+    if fill is None and not found.ignores_rest:
+        raise DatasetError(
+            f"{found.text} leaves pixels without annotation, but classes= has no background for "
+            f"them: pass classes={['background', *table.names]}"
+        )
+    if found.ignores_rest:
         fill = table.ignore_label
         if fill is None:
             fill = CUSTOMARY_IGNORE_LABEL if table.num_classes <= CUSTOMARY_IGNORE_LABEL else 65535
@@ -566,49 +575,46 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
             f"{path}: {masks[0].path.name} and others are masks of Label Studio, whose names do "
             "not say the picture: put its JSON export, which does, beside them"
         )
-    parts, lonely = collections.defaultdict(list), []
     by_stem, alone = collections.defaultdict(list), collections.defaultdict(list)
     for picture in photographs:
         by_stem[picture.stem].append(picture)
         alone[picture.split, picture.folders].append(picture)
+    owner, texts = {}, {}
     for mask in masks:
         task = LABEL_STUDIO.fullmatch(mask.stem)
-        owners, rest = _find_owner(mask, by_stem, alone)
+        found, texts[mask] = _find_owner(mask, by_stem, alone)
         if task:
-            owners, rest = index.find(tasks.get(task[1], "")), task[2]
-        if len(owners) == 1:
-            parts[owners[0]].append((mask, rest))
-        else:
-            lonely.append(str(mask.path))
-    files = [part for several in parts.values() for part in several]
-    if len(files) <= len(parts) or len(lonely) > len(files):
+            found, texts[mask] = index.find(tasks.get(task[1], "")), task[2]
+        if len(found) == 1:
+            owner[mask] = found[0]
+    owners, lonely = set(owner.values()), [str(mask.path) for mask in masks if mask not in owner]
+    if len(owner) <= len(owners) or len(lonely) > len(owner) or len(owners) == 1 < len(photographs):
         return None
-    by_folder = any(len({mask.path.parent for mask, _ in own}) > 1 for own in parts.values())
-    texts = {mask: _name_folder(mask.path) if by_folder else rest for mask, rest in files}
-    names = {mask: _name_class(text) for mask, text in texts.items()}
-    owned = [{names[mask] for mask, _ in own} for own in parts.values()]
-    kinds = collections.Counter(name for own in owned for name in own)
+    by_folder = len({(owner[mask], mask.path.parent) for mask in owner}) > len(owners)
+    if by_folder:
+        texts = {mask: _name_folder(mask.path) for mask in owner}
+    names = {mask: _name_class(texts[mask]) for mask in owner}
+    kinds = collections.Counter(name for name, _ in {(names[m], owner[m]) for m in owner})
     words = {word for name in kinds for word in [name.lower(), *list_words(name)]}
     if any(map(NO_CLASS.fullmatch, words)) or ("" in kinds and len(kinds) > 1):
         return None
-    recur = len(parts) == 1 or sum(count > 1 for count in kinds.values()) > len(kinds) / 2
+    recur = len(owners) == 1 or sum(count > 1 for count in kinds.values()) > len(kinds) / 2
     are_classes = 1 < len(kinds) <= MANY_CLASSES and recur
-    looked_at = [mask.path for mask, _ in files[:: -(-len(files) // 8)]]
-    if (by_folder and not are_classes) or not all(map(_is_black_and_white, looked_at)):
+    looked_at = list(owner)[:: -(-len(owner) // 8)]
+    if (by_folder and not are_classes) or not all(_is_black_and_white(m.path) for m in looked_at):
         return None
-    order = sorted(texts, key=lambda mask: _natural(texts[mask]))
-    classes = list(dict.fromkeys(names[mask] for mask in order)) if are_classes else ["foreground"]
+    records = {picture.name: (None, []) for picture in photographs if picture in owners}
+    ordered = sorted(owner, key=lambda mask: _natural(texts[mask]))
+    for mask in ordered:
+        names[mask] = names[mask] if are_classes else "foreground"
+        records[owner[mask].name][1].append((names[mask], ("file", str(mask.path))))
+    classes = list(dict.fromkeys(names[mask] for mask in ordered))
     meaning = f"classes, {', '.join(classes)}" if are_classes else "objects of one class"
     warnings.warn(
-        f"{path}: {len(files)} mask files of {len(parts)} pictures, such as {files[0][0].path}, "
+        f"{path}: {len(owner)} mask files of {len(owners)} pictures, such as {looked_at[0].path}, "
         f"are taken for {meaning}; masks=… chooses one file a picture",
         stacklevel=4,
     )
-    records = {picture.name: (None, []) for picture in parts}
-    owner = {mask: picture for picture, own in parts.items() for mask, _ in own}
-    for mask in order:
-        shape = (names[mask] if are_classes else "foreground", ("file", str(mask.path)))
-        records[owner[mask].name][1].append(shape)
     folder = pathlib.Path(os.path.commonpath([mask.path.parent for mask in masks]))
     source = Source(folder, "objects", classes, records, lost=lonely)
     return _match(path, folder.name, [source], index)

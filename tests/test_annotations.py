@@ -234,6 +234,8 @@ def test_names_without_extension_are_told_apart_by_what_folders_say(tmp_path):
     with pytest.warns(UserWarning, match=r"pairs are taken from all.csv"):
         dataset = open_dataset(tmp_path)
     assert [len(split) for split in dataset.splits.values()] == [3, 0, 1]
+    write_text(tmp_path / "all.csv", "image,label\n" + "".join(f"a{i}.jpg,{i}\n" for i in range(4)))
+    assert len(open_dataset(tmp_path)) == 4  # a table of something else
     np.testing.assert_array_equal(dataset.test[0][1], SQUARES > 0)
 
 
@@ -354,6 +356,7 @@ def test_pictures_that_no_row_names_are_unlabelled_or_background(photos):
     assert len(open_dataset(photos, unpaired="background")) == 6
 
 
+@pytest.mark.filterwarnings("ignore:.*only train has masks")
 @pytest.mark.parametrize("names", [("X", "y"), ("train_images", "train_masks"), ("x", "labels")])
 def test_stacks_of_arrays_are_pairs(tmp_path, names):
     images = np.random.default_rng(0).integers(0, 256, (6, *SIZE, 3), np.uint8)
@@ -413,6 +416,14 @@ def test_what_is_wrong_in_json_is_refused(photos):
         write_text(photos / "coco.json", coco)
         with pytest.raises(DatasetError, match=words):
             open_dataset(photos)
+    write_coco(photos)
+    (photos / "coco.json").unlink()
+    for names, words in (
+        ("road car", "no background"),
+        ("sky sea", "has the classes background, ro"),
+    ):
+        with pytest.raises(DatasetError, match=words):
+            open_dataset(photos, classes=names.split())
     coco = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
     coco["images"][2]["height"] = 13
     write_text(photos / "coco.json", coco)
