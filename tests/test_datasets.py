@@ -457,6 +457,24 @@ def test_a_second_mask_file_is_neither_a_photograph_nor_passed_over(tmp_path, la
             open_dataset(tmp_path, unpaired=unpaired)
 
 
+def test_mask_files_go_to_the_picture_of_their_number(tmp_path):
+    """As in CelebAMask-HQ: 3.jpg, and 1/00003_hair.png, in which folder 1 is not picture 1."""
+    for i in (0, 1, 3, 10000):
+        (tmp_path / "img").mkdir(exist_ok=True)
+        Image.new("RGB", (12, 8)).save(tmp_path / f"img/{i}.jpg")
+        (tmp_path / f"masks/{i // 3 % 4}").mkdir(parents=True, exist_ok=True)
+        for kind, left in (("hair", 0), ("skin", 4)):
+            pixels = np.zeros((8, 12), np.uint8)
+            pixels[: i % 7 + 1, left : left + 4] = 255
+            Image.fromarray(pixels).save(tmp_path / f"masks/{i // 3 % 4}/{i:05d}_{kind}.png")
+    with pytest.warns(UserWarning, match="8 mask files of 4 pictures, .* classes, hair, skin"):
+        dataset = open_dataset(tmp_path)
+    for split in dataset.splits.values():
+        for name, (_, labels) in zip(split.names, split, strict=True):
+            assert (labels[:, 0] > 0).sum() == int(name) % 7 + 1
+            assert set(np.unique(labels)) == {0, 1, 2}
+
+
 def test_a_number_is_not_the_ending_of_another(tmp_path):
     names = ["images/1.jpg", "images/2.jpg", "images/10000.jpg", "masks/10000_hair.png"]
     names += ["masks/20000_hair.png", "masks/10000_skin.png"]
