@@ -26,6 +26,7 @@ from seglib.system import make_folder, show_progress
 
 MAX_ASPECTS, MAX_AREAS = 1.2, 4  # the largest by the smallest: what augmentation makes up for
 MIN_RATIO = 10  # of the commonest class's pixels to the rarest's: less needs no class weights
+OUTLINE, MIN_ALIKE = 64, 0.9  # the size at which masks are compared; IoU of each of their classes
 MIN_LOST, MANY_LOST = 0.01, 0.5  # of a class's pixels, in regions that are too small
 COLUMNS = ["check", "severity", "split", "count", "where", "meaning", "advice"]
 SEVERITIES = ("error", "warning", "note")
@@ -40,6 +41,8 @@ ADVICE = {
     "stray colours": "They are read as a class nearby: correct the masks or the class table.",
     "lossy masks": "Export them as PNG, or trust boundaries less.",
     "blended boundaries": "They become a class nearby; better export without antialiasing.",
+    "masks alike": "They may be fields of view: see whether masks= finds others.",
+    "one class": 'Ignore no other: rename it, or write 0 in its column "ignore"; train refuses.',
     "blank masks": "See whether they were left undone, or whether it is the nature of the data.",
     "absent classes": "Is the table right? dataset.split() spreads classes over the splits.",
     "empty split": "Deal the pairs out anew with dataset.split().",
@@ -63,7 +66,7 @@ IN_PAIRS = {
     "blank masks": ("warning", "masks with a single class or less"),
 }
 ROW = ["split", "image", "mask", "encoding", "file", "thumbnail", "image_size", "faults", "counts"]
-ROW += ["lost", "tiny regions", *IN_PAIRS]
+ROW += ["outline", "lost", "tiny regions", *IN_PAIRS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +189,7 @@ def _look_at_pair(split, image, mask, dataset, image_size):
         labels, pixels, lossy = masks.read_mask(mask, classes, encoding=encoding)
     except DatasetError as error:
         return row | {"unreadable file": str(error)}
-    if size != labels.shape:
+    if size != labels.shape and not dataset.splits[split].resize_masks:
         row["sizes differ"] = masks.explain_sizes(image, size, mask, labels.shape)
     strange = (labels < 0) | (labels >= classes.num_classes)  # where labels count for nothing
     refused = False
@@ -211,6 +214,8 @@ def _look_at_pair(split, image, mask, dataset, image_size):
             noise = masks.NOISE_DISTANCE[lossy]
             labels = masks.sharpen_boundaries(pixels, labels, classes, tolerance=noise)
     row["counts"] = np.bincount(labels[~strange], minlength=classes.num_classes)
+    grid = (np.linspace(0, side - 1, OUTLINE).astype(int) for side in labels.shape)
+    row["outline"] = labels[np.ix_(*grid)]
     scored = list(classes.scored_ids)
     if np.count_nonzero(row["counts"][scored]) < min(2, len(scored)):
         row["blank masks"] = True
@@ -228,8 +233,9 @@ def _list_values(values, classes=None):
     for value, count in collections.Counter(map(tuple, values.tolist())).most_common(3):
         listed.append(f"{value if classes else value[0]} on {count:,} px")
         if classes:
-            row, squared = masks.measure_colors(value, classes)
-            listed[-1] += f" (nearest class {classes.names[row]}, {squared**0.5:.0f} away)"
+            nearest = classes.names[masks.closest_labels(value, classes.mapping)]
+            distance = masks.measure_colors(value, classes)[1] ** 0.5
+            listed[-1] += f" (nearest class {nearest}, {distance:.0f} away)"
     return ", ".join(listed)
 
 
@@ -295,10 +301,21 @@ def _find_in_pairs(check, severity, split, rows, dataset, text):
 
 
 def _check_classes(rows, dataset, image_size):
-    """Yield what is wrong with classes: lost at this size, in no mask, or far from each other."""
+    """Yield what is wrong with classes: too few, all alike, lost, in no mask, or rare."""
     classes, scored = dataset.classes, list(dataset.classes.scored_ids)
+    if len(scored) < 2:
+        where = [name for i, name in enumerate(classes.names) if i not in scored]
+        meaning = (
+            f"{len(scored)} class is left to tell apart, and mean IoU is 1 whatever is learned"
+        )
+        yield _find("one class", "warning", "", where, meaning)
     if rows.empty:
         return
+    first, *others = rows.outline
+    if len(others) > 1 and len(np.unique(first)) > 1 and _are_alike(first, others):
+        meaning = f"All {len(rows):,} masks show the same regions"
+        where = [_shorten(path, dataset) for path in rows["mask"]]
+        yield _find("masks alike", "warning", "", where, meaning, _show(rows[:1]))
     zeros, measured = np.zeros(classes.num_classes, int), rows[rows.lost.notna()]
     lost = sum(measured.lost, zeros) / np.maximum(1, sum(measured.counts, zeros))
     if lost.max() >= MIN_LOST:
@@ -325,6 +342,12 @@ def _check_classes(rows, dataset, image_size):
         rarest, commonest = classes.names[ordered[0]], classes.names[ordered[-1]]
         meaning = f"{commonest} has {ratio:,.0f} times as many pixels as {rarest}, the rarest class"
         yield _find("class imbalance", "note", "", [rarest], meaning)
+
+
+def _are_alike(first, others):
+    """Whether each class has the same place in all masks."""
+    pairs = ((first == i, other == i) for other in others for i in np.unique([first, other]))
+    return all((a & b).sum() >= MIN_ALIKE * (a | b).sum() for a, b in pairs)
 
 
 def _check_splits(rows, dataset):

@@ -1,19 +1,29 @@
-"""Class names, their colours, and the label that is ignored."""
+"""Class names, their colours, what shows them in masks, and the label that is ignored."""
 
+import codecs
 import collections
 import csv
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
 import re
+import typing
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 IGNORED_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore")
 CUSTOMARY_IGNORE_LABEL = 255
+NO_NUMBER = np.iinfo(np.int64).min  # stands for NaN among the values of a mask
+VALUES = re.compile(r"(?P<low>-?\d+)(-(?P<high>-?\d+))?|rest|nan|#[0-9a-f]{6}")
+# What tools call a row's name, its id and its colour, without spaces, signs and capitals.
+NAME_FIELDS = ("name", "class", "label", "title", "classname", "labelname")
+ID_FIELDS = ("id", "pixelvalue", "value", "pngindex", "index", "idx", "classid", "labelid")
+COLOR_FIELDS = ("color", "colour", "colorrgb", "rgb")
+HOLDERS = ("classes", "labels", "categories", "id2label")  # of the rows in a JSON file
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,10 +39,14 @@ class ClassTable:
         ignore_label: int or None. Pixels with this id are neither learned nor scored.
         also_ignored: ints, ids of further ignored rows. Reading a mask turns them into
             `ignore_label`, which is a row of the table then.
+        values: dict, which values of a mask of ids show which id, where a value is not the id
+            itself: `{value: id}`. A key is a number, a range "1-9", "nan", "rest" for all other
+            values, or "#rrggbb" for a further colour of a class. Tables that differ by it alone
+            are equal: it says how masks were written, not what they show.
 
     Raises:
-        ValueError: the table is empty, a name or colour occurs twice, or a colour is no RGB
-            triple in [0, 255].
+        ValueError: the table is empty, a name or colour occurs twice, a colour is no RGB
+            triple in [0, 255], or `values` has an unknown key or id, or ranges that overlap.
 
     Example:
         >>> table = ClassTable(["road", "void"], [(128, 64, 128), (0, 0, 0)],
@@ -45,6 +59,7 @@ class ClassTable:
     colors: np.ndarray
     ignore_label: int | None = None
     also_ignored: tuple = ()
+    values: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         names, colors = tuple(map(str, self.names)), np.asarray(self.colors)
@@ -63,6 +78,17 @@ class ClassTable:
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "colors", colors)
         object.__setattr__(self, "also_ignored", tuple(map(int, self.also_ignored)))
+        values = {str(key).lower(): int(label) for key, label in self.values.items()}
+        object.__setattr__(self, "values", values)
+        for key, label in values.items():
+            if not VALUES.fullmatch(key) or label not in {*range(len(names)), self.ignore_label}:
+                raise ValueError(
+                    'expected values to be {value: id} with a number, "1-9", "nan", "rest" or '
+                    f'"#rrggbb" as value and an id of the class table, received {key!r}: {label}'
+                )
+        for (_, high, _), (low, _, _) in itertools.pairwise(self.ranges):
+            if low <= high:
+                raise ValueError(f"the mask value {low} belongs to two classes in {values}")
 
     @property
     def num_classes(self) -> int:
@@ -73,7 +99,20 @@ class ClassTable:
     def mapping(self) -> dict:
         """`{(r, g, b): id}` in the order of the rows."""
         ids = [self.ignore_label if i in self.also_ignored else i for i in range(self.num_classes)]
-        return dict(zip(map(tuple, self.colors.tolist()), ids, strict=True))
+        further = {tuple(bytes.fromhex(k[1:])): i for k, i in self.values.items() if k[0] == "#"}
+        return dict(zip(map(tuple, self.colors.tolist()), ids, strict=True)) | further
+
+    @functools.cached_property
+    def ranges(self) -> list:
+        """`(lowest, highest, id)` of what `values` lists, sorted; empty where values are ids."""
+        found = []
+        for key, label in self.values.items():
+            match = VALUES.fullmatch(key)
+            if key == "nan":
+                found.append((NO_NUMBER, NO_NUMBER, label))
+            elif match["low"]:
+                found.append((int(match["low"]), int(match["high"] or match["low"]), label))
+        return sorted(found)
 
     @property
     def scored_ids(self) -> tuple:
@@ -82,33 +121,50 @@ class ClassTable:
         return tuple(i for i in range(self.num_classes) if i not in ignored)
 
     def __eq__(self, other):
-        return isinstance(other, ClassTable) and self.to_dict() == other.to_dict()
+        if not isinstance(other, ClassTable):
+            return False
+        return self.to_dict() | {"values": None} == other.to_dict() | {"values": None}
 
     def __hash__(self):
         return hash((self.names, self.ignore_label, self.colors.tobytes()))
 
     def to_dict(self) -> dict:
         """Return the table as lists and ints, for JSON; `ClassTable(**...)` reads it."""
-        return {
+        table = {
             "names": list(self.names),
             "colors": self.colors.tolist(),
             "ignore_label": self.ignore_label,
             "also_ignored": list(self.also_ignored),
         }
+        return table | {"values": dict(self.values)} if self.values else table
 
 
-def read_class_table(path: str | os.PathLike, *, colors: ArrayLike | None = None) -> ClassTable:
-    """Read a class table from a file.
+class ClassRow(typing.NamedTuple):
+    """A row as a file has it: `value` is what shows it in masks of ids, None for its place."""
 
-    - `.csv` with the columns `name, r, g, b`; or `id` (or `pixel value`) and `name` (or `class`).
-      A row is ignored when it is named void, unlabelled or ignore, or where the optional column
-      `ignore` holds 1 or true. Any other entry in this column counts the row.
+    name: str
+    color: tuple | None = None
+    ignored: bool = False
+    value: str | None = None
+
+
+def read_class_table(
+    path: str | os.PathLike, *, colors: ArrayLike | None = None, background: bool = False
+) -> ClassTable:
+    """Read a class table from a file in UTF-8, UTF-16 or cp1252.
+
+    - `.csv` with the columns `name` (or `class`, `label`) and `r, g, b`, `color` or `id` (or
+      `pixel value`); an `id` beside a colour decides the id. A row is ignored when it is named
+      void, unlabelled or ignore, or where the optional column `ignore` holds 1 or true. Any other
+      entry in this column counts the row.
     - `.json`: what `create_class_table` takes, such as `{name: [r, g, b]}` or a list of names.
-    - `.txt`: a name a line, ids from 0, a leading `__ignore__` skipped; or `id name`, `r g b name`
-      or `name r g b` a line.
+    - `.txt`: a name a line, ids from 0, a leading `__ignore__` skipped; or `id name`, `r g b name`,
+      `name r g b` or CVAT's `name:r,g,b::` a line. Lines that begin with # are comments.
 
-    Of several ignored rows, the first one's id stands for all. `colors` are the colours of the ids
-    where a file has names alone; None for those of Pascal VOC.
+    Rows of the same name are one class. Of several ignored rows, the first one's id stands for
+    all. Colours may be in [0, 1] as well. `colors` are the colours of the ids where a file has
+    names alone; None for those of Pascal VOC. With `background`, a class of this name is added
+    where ids or colours are given but 0 or black is not, as annotation tools leave it out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -119,23 +175,36 @@ def read_class_table(path: str | os.PathLike, *, colors: ArrayLike | None = None
         raise FileNotFoundError(f"no class table at {path}: expected CSV with name, r, g, b")
     parse = {".json": json.loads, ".txt": _parse_lines}.get(path.suffix.lower(), _parse_csv)
     try:
-        return create_class_table(parse(path.read_text(encoding="utf-8-sig")), colors=colors)
-    except (ValueError, TypeError, KeyError) as error:
+        return create_class_table(parse(read_text(path)), colors=colors, background=background)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def create_class_table(content, *, colors: ArrayLike | None = None) -> ClassTable:
+def read_text(path: str | os.PathLike) -> str:
+    """Return the text of a file in UTF-8, UTF-16, or in cp1252 as older spreadsheets write it."""
+    content = pathlib.Path(path).read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
+def create_class_table(
+    content, *, colors: ArrayLike | None = None, background: bool = False
+) -> ClassTable:
     """Make a class table of a mapping or a list.
 
     Args:
-        content: ClassTable, `{name: (r, g, b)}`, `{(r, g, b): name}`, `{id: name}`, a list of
-            names, a list of dicts with `name` (or `title`), `color` (or `r`, `g`, `b`, or
-            "#rrggbb") and perhaps `ignore`, any of these as `{"classes": …}`, or what
-            `ClassTable.to_dict` gives.
-        colors: int array `(n, 3)` or None, as in `read_class_table`.
+        content: ClassTable, `{name: (r, g, b)}`, `{(r, g, b): name}`, `{id: name}`, `{name: id}`, a
+            list of names, a list of dicts with `name` (or `title`), `color` (or `r`, `g`, `b`, or
+            "#rrggbb") and perhaps `id` and `ignore`, any of these as `{"classes": …}`, or what
+            `ClassTable.to_dict` gives. Rows of one name are one class; ids may have gaps.
+        colors, background: as in `read_class_table`.
 
     Raises:
-        ValueError: it is none of these, or an id is left out.
+        ValueError: it is none of these, or a row has no id where others have one.
 
     Example:
         >>> create_class_table({"road": (128, 64, 128), "void": (0, 0, 0)}).ignore_label
@@ -143,30 +212,75 @@ def create_class_table(content, *, colors: ArrayLike | None = None) -> ClassTabl
         >>> create_class_table(["back", "front"]).colors
         array([[  0,   0,   0],
                [128,   0,   0]], dtype=uint8)
+        >>> create_class_table({0: "back", 50: "road", 100: "back"}).values
+        {'0': 0, '50': 1, '100': 0}
     """
     if isinstance(content, ClassTable):
         return content
-    if isinstance(content, dict):
-        if {"names", "colors"} <= content.keys():
-            return ClassTable(**content)
-        content = content.get("classes", content)
-    if isinstance(content, dict):
-        content = _list_items(content)
-    if not isinstance(content, list | tuple) or not content:
-        raise ValueError(
-            "expected a class table as {name: [r, g, b]}, {id: name}, or a list of names or of "
-            f"objects with name and color, received {content!r}"
-        )
-    rows, outside = [_read_item(item) for item in content], None
-    if rows[0][0] == "__ignore__":  # labelme's name of the pixels of no class
+    if isinstance(content, dict) and {"names", "colors"} <= content.keys():
+        return ClassTable(**content)
+    rows, outside = _list_rows(content), None
+    if rows[0].name == "__ignore__":  # labelme's name of the pixels of no class
         rows, outside = rows[1:], CUSTOMARY_IGNORE_LABEL
-    names, own_colors, ignored = zip(*rows, strict=True)
-    if any(own_colors):
-        colors = np.array(own_colors, int)
-    elif colors is None:
-        colors = voc_colors(len(rows))
-    first, *others = np.flatnonzero(ignored).tolist() or [outside]
-    return ClassTable(names, colors[: len(rows)], first, tuple(others))
+    keyed, colored = (any(getattr(row, key) for row in rows) for key in ("value", "color"))
+    taken = {row.value if keyed else row.color for row in rows}
+    if background and (keyed or colored) and not taken & {"0", (0, 0, 0)}:
+        black = (0, 0, 0) if colored else None
+        rows = [ClassRow("background", black, value="0" if keyed else None), *rows]
+    if not keyed:
+        rows = [row._replace(value=str(i)) for i, row in enumerate(rows)]
+    numbers = all(re.fullmatch(r"-?\d+", row.value or "") for row in rows)
+    if numbers:
+        rows.sort(key=lambda row: int(row.value))
+    first = {row.name: row for row in reversed(rows)}
+    names = list(dict.fromkeys(row.name for row in rows))
+    ids, values = {name: i for i, name in enumerate(names)}, {}
+    for row in rows:
+        if row.value is None and row is first[row.name]:
+            raise ValueError(f"expected an id for each class, received none for {row.name!r}")
+        if row.value and values.setdefault(row.value, ids[row.name]) != ids[row.name]:
+            raise ValueError(f"the id {row.value} occurs twice in the class table")
+    if list(values) == [str(i) for i in range(len(names))]:
+        values = {}
+    if colored:
+        shown = {}
+        for row, color in zip(rows, _scale_colors(rows), strict=True):
+            if shown.setdefault(row.name, color) != color:
+                values["#{:02x}{:02x}{:02x}".format(*color)] = ids[row.name]
+        colors = list(shown.values())
+    elif colors is not None and numbers and int(rows[-1].value) < len(colors):
+        colors = [colors[int(first[name].value)] for name in names]
+    else:
+        colors = voc_colors(len(names))
+    ignored, *others = [i for i, name in enumerate(names) if first[name].ignored] or [outside]
+    return ClassTable(names, colors, ignored, tuple(others), values)
+
+
+def number_classes(values: dict, classes: ClassTable | None = None) -> ClassTable:
+    """Return a class table that says which values of masks show which class.
+
+    Args:
+        values: dict `{value: name}` with the keys of `ClassTable.values`; the name None for what
+            is ignored.
+        classes: ClassTable with these names; None for one that is made of them.
+
+    Raises:
+        ValueError: a name is not in the table, or a key is none.
+
+    Example:
+        >>> number_classes({0: "background", "rest": "nucleus"}).values
+        {'0': 0, 'rest': 1}
+    """
+    names = dict.fromkeys(name for name in values.values() if name is not None)
+    classes = create_class_table(list(names)) if classes is None else classes
+    if not set(names) <= set(classes.names):
+        raise ValueError(f"values= has the classes {[*names]}, the table {[*classes.names]}")
+    label = classes.ignore_label
+    if label is None and None in values.values():
+        label = CUSTOMARY_IGNORE_LABEL
+    ids = {None: label} | {name: i for i, name in enumerate(classes.names)}
+    values = {key: ids[name] for key, name in values.items()}
+    return dataclasses.replace(classes, ignore_label=label, values=values)
 
 
 def write_class_table(path: str | os.PathLike, classes: ClassTable) -> None:
@@ -192,60 +306,101 @@ def voc_colors(count: int) -> np.ndarray:
     return (channels << 7 - np.arange(8)[:, None]).sum(axis=1).astype(np.uint8)
 
 
+def _scale_colors(rows):
+    """The rows' colours in [0, 255]: some tools write shares of 1."""
+    for row in rows:
+        if row.color is None:
+            raise ValueError(f"expected a colour r, g, b for {row.name!r} as for other classes")
+    numbers = [number for row in rows for number in row.color]
+    if max(numbers) <= 1 and any(isinstance(number, float) for number in numbers):
+        return [tuple(round(255 * number) for number in row.color) for row in rows]
+    return [tuple(map(int, row.color)) for row in rows]
+
+
+def _list_rows(content):
+    """`ClassRow`s in the file's order."""
+    if isinstance(content, dict) and "label_map" in content:  # Datumaro's dataset_meta.json
+        items, colors = _list_items(content["label_map"]), content.get("segmentation_colors")
+        content = [{**item, "color": c} for item, c in zip(items, colors or items, strict=True)]
+        content = content if colors else items
+    for holder in HOLDERS:
+        content = content.get(holder, content) if isinstance(content, dict) else content
+    if isinstance(content, dict):
+        content = _list_items(content)
+    if not isinstance(content, list | tuple) or not content:
+        raise ValueError(
+            "expected a class table as {name: [r, g, b]}, {id: name}, or a list of names or of "
+            f"objects with name and color, received {content!r}"
+        )
+    return [_read_item(item) for item in content]
+
+
 def _list_items(content):
-    """Items of `{id: name}`, `{(r, g, b): name}` or `{name: color}`, in the order of the ids."""
-    if all(re.fullmatch(r"\d+", str(key)) for key in content):
-        names = {int(key): name for key, name in content.items()}
-        ids = sorted(names)
-        if ids != list(range(len(ids))):
-            raise ValueError(f"expected a name for each id from 0 to {ids[-1]}, received {ids}")
-        return [names[i] for i in ids]
+    """Items of `{id: name}`, `{(r, g, b): name}`, `{name: id}` or `{name: color}`."""
+    if all(re.fullmatch(r"-?\d+", str(key)) for key in content):
+        named = {i: n if isinstance(n, dict) else {"name": n} for i, n in content.items()}
+        return [{"id": i, **item} for i, item in named.items()]
     if all(isinstance(key, tuple) for key in content):
         content = {name: color for color, name in content.items()}
-    return [{"name": name, "color": color} for name, color in content.items()]
+    numbered = sorted(map(str, content.values())) == sorted(map(str, range(len(content))))
+    return [{"name": name, "id" if numbered else "color": v} for name, v in content.items()]
 
 
 def _read_item(item):
-    """`(name, color or None, whether it is ignored)` of a name or a dict."""
-    if isinstance(item, str):
-        item = {"name": item}
-    name = item.get("name", item.get("title")) if isinstance(item, dict) else None
+    """`ClassRow` of a name or a dict."""
+    item = {"name": item} if isinstance(item, str) else item
+    known = item if isinstance(item, dict) else {}
+    fields = {re.sub(r"[^a-z]", "", str(key).lower()): value for key, value in known.items()}
+    name, color, value = (
+        next((fields[key] for key in keys if fields.get(key) not in (None, "")), None)
+        for keys in (NAME_FIELDS, COLOR_FIELDS, ID_FIELDS)
+    )
     if name is None:
         raise ValueError(f"expected a name, or an object with name and color, received {item!r}")
-    color = item.get("color", [item.get(c) for c in "rgb"] if "r" in item else None)
+    for channels in ("rgb", ("red", "green", "blue")):
+        if color is None and channels[0] in fields:
+            color = [fields.get(channel) for channel in channels]
+    if "title" in fields:  # Supervisely's ids are those of its server
+        value = None
     try:
         if isinstance(color, str):
-            color = bytes.fromhex(color.removeprefix("#"))
-        color = color and tuple(map(int, color))
+            numbers = re.findall(r"[\d.]+", color)
+            color = bytes.fromhex(color[1:7]) if color[:1] == "#" else numbers
+        color = color and tuple(float(c) if "." in str(c) else int(c) for c in color)
     except (TypeError, ValueError):
         raise ValueError(f"expected a colour r, g, b for {name!r}, received {color!r}") from None
-    marked = str(item.get("ignore", "")).lower()
+    marked = str(fields.get("ignore", "")).lower()
     by_name = re.sub(r"[^a-z]", "", str(name).lower()) in IGNORED_NAMES
-    return str(name), color, marked in ("1", "true") if marked else by_name
+    ignored = marked in ("1", "true") if marked else by_name
+    return ClassRow(str(name), color or None, ignored, None if value is None else str(value))
 
 
 def _parse_csv(text):
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines())]
-    header, *rows = [row for row in rows if any(row)] or [[]]
-    header = [cell.lower() for cell in header]
-    rows = [dict(zip(header, row, strict=False)) for row in rows]
-    if {"name", "r", "g", "b"} <= set(header):
-        return rows
-    ids = [column for column in ("id", "pixel value", "value") if column in header]
-    names = [column for column in ("name", "class", "label") if column in header]
-    if not (ids and names):
-        raise ValueError(f"expected the columns name, r, g, b in the first line, received {header}")
-    return {row[ids[0]]: row[names[0]] for row in rows}
+    lines = [line for line in text.splitlines() if line.strip(" ,;\t") and line[0] != "#"]
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    header = [re.sub(r"[^a-z]", "", cell.lower()) for cell in rows[0]] if rows else []
+    told = ({"r", "g", "b"}, {"red", "green", "blue"}, *({f} for f in ID_FIELDS + COLOR_FIELDS))
+    if {*header} & {*NAME_FIELDS} and any(fields <= {*header} for fields in told):
+        return [dict(zip(header, row, strict=False)) for row in rows[1:]]
+    items = _parse_lines("\n".join(lines))
+    if items and all(len(item) > 1 for item in items):  # without a header
+        return items
+    raise ValueError(
+        f"expected the columns name, r, g, b or id, name in the first line, received {header}"
+    )
 
 
 def _parse_lines(text):
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and line[0] != "#"]
     numbered = [re.fullmatch(r"(\d+)\s*[:,;\s]\s*(\D.*)", line) for line in lines]
     if all(numbered):
-        return dict(match.groups() for match in numbered)
-    number, items = r"(\d+)[\s,]+", []
+        return [{"id": match[1], "name": match[2]} for match in numbered]
+    color = r"(\d+(?:\.\d+)?)[\s,;]+(\d+(?:\.\d+)?)[\s,;]+(\d+(?:\.\d+)?)"
+    items = []
     for line in lines:
-        color = re.search(rf"^{3 * number}|[\s,:]+{2 * number}(\d+)$", line)
-        name = line.replace(color[0], "") if color else line
-        items.append({"name": name, "color": [n for n in color.groups() if n] if color else None})
+        found = re.search(rf"^{color}[\s,;]+|[\s,;:]+{color}(:.*)?$", line)
+        item = {"name": line.replace(found[0], "") if found else line}
+        items.append(item | {"color": [n for n in found.groups()[:6] if n]} if found else item)
     return items

@@ -62,6 +62,7 @@ class Split:
         pairs: sequence of `(image path, mask path)`.
         classes: ClassTable.
         encoding: str, see `read_labels`.
+        resize_masks: bool, whether masks of another size than their image take its size.
         names: list of str, one for each pair; None for the images' file names without extension,
             with as many of their folders as tell them apart.
     """
@@ -70,6 +71,7 @@ class Split:
     classes: ClassTable
     encoding: str = "auto"
     names: list | None = None
+    resize_masks: bool = False
 
     def __post_init__(self):
         pairs = [(pathlib.Path(image), pathlib.Path(mask)) for image, mask in self.pairs]
@@ -83,7 +85,8 @@ class Split:
     def __getitem__(self, index):
         if isinstance(index, slice):
             return dataclasses.replace(self, pairs=self.pairs[index], names=self.names[index])
-        return read_pair(*self.pairs[index], self.classes, encoding=self.encoding)
+        options = {"encoding": self.encoding, "resize_masks": self.resize_masks}
+        return read_pair(*self.pairs[index], self.classes, **options)
 
     def __repr__(self):
         return f"Split({len(self)} pairs)"
@@ -184,6 +187,8 @@ def open_dataset(
     images: str | None = None,
     masks: str | None = None,
     encoding: str = "auto",
+    values: dict | None = None,
+    resize_masks: bool = False,
     splits: str | os.PathLike | None = None,
     unpaired: str = "error",
     fractions: tuple = (0.7, 0.15, 0.15),
@@ -206,6 +211,11 @@ def open_dataset(
             "gtFine/**/*_labelIds.png", where more than one reading is possible.
         encoding: "ids", "colors" or "binary", how masks with one channel or a palette show the
             classes; "auto" looks at all of them and decides once.
+        values: dict or None, which values of masks with one channel show which class:
+            `{0: "background", "1-9": "road", "rest": "tree", 255: None}`. Values of one name are
+            one class, "rest" are all others, None is ignored.
+        resize_masks: bool. True brings masks of another size than their image to its size; each
+            pixel takes the nearest label.
         splits: path of a file that `Dataset.write_splits` made, or None for the folder's own.
         unpaired: "error", or "skip" for the pairs that there are.
         fractions: shares of train, val and test where the folder has no splits.
@@ -245,10 +255,13 @@ def open_dataset(
         pairs = {name: [pairs[None][i] for i in chosen] for name, chosen in dealt.items()}
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
     every = [pair for chosen in pairs.values() for pair in chosen]
-    classes, encoding = find_classes(path, classes, others, [mask for _, mask in every], encoding)
+    halves = [mask for _, mask in every]
+    classes, encoding = find_classes(path, classes, others, halves, encoding, values)
     names = iter(name_apart([image for image, _ in every]))
     new = {
-        name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))))
+        name: Split(
+            chosen, classes, encoding, list(itertools.islice(names, len(chosen))), resize_masks
+        )
         for name, chosen in pairs.items()
     }
     return Dataset(path, classes, **new, unpaired=tuple(lonely))

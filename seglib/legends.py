@@ -1,33 +1,55 @@
 """Which classes the masks of a data set show: as given, as a file beside them says, or as found."""
 
+import collections
+import contextlib
 import dataclasses
 import os
+import pathlib
 import re
+import typing
 import warnings
 
 import numpy as np
+from scipy import ndimage
 
 from seglib.classes import (
     CUSTOMARY_IGNORE_LABEL,
+    ClassTable,
     create_class_table,
+    number_classes,
     read_class_table,
     voc_colors,
 )
 from seglib.images import SUFFIXES, DatasetError
 from seglib.masks import (
     BINARY,
+    MAX_UNKNOWN_SHARE,
+    MERGE_DISTANCE,
     choose_encoding,
+    find_ids,
+    find_unknown_colors,
+    list_values,
     propose_class_table,
     propose_from_survey,
+    read_mask,
     survey_masks,
 )
 
 TABLE = "class_dict.csv"
-OTHER_TABLES = re.compile("class_dict|_?classes|class_names|labels|((label|class)_)?colors")
+# What tools call their class tables; some names count only where the file lists classes.
+TABLES = re.compile(
+    r"(label_)?class_dict(_seg)?|_?classes|(class|label)_(names|classes|list)|label_?map|labels"
+    r"|((label|class)_)?(colors|codes)|obj_class_to_machine_color|dataset_meta|meta|config.*"
+)
+VAGUE = re.compile("meta|config.*")
+LISTS_CLASSES = re.compile(r'"(classes|labels|label_map|id2label)"')
 LISTED_PICTURE = re.compile("|".join(rf"\{suffix}\b" for suffix in SUFFIXES))
+FEW = 8  # masks whose colours or regions are looked at
 
 
-def find_classes(path, given, others: list, masks: list, encoding: str = "auto") -> tuple:
+def find_classes(
+    path, given, others: list, masks: list, encoding: str = "auto", values: dict | None = None
+) -> tuple:
     """Return `(ClassTable, encoding)`: which classes masks show, and how.
 
     Args:
@@ -35,64 +57,226 @@ def find_classes(path, given, others: list, masks: list, encoding: str = "auto")
         given: what the caller of `open_dataset` passed as `classes`, or None.
         others: paths of the folder's files that are no pictures; a class table may be among them.
         masks: paths of all masks.
-        encoding: as of `open_dataset`.
+        encoding, values: as of `open_dataset`.
 
     Raises:
-        DatasetError: there is no class table, and the masks are of colours.
+        DatasetError: no class table beside the masks fits them, or two fit differently; there is
+            none, and the masks are of colours; or they are ids in JPEG, or cannot be read.
     """
-    survey = survey_masks(masks)
-    classes = _read_table(given, others, survey)
-    if classes is None:
-        classes = propose_from_survey(survey)
-        if classes is None:
-            proposed = propose_class_table(masks, lossy=survey.lossy)
-            rows = zip(proposed.names, proposed.colors.tolist(), strict=True)
+    survey, classes, unfit = survey_masks(masks), None, []
+    colors, is_path = _find_palette(survey), isinstance(given, str | os.PathLike)
+    if given is not None:
+        create = read_class_table if is_path else create_class_table
+        classes = create(given, colors=colors)
+    if values is not None:
+        if survey.colored:
             raise DatasetError(
-                f"no class table for {path}: write {path / TABLE} with the lines below (or "
-                "another file, and pass its path as classes), and give each class its name\n"
-                + "\n".join(["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)])
+                f"{path}: values= is for masks of one channel, but {survey.colored} masks are of "
+                "colours: pass classes={(r, g, b): name, …} instead"
             )
-        if classes is not BINARY:
-            warnings.warn(
-                f"no class table for {path}: the masks hold ids from 0 to "
-                f"{classes.num_classes - 1}, named {classes.names[0]} to {classes.names[-1]}; "
-                f"write {path / TABLE}, or pass classes=[…], to give them names",
-                stacklevel=3,
-            )
+        classes, encoding = number_classes(values, classes), "ids"
+    elif classes is None or is_path:
+        files = [pathlib.Path(given)] if is_path else _list_files(others)
+        classes, unfit = _choose_table(files, masks, survey, colors, encoding)
+    # Well-known data sets come here, where classes is None.
+    if encoding == "auto":
+        _refuse_lossy_ids(path, classes, survey)
+    if classes is None:
+        classes = _propose(path, masks, survey, encoding, unfit)
     if encoding == "auto":
         encoding = choose_encoding(survey, classes, source=path)
-    unnamed = classes.ignore_label is None and classes.num_classes <= CUSTOMARY_IGNORE_LABEL
-    if encoding == "ids" and unnamed and CUSTOMARY_IGNORE_LABEL in survey.values:
-        classes = dataclasses.replace(classes, ignore_label=CUSTOMARY_IGNORE_LABEL)
+    if encoding == "binary" and not (survey.colored or _are_white(survey)):
+        encoding, classes = "ids", dataclasses.replace(classes, values={"0": 0, "rest": 1})
+    if encoding == "ids":
+        classes = _ignore_no_data(path, classes, survey)
     return classes, encoding
 
 
-def _read_table(given, others, survey):
-    """The ClassTable that was given, or is in a file of the data set's; else None.
+def _find_palette(survey):
+    """Colours of the ids as the masks' palettes have them, `(256, 3)`; or None."""
+    if not survey.palette or survey.conflict:
+        return None
+    colors = voc_colors(256)
+    colors[list(survey.palette)] = list(survey.palette.values())
+    return colors if len(np.unique(colors, axis=0)) == len(colors) else None
 
-    Where it has names alone, its colours are those that the masks' palettes have for ids.
-    """
-    colors = None
-    if survey.palette and not survey.conflict:
-        colors = voc_colors(256)
-        colors[list(survey.palette)] = list(survey.palette.values())
-        colors = colors if len(np.unique(colors, axis=0)) == len(colors) else None
-    if isinstance(given, str | os.PathLike):
-        return read_class_table(given, colors=colors)
-    if given is not None:
-        return create_class_table(given, colors=colors)
-    files = [
-        (f.name.lower() != TABLE, len(f.parts), f)
-        for f in others
-        if f.suffix.lower() in (".csv", ".json", ".txt") and OTHER_TABLES.fullmatch(f.stem.lower())
-    ]
-    for is_other, _, file in sorted(files):
+
+def _are_white(survey):
+    """Whether what is not black in masks of one channel is mostly white."""
+    white = sum(n for value, n in survey.values.items() if 231 <= value <= 255 or value == 65535)
+    return survey.lossy or 2 * white >= survey.values.total() - survey.values[0]
+
+
+def _ignore_no_data(path, classes, survey):
+    """The class table that ignores what masks of ids hold besides: 255, NaN, negative numbers."""
+    strange = [value for value in survey.values if not find_ids(value, classes)[1]]
+    missing = [value for value in strange if value < 0]
+    label, most = classes.ignore_label, CUSTOMARY_IGNORE_LABEL
+    if label is None and classes.num_classes <= most and (most in strange or missing):
+        label = most
+    values = classes.values
+    if 0 < len(missing) <= 2 and label is not None:
+        share = sum(survey.values[value] for value in missing) / survey.values.total()
+        warnings.warn(
+            f"{path}: {list_values(missing)} ({share:.1%} of the masks' pixels) is taken for no "
+            'data and ignored; pass values={…, "nan": name} or {…, -1: name} to open_dataset to '
+            "make it a class",
+            stacklevel=4,
+        )
+        values = values or {str(i): i for i in range(classes.num_classes)}
+        values = values | {list_values([value]).lower(): label for value in missing}
+    return dataclasses.replace(classes, ignore_label=label, values=values)
+
+
+def _refuse_lossy_ids(path, classes, survey):
+    """Raise DatasetError where grey ids are in a lossy format, or may be."""
+    if not (survey.lossy and survey.values) or survey.colored or survey.looks_binary():
+        return
+    names_alone = classes and np.array_equal(classes.colors, voc_colors(classes.num_classes))
+    if names_alone or max(survey.values) < MERGE_DISTANCE:
+        raise DatasetError(
+            f"{path}: the masks are JPEG or WebP and hold ids ({list_values(sorted(survey.values))}"
+            "), which compression changes into other ids: export them as PNG"
+        )
+
+
+def _propose(path, masks, survey, encoding, unfit):
+    """The class table of masks that say enough by themselves."""
+    if survey.fault and not (survey.values or survey.colored):
+        raise survey.fault
+    classes = BINARY if encoding == "binary" else propose_from_survey(survey)
+    advice = "pass classes=[…] to open_dataset"
+    objects = classes not in (None, BINARY) and _are_objects(masks)
+    if objects:
+        advice = 'pass values={0: "background", "rest": "object"} to open_dataset for one class'
+    if unfit:
+        raise DatasetError(f"no class table of {path} fits: {'; '.join(unfit)}; or {advice}")
+    if classes is None:
+        proposed = propose_class_table(masks, lossy=survey.lossy)
+        rows = zip(proposed.names, proposed.colors.tolist(), strict=True)
+        raise DatasetError(
+            f"no class table for {path}: write {path / TABLE} with the lines below (or "
+            "another file, and pass its path as classes), and give each class its name\n"
+            + "\n".join(["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)])
+        )
+    if objects:
+        warnings.warn(
+            f"{path}: the masks seem to number objects, each one region, up to "
+            f"{classes.num_classes - 1} in a picture, and each number is taken for a class: "
+            + advice,
+            stacklevel=4,
+        )
+    elif classes is not BINARY:
+        warnings.warn(
+            f"no class table for {path}: the masks hold ids from 0 to "
+            f"{classes.num_classes - 1}, named {classes.names[0]} to {classes.names[-1]}; "
+            f"write {path / TABLE}, or pass classes=[…], to give them names",
+            stacklevel=4,
+        )
+    return classes
+
+
+def _are_objects(masks):
+    """Whether ids number objects: one region each, counted from 1 on in each mask."""
+    highest, corners = set(), np.ones((3, 3))
+    for path in masks[:: -(-len(masks) // FEW)]:
+        with contextlib.suppress(DatasetError):
+            labels, _, _ = read_mask(path, BINARY, encoding="ids")
+            boxes = enumerate(ndimage.find_objects(labels), 1)
+            regions = [box and ndimage.label(labels[box] == i, corners)[1] for i, box in boxes]
+            if set(regions) - {1}:  # also where a number is left out
+                return False
+            highest.add(len(regions))
+    return len(highest) > 1 and max(highest) > 2
+
+
+# Class tables in files
+
+
+class _Fit(typing.NamedTuple):
+    """How a class table fits the masks."""
+
+    file: pathlib.Path
+    table: ClassTable
+    unknown: float  # the share of pixels that it does not explain
+    missing: str | tuple  # the commonest value or colour of these
+    by_order: bool  # whether ids are rows, although the table has colours
+    shows: dict  # {value or colour: name}
+
+
+def _list_files(others):
+    """The files whose names and contents say that they hold class tables, the best first."""
+    files = []
+    for file in others:
+        stem = file.stem.lower()
+        if file.suffix.lower() in (".csv", ".json", ".txt") and TABLES.fullmatch(stem):
+            text = file.read_bytes().decode("latin-1").lower()
+            vague = VAGUE.fullmatch(stem) and not LISTS_CLASSES.search(text)
+            if file.name.lower() == TABLE or not (vague or LISTED_PICTURE.search(text)):
+                files.append(file)
+    return sorted(files, key=lambda file: (file.name.lower() != TABLE, len(file.parts), file))
+
+
+def _choose_table(files, masks, survey, colors, encoding):
+    """`(the class table that fits the masks or None, why others do not)` of these files."""
+    fits = []
+    for file in files:
         try:
-            table = read_class_table(file, colors=colors)
-        except ValueError:
-            if not is_other:
+            tables = [read_class_table(file, colors=colors, background=i) for i in (False, True)]
+        except ValueError as error:
+            if file.name.lower() == TABLE:
                 raise
-            continue  # a file of another kind with such a name
-        if not any(LISTED_PICTURE.search(name.lower()) for name in table.names):
-            return table
-    return None
+            warnings.warn(f"no class table is read from {error}", stacklevel=4)
+            continue
+        mine = [_judge(file, table, masks, survey, encoding) for table in tables]
+        fits.append(min(mine, key=lambda fit: (fit.unknown > MAX_UNKNOWN_SHARE, fit.by_order)))
+    for least in (0, MAX_UNKNOWN_SHARE):
+        fitting = [fit for fit in fits if fit.unknown <= least]
+        if fitting:
+            break
+    else:
+        words = "{0.file} has no row for {0.missing} ({0.unknown:.1%} of the pixels)"
+        return None, [words.format(fit) for fit in fits]
+    best, *rivals = [fit for fit in fitting if not fit.by_order] or fitting
+    for other in rivals:
+        for value in best.shows.keys() & other.shows.keys():
+            if best.shows[value] != other.shows[value]:
+                raise DatasetError(
+                    f"{best.file} and {other.file} both fit the masks, but {value} is "
+                    f"{best.shows[value]!r} in the one and {other.shows[value]!r} in the other: "
+                    "pass the path of the right one as classes= to open_dataset"
+                )
+    if best.table.num_classes > read_class_table(best.file).num_classes:
+        warnings.warn(
+            f"{best.file} has no row for the masks' value 0, or black, which is taken for a class "
+            "named background; pass classes= or values= to open_dataset for another reading",
+            stacklevel=4,
+        )
+    return best.table, []
+
+
+def _judge(file, table, masks, survey, encoding):
+    """How a class table fits the masks, as a `_Fit`."""
+    if encoding == "auto":
+        encoding = choose_encoding(survey, table, source=None)
+    strange, shares, shows = collections.Counter(), [], table.mapping
+    if encoding == "colors":
+        for path in masks[:: -(-len(masks) // FEW)]:
+            with contextlib.suppress(DatasetError):
+                _, pixels, lossy = read_mask(path, table, encoding="colors")
+                unknown = find_unknown_colors(pixels, table, lossy=lossy)
+                shares.append(unknown.mean())
+                strange.update(map(tuple, pixels[unknown].tolist()))
+    elif encoding == "ids":
+        shows = table.values or {str(i): i for i in range(table.num_classes)}
+        usual = () if survey.looks_binary() else (CUSTOMARY_IGNORE_LABEL,)
+        for value, count in survey.values.items():
+            if value >= 0 and value not in usual and not find_ids(value, table)[1]:
+                strange[value] = count
+        shares = [strange.total() / max(1, survey.values.total())]
+    ((missing, _),) = strange.most_common(1) or [("", 0)]
+    by_order = encoding == "ids" and not table.ranges
+    by_order &= not np.array_equal(table.colors, voc_colors(table.num_classes))
+    names = [re.sub(r"\W|_", "", name.lower()) for name in table.names]
+    shows = {key: names[label] for key, label in shows.items() if label < len(names)}
+    return _Fit(file, table, float(np.median(shares or [0])), missing, by_order, shows)

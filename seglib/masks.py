@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from seglib.classes import CUSTOMARY_IGNORE_LABEL, ClassTable
+from seglib.classes import CUSTOMARY_IGNORE_LABEL, NO_NUMBER, ClassTable
 from seglib.images import ONE_CHANNEL, DatasetError, convert_to_rgb, open_picture, read_image
 from seglib.system import show_progress
 
@@ -110,8 +110,8 @@ def in_bands(function: Callable, values: np.ndarray, cells: int) -> np.ndarray:
 
 
 def measure_colors(pixels: ArrayLike, classes: ClassTable) -> tuple:
-    """Return the row of the class table nearest to each pixel, and the squared distance."""
-    pixels, colors = np.asarray(pixels), classes.colors.astype(np.int32)
+    """Return the colour nearest to each pixel, its place in `mapping`, and the squared distance."""
+    pixels, colors = np.asarray(pixels), np.array(list(classes.mapping))
     rows = closest_labels(pixels, {tuple(color): i for i, color in enumerate(colors.tolist())})
     return rows, sum((pixels[..., c] - colors[:, c].take(rows)) ** 2 for c in range(3))
 
@@ -179,19 +179,20 @@ def sharpen_boundaries(
         array like `labels`, a new one.
     """
     pixels, labels = np.asarray(pixels), np.array(labels)
+    palette = np.array(list(classes.mapping))
     rows, squared = measure_colors(pixels, classes)
     rows = np.where(squared <= tolerance**2, rows.astype(np.int32), -1)  # -1: not settled yet
 
     def find_best(positions):
-        votes = _count_around(rows, positions, classes.num_classes, reach=1)
+        votes = _count_around(rows, positions, len(palette), reach=1)
         colors = pixels[tuple(positions.T)].astype(np.int32)
-        cost = ((colors[:, None] - classes.colors) ** 2).sum(axis=2)
+        cost = ((colors[:, None] - palette) ** 2).sum(axis=2)
         cost = np.where(votes > 0, 9 * cost + 8 - votes, np.iinfo(np.int32).max)
         return np.where(votes.any(axis=1), cost.argmin(axis=1), -1)
 
     unsettled = np.argwhere(rows < 0)
     while len(unsettled):
-        best = in_bands(find_best, unsettled, 4 * classes.num_classes)
+        best = in_bands(find_best, unsettled, 4 * len(palette))
         if (best < 0).all():
             break
         rows[tuple(unsettled.T)] = best
@@ -217,14 +218,14 @@ def find_unknown_colors(pixels: np.ndarray, classes: ClassTable, *, lossy=False)
     """
     distance = UNKNOWN_DISTANCE[lossy]
     rows, squared = measure_colors(pixels, classes)
-    unknown = squared > distance**2
+    unknown, palette = squared > distance**2, np.array(list(classes.mapping))
 
     def is_no_blend(positions):
-        around = _count_around(rows, positions, classes.num_classes, reach=2) > 0
-        return ~_near_segments(pixels[tuple(positions.T)], classes.colors, around, distance)
+        around = _count_around(rows, positions, len(palette), reach=2) > 0
+        return ~_near_segments(pixels[tuple(positions.T)], palette, around, distance)
 
     far = np.argwhere(unknown)
-    unknown[tuple(far.T)] = in_bands(is_no_blend, far, classes.num_classes)
+    unknown[tuple(far.T)] = in_bands(is_no_blend, far, len(palette))
     return unknown
 
 
@@ -365,6 +366,7 @@ class Survey:
     colored: int = 0  # how many masks are of colours
     lossy: bool = False  # whether a format changes values or colours
     conflict: bool = False  # whether palettes show a value in different colours
+    fault: DatasetError | None = None  # why the first that cannot be read cannot
 
     def add(self, other):
         """Add what another mask holds."""
@@ -372,11 +374,14 @@ class Survey:
         self.shown.update(other.shown)
         self.colored += other.colored
         self.lossy |= other.lossy
+        self.fault = self.fault or other.fault
         for value, color in other.palette.items():
             self.conflict |= self.palette.setdefault(value, color) != color
 
     def looks_binary(self):
         """Whether masks with one channel are black and white, give or take what JPEG does."""
+        if set(self.values) == {0, 65535}:
+            return True
         if self.palette or not self.values or min(self.values) < 0:
             return False
         noise, least = (NOISE_DISTANCE[False], 0.9) if self.lossy else (0, 1)
@@ -388,7 +393,7 @@ class Survey:
 def survey_masks(paths) -> Survey:
     """Look at all masks: at the head of colour masks, at every value of those with one channel.
 
-    What cannot be read is passed over; reading it tells why.
+    What cannot be read is passed over; `fault` is the reason of the first.
     """
     survey = Survey()
     grey = functools.partial(_survey_file, as_grey=True)
@@ -413,10 +418,10 @@ def _survey_file(path, *, as_grey=False):
             picture = open_picture(path)
         elif as_grey:
             picture = _take_grey(open_picture(path))
-    except DatasetError:
-        return Survey()
-    lossy = head.format in LOSSY_FORMATS
-    return _survey_picture(picture, path, lossy) if picture else Survey(colored=1, lossy=lossy)
+        lossy = head.format in LOSSY_FORMATS
+        return _survey_picture(picture, path, lossy) if picture else Survey(colored=1, lossy=lossy)
+    except DatasetError as error:
+        return Survey(fault=error)
 
 
 def _survey_picture(picture, path, lossy):
@@ -444,10 +449,35 @@ def _read_values(picture, path):
     """The values of a picture with one channel or a palette, int `(height, width)`."""
     values = np.asarray(picture.getchannel(0) if picture.mode in ("LA", "La", "PA") else picture)
     if values.dtype.kind == "f":
+        is_number = np.abs(values) < 1 << 62  # others are NaN, infinite or a float's least
+        values = np.where(is_number, values, 0)
         if not np.array_equal(values, np.round(values)):
             raise DatasetError(f"{path} holds fractions: expected whole numbers, the classes' ids")
-        values = values.astype(np.int64)
+        values = np.where(is_number, values.astype(np.int64), NO_NUMBER)
     return values.astype(np.uint8) if values.dtype == bool else values
+
+
+def find_ids(values: ArrayLike, classes: ClassTable) -> tuple:
+    """Return the ids of mask values, and which of the values the class table knows.
+
+    The values are ids unless `classes.values` says more. What is not known stays as it is.
+
+    Example:
+        >>> classes = ClassTable("ab", [(0, 0, 0), (1, 1, 1)], values={0: 0, "7-9": 1})
+        >>> find_ids([0, 8, 10], classes)
+        (array([ 0,  1, 10]), array([ True,  True, False]))
+    """
+    values = np.asarray(values)
+    known, labels = (values >= 0) & (values < classes.num_classes), values
+    if classes.ranges:
+        lowest, highest, ids = np.array(classes.ranges).T
+        place = np.searchsorted(lowest, values, side="right") - 1
+        known = (place >= 0) & (values <= highest[place])
+        labels = np.where(known, ids[place], values)
+    if "rest" in classes.values:
+        labels = np.where(known, labels, classes.values["rest"])
+        known = np.ones_like(known)
+    return labels, known
 
 
 def choose_encoding(survey: Survey, classes: ClassTable, *, source="the masks") -> str:
@@ -455,10 +485,11 @@ def choose_encoding(survey: Survey, classes: ClassTable, *, source="the masks") 
 
     They hold ids if all values, over the whole data set, are in the table or 255. They are read
     as colours if all their colours are in the table, which is no coincidence, or if palettes
-    differ between masks. Warnings name `source`.
+    differ between masks. Warnings name `source`; None for none.
     """
-    ids = {*range(classes.num_classes), CUSTOMARY_IGNORE_LABEL, classes.ignore_label}
-    are_ids, binary = set(survey.values) <= ids, survey.looks_binary()
+    strange = [value for value in survey.values if not find_ids(value, classes)[1]]
+    are_ids = set(strange) <= {CUSTOMARY_IGNORE_LABEL, classes.ignore_label}
+    binary = survey.looks_binary()
     known = [color for color in survey.shown if color in classes.mapping]
     fitting = sum(survey.shown[color] for color in known) / max(1, survey.values.total())
     if not survey.values or survey.conflict:
@@ -466,7 +497,12 @@ def choose_encoding(survey: Survey, classes: ClassTable, *, source="the masks") 
     if fitting == 1 and len(survey.values) > 1:
         order = list(classes.mapping)
         shows = survey.palette or {value: (value,) * 3 for value in survey.values}
-        if are_ids and not binary and any(order.index(shows[value]) != value for value in shows):
+        if (
+            source
+            and are_ids
+            and not binary
+            and any(order.index(shows[value]) != value for value in shows)
+        ):
             warnings.warn(
                 f"{source}: the masks' values could be ids of the class table, but their colours "
                 "are exactly the table's, in another order; read as colours: pass "
@@ -474,7 +510,7 @@ def choose_encoding(survey: Survey, classes: ClassTable, *, source="the masks") 
                 stacklevel=2,
             )
         return "colors"
-    if binary and classes.num_classes == 2 and classes.ignore_label is None:
+    if binary and classes.num_classes == 2 and classes.ignore_label in (None, 0, 1):
         return "binary"
     mostly_known = fitting == 1 or (len(known) > 1 and fitting > 0.5)
     return "colors" if not are_ids and (survey.lossy or mostly_known) else "ids"
@@ -511,7 +547,7 @@ def read_labels(
         unknown = find_unknown_colors(pixels, classes, lossy=lossy)
         if unknown.mean() > MAX_UNKNOWN_SHARE:
             color, count = _count_colors(pixels[unknown]).most_common(1)[0]
-            nearest = classes.names[measure_colors(color, classes)[0]]
+            nearest = classes.names[closest_labels(color, classes.mapping)]
             raise DatasetError(
                 f"{path}: {unknown.sum()} of {labels.size} pixels are far from every class "
                 f"colour, most often {color} ({count} pixels; nearest class {nearest}): add the "
@@ -547,18 +583,42 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
         return closest_labels(pixels, classes.mapping), pixels, lossy
     labels = _read_values(picture, path)
     if encoding == "binary":
-        return (labels > (0 if picture.mode == "1" else 127)).astype(np.uint8), None, lossy
+        return (labels > (127 if labels.max() > 1 else 0)).astype(np.uint8), None, lossy
+    values, (labels, known) = labels, find_ids(labels, classes)
     ignored = np.isin(labels, classes.also_ignored)
     if classes.num_classes <= CUSTOMARY_IGNORE_LABEL and classes.ignore_label is not None:
-        ignored |= labels == CUSTOMARY_IGNORE_LABEL
+        ignored |= ~known & (values == CUSTOMARY_IGNORE_LABEL)
+    if classes.ranges and not (known | ignored).all():
+        strange = np.unique(values[~(known | ignored)])
+        raise DatasetError(
+            f"{path} holds values that show no class ({list_values(strange)}), expected those of "
+            f'{classes.values}: add them to values=, "rest" for all others, or None to ignore one'
+        )
     labels = np.where(ignored, classes.ignore_label, labels) if ignored.any() else labels
     return _shrink(labels), None, lossy
 
 
-def read_pair(image_path, mask_path, classes: ClassTable, *, encoding: str = "auto") -> tuple:
-    """Read a photograph and its labels, and check that they have the same size."""
+def list_values(values, most: int = 8) -> str:
+    """Return the first values of masks in words."""
+    words = ["NaN" if value == NO_NUMBER else str(value) for value in values[:most]]
+    return ", ".join(words) + (", …" if len(values) > most else "")
+
+
+def read_pair(
+    image_path, mask_path, classes: ClassTable, *, encoding: str = "auto", resize_masks=False
+) -> tuple:
+    """Read a photograph and its labels, and check that they have the same size.
+
+    With `resize_masks`, each pixel of a mask of another size takes the nearest of its labels.
+    """
     image = read_image(image_path)
     labels = read_labels(mask_path, classes, encoding=encoding)
+    if resize_masks:
+        rows, columns = (
+            (np.arange(new) + 0.5) * old // new
+            for new, old in zip(image.shape, labels.shape, strict=False)
+        )
+        labels = labels[rows.astype(int)[:, None], columns.astype(int)]
     if image.shape[:2] != labels.shape:
         raise DatasetError(explain_sizes(image_path, image.shape, mask_path, labels.shape))
     return image, labels
@@ -569,6 +629,8 @@ def explain_sizes(image_path, image_shape: tuple, mask_path, mask_shape: tuple) 
     advice = "export the mask at the image's size"
     if mask_shape[:2] == image_shape[1::-1]:
         advice = "turn it, if EXIF data turn the photograph upright, or " + advice
+    else:
+        advice += ", or pass resize_masks=True to open_dataset"
     return (
         f"{mask_path} is {mask_shape[0]}×{mask_shape[1]} (height × width) but its image "
         f"{image_path} is {image_shape[0]}×{image_shape[1]}: {advice}"
@@ -601,8 +663,8 @@ def propose_from_survey(survey: Survey) -> ClassTable | None:
         return None
     if survey.looks_binary() or set(survey.shown) == set(BINARY.mapping):
         return BINARY
-    ids = [value for value in survey.values if value != CUSTOMARY_IGNORE_LABEL]
-    if survey.conflict or survey.lossy or not ids or min(ids) < 0:
+    ids = [v for v in survey.values if v >= 0 and v != CUSTOMARY_IGNORE_LABEL]
+    if survey.conflict or survey.lossy or not ids:
         return None
     highest = max(ids)
     if not set(ids) <= set(survey.palette) and 2 * len(ids) < highest + 1:  # shades of grey
