@@ -5,7 +5,6 @@ import collections
 import csv
 import dataclasses
 import functools
-import itertools
 import json
 import os
 import pathlib
@@ -21,8 +20,9 @@ NO_NUMBER = np.iinfo(np.int64).min  # stands for NaN among the values of a mask
 VALUES = re.compile(r"(?P<low>-?\d+)(-(?P<high>-?\d+))?|rest|nan|#[0-9a-f]{6}")
 # What tools call a row's name, its id and its colour, without spaces, signs and capitals.
 NAME_FIELDS = ("name", "class", "label", "title", "classname", "labelname")
-ID_FIELDS = ("id", "pixelvalue", "value", "pngindex", "index", "idx", "classid", "labelid")
+ID_FIELDS = ("id", "pixelvalue", "value", "pngindex", "index", "idx", "classid", "labelid", "label")
 COLOR_FIELDS = ("color", "colour", "colorrgb", "rgb")
+CHANNELS = (("r", "g", "b"), ("red", "green", "blue"))
 HOLDERS = ("classes", "labels", "categories", "id2label")  # of the rows in a JSON file
 
 
@@ -46,7 +46,7 @@ class ClassTable:
 
     Raises:
         ValueError: the table is empty, a name or colour occurs twice, a colour is no RGB
-            triple in [0, 255], or `values` has an unknown key or id, or ranges that overlap.
+            triple in [0, 255], or `values` has an unknown key or id.
 
     Example:
         >>> table = ClassTable(["road", "void"], [(128, 64, 128), (0, 0, 0)],
@@ -86,9 +86,6 @@ class ClassTable:
                     'expected values to be {value: id} with a number, "1-9", "nan", "rest" or '
                     f'"#rrggbb" as value and an id of the class table, received {key!r}: {label}'
                 )
-        for (_, high, _), (low, _, _) in itertools.pairwise(self.ranges):
-            if low <= high:
-                raise ValueError(f"the mask value {low} belongs to two classes in {values}")
 
     @property
     def num_classes(self) -> int:
@@ -97,10 +94,10 @@ class ClassTable:
 
     @functools.cached_property
     def mapping(self) -> dict:
-        """`{(r, g, b): id}` in the order of the rows."""
-        ids = [self.ignore_label if i in self.also_ignored else i for i in range(self.num_classes)]
-        further = {tuple(bytes.fromhex(k[1:])): i for k, i in self.values.items() if k[0] == "#"}
-        return dict(zip(map(tuple, self.colors.tolist()), ids, strict=True)) | further
+        """`{(r, g, b): id}` in the order of the rows, further colours of classes behind them."""
+        ids = {tuple(color): i for i, color in enumerate(self.colors.tolist())}
+        ids |= {tuple(bytes.fromhex(key[1:])): i for key, i in self.values.items() if key[0] == "#"}
+        return {c: self.ignore_label if i in self.also_ignored else i for c, i in ids.items()}
 
     @functools.cached_property
     def ranges(self) -> list:
@@ -164,7 +161,8 @@ def read_class_table(
     Rows of the same name are one class. Of several ignored rows, the first one's id stands for
     all. Colours may be in [0, 1] as well. `colors` are the colours of the ids where a file has
     names alone; None for those of Pascal VOC. With `background`, a class of this name is added
-    where ids or colours are given but 0 or black is not, as annotation tools leave it out.
+    where ids or colours are given but 0 or black is not, or there is one class only: annotation
+    tools leave it out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -224,7 +222,7 @@ def create_class_table(
         rows, outside = rows[1:], CUSTOMARY_IGNORE_LABEL
     keyed, colored = (any(getattr(row, key) for row in rows) for key in ("value", "color"))
     taken = {row.value if keyed else row.color for row in rows}
-    if background and (keyed or colored) and not taken & {"0", (0, 0, 0)}:
+    if background and (keyed or colored or len(rows) == 1) and not taken & {"0", (0, 0, 0)}:
         black = (0, 0, 0) if colored else None
         rows = [ClassRow("background", black, value="0" if keyed else None), *rows]
     if not keyed:
@@ -284,7 +282,7 @@ def number_classes(values: dict, classes: ClassTable | None = None) -> ClassTabl
 
 
 def write_class_table(path: str | os.PathLike, classes: ClassTable) -> None:
-    """Write a class table as CSV for `read_class_table`; an ignored label without row is lost."""
+    """Write a class table for `read_class_table`; `values` and labels without row are lost."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "r", "g", "b", "ignore"])
@@ -341,7 +339,7 @@ def _list_items(content):
         named = {i: n if isinstance(n, dict) else {"name": n} for i, n in content.items()}
         return [{"id": i, **item} for i, item in named.items()]
     if all(isinstance(key, tuple) for key in content):
-        content = {name: color for color, name in content.items()}
+        return [{"name": name, "color": color} for color, name in content.items()]
     numbered = sorted(map(str, content.values())) == sorted(map(str, range(len(content))))
     return [{"name": name, "id" if numbered else "color": v} for name, v in content.items()]
 
@@ -357,11 +355,11 @@ def _read_item(item):
     )
     if name is None:
         raise ValueError(f"expected a name, or an object with name and color, received {item!r}")
-    for channels in ("rgb", ("red", "green", "blue")):
+    for channels in CHANNELS:
         if color is None and channels[0] in fields:
             color = [fields.get(channel) for channel in channels]
-    if "title" in fields:  # Supervisely's ids are those of its server
-        value = None
+    if "title" in fields or value == name or not VALUES.fullmatch(str(value)):
+        value = None  # a title is of Supervisely, whose ids are not those of masks
     try:
         if isinstance(color, str):
             numbers = re.findall(r"[\d.]+", color)
@@ -380,8 +378,9 @@ def _parse_csv(text):
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     header = [re.sub(r"[^a-z]", "", cell.lower()) for cell in rows[0]] if rows else []
-    told = ({"r", "g", "b"}, {"red", "green", "blue"}, *({f} for f in ID_FIELDS + COLOR_FIELDS))
-    if {*header} & {*NAME_FIELDS} and any(fields <= {*header} for fields in told):
+    known = {*header} & {*NAME_FIELDS, *ID_FIELDS, *COLOR_FIELDS}
+    colored = any({*channels} <= {*header} for channels in CHANNELS)
+    if known & {*NAME_FIELDS} and (colored or len(known) > 1):
         return [dict(zip(header, row, strict=False)) for row in rows[1:]]
     items = _parse_lines("\n".join(lines))
     if items and all(len(item) > 1 for item in items):  # without a header

@@ -63,22 +63,19 @@ def find_classes(
         DatasetError: no class table beside the masks fits them, or two fit differently; there is
             none, and the masks are of colours; or they are ids in JPEG, or cannot be read.
     """
-    survey, classes, unfit = survey_masks(masks), None, []
-    colors, is_path = _find_palette(survey), isinstance(given, str | os.PathLike)
-    if given is not None:
-        create = read_class_table if is_path else create_class_table
-        classes = create(given, colors=colors)
-    if values is not None:
-        if survey.colored:
-            raise DatasetError(
-                f"{path}: values= is for masks of one channel, but {survey.colored} masks are of "
-                "colours: pass classes={(r, g, b): name, …} instead"
-            )
-        classes, encoding = number_classes(values, classes), "ids"
-    elif classes is None or is_path:
-        files = [pathlib.Path(given)] if is_path else _list_files(others)
-        classes, unfit = _choose_table(files, masks, survey, colors, encoding)
-    # Well-known data sets come here, where classes is None.
+    survey, unfit = survey_masks(masks), []
+    tables = _read_tables(given, others, _find_palette(survey))
+    if values is None:
+        classes, unfit = _choose_table(tables, masks, survey, encoding)
+    elif survey.colored:
+        raise DatasetError(
+            f"{path}: values= is for masks of one channel, but {survey.colored} masks are of "
+            "colours: pass classes={(r, g, b): name, …} instead"
+        )
+    else:
+        named = None if given is None else next(iter(tables.values()))[0]
+        classes, encoding = number_classes(values, named), "ids"
+    # Well-known data sets come here: where classes and given are None.
     if encoding == "auto":
         _refuse_lossy_ids(path, classes, survey)
     if classes is None:
@@ -111,20 +108,21 @@ def _ignore_no_data(path, classes, survey):
     """The class table that ignores what masks of ids hold besides: 255, NaN, negative numbers."""
     strange = [value for value in survey.values if not find_ids(value, classes)[1]]
     missing = [value for value in strange if value < 0]
-    label, most = classes.ignore_label, CUSTOMARY_IGNORE_LABEL
-    if label is None and classes.num_classes <= most and (most in strange or missing):
-        label = most
-    values = classes.values
-    if 0 < len(missing) <= 2 and label is not None:
+    label, values = classes.ignore_label, classes.values
+    if label is None and (CUSTOMARY_IGNORE_LABEL in strange or missing):
+        label = CUSTOMARY_IGNORE_LABEL
+    if label is None or classes.num_classes > CUSTOMARY_IGNORE_LABEL:
+        return classes
+    if 0 < len(missing) <= 2:
+        key = list_values(missing[:1]).lower()
         share = sum(survey.values[value] for value in missing) / survey.values.total()
         warnings.warn(
             f"{path}: {list_values(missing)} ({share:.1%} of the masks' pixels) is taken for no "
-            'data and ignored; pass values={…, "nan": name} or {…, -1: name} to open_dataset to '
-            "make it a class",
+            f"data and ignored; pass values={{…, {key!r}: name}} to open_dataset to name it",
             stacklevel=4,
         )
-        values = values or {str(i): i for i in range(classes.num_classes)}
-        values = values | {list_values([value]).lower(): label for value in missing}
+        rows = {} if classes.ranges else {str(i): i for i in range(classes.num_classes)}
+        values = rows | values | {list_values([value]).lower(): label for value in missing}
     return dataclasses.replace(classes, ignore_label=label, values=values)
 
 
@@ -145,12 +143,14 @@ def _propose(path, masks, survey, encoding, unfit):
     if survey.fault and not (survey.values or survey.colored):
         raise survey.fault
     classes = BINARY if encoding == "binary" else propose_from_survey(survey)
-    advice = "pass classes=[…] to open_dataset"
+    advice = 'pass classes=["background", …] to open_dataset'
     objects = classes not in (None, BINARY) and _are_objects(masks)
     if objects:
         advice = 'pass values={0: "background", "rest": "object"} to open_dataset for one class'
     if unfit:
-        raise DatasetError(f"no class table of {path} fits: {'; '.join(unfit)}; or {advice}")
+        raise DatasetError(
+            f"{path}: no class table fits the masks: {'; '.join(unfit)}: correct it, or {advice}"
+        )
     if classes is None:
         proposed = propose_class_table(masks, lossy=survey.lossy)
         rows = zip(proposed.names, proposed.colors.tolist(), strict=True)
@@ -196,7 +196,7 @@ def _are_objects(masks):
 class _Fit(typing.NamedTuple):
     """How a class table fits the masks."""
 
-    file: pathlib.Path
+    file: str | pathlib.Path
     table: ClassTable
     unknown: float  # the share of pixels that it does not explain
     missing: str | tuple  # the commonest value or colour of these
@@ -204,31 +204,35 @@ class _Fit(typing.NamedTuple):
     shows: dict  # {value or colour: name}
 
 
-def _list_files(others):
-    """The files whose names and contents say that they hold class tables, the best first."""
-    files = []
-    for file in others:
+def _read_tables(given, others, colors):
+    """`{file or "classes=": [ClassTable, the same with a background]}`, the likeliest first."""
+    if given is not None and not isinstance(given, str | os.PathLike):
+        return {"classes=": [create_class_table(given, colors=colors)]}
+    files = [] if given is None else [pathlib.Path(given)]
+    for file in () if files else others:
         stem = file.stem.lower()
         if file.suffix.lower() in (".csv", ".json", ".txt") and TABLES.fullmatch(stem):
             text = file.read_bytes().decode("latin-1").lower()
             vague = VAGUE.fullmatch(stem) and not LISTS_CLASSES.search(text)
             if file.name.lower() == TABLE or not (vague or LISTED_PICTURE.search(text)):
                 files.append(file)
-    return sorted(files, key=lambda file: (file.name.lower() != TABLE, len(file.parts), file))
-
-
-def _choose_table(files, masks, survey, colors, encoding):
-    """`(the class table that fits the masks or None, why others do not)` of these files."""
-    fits = []
-    for file in files:
+    tables = {}
+    for file in sorted(files, key=lambda f: (f.name.lower() != TABLE, len(f.parts), f)):
         try:
-            tables = [read_class_table(file, colors=colors, background=i) for i in (False, True)]
+            both = [read_class_table(file, colors=colors, background=i) for i in (False, True)]
+            tables[file] = both[:1] if both[0] == both[1] else both
         except ValueError as error:
-            if file.name.lower() == TABLE:
+            if given is not None or file.name.lower() == TABLE:
                 raise
             warnings.warn(f"no class table is read from {error}", stacklevel=4)
-            continue
-        mine = [_judge(file, table, masks, survey, encoding) for table in tables]
+    return tables
+
+
+def _choose_table(tables, masks, survey, encoding):
+    """`(the class table that fits the masks or None, why the others do not)`."""
+    fits = []
+    for file, both in tables.items():
+        mine = [_judge(file, table, masks, survey, encoding) for table in both]
         fits.append(min(mine, key=lambda fit: (fit.unknown > MAX_UNKNOWN_SHARE, fit.by_order)))
     for least in (0, MAX_UNKNOWN_SHARE):
         fitting = [fit for fit in fits if fit.unknown <= least]
@@ -246,7 +250,7 @@ def _choose_table(files, masks, survey, colors, encoding):
                     f"{best.shows[value]!r} in the one and {other.shows[value]!r} in the other: "
                     "pass the path of the right one as classes= to open_dataset"
                 )
-    if best.table.num_classes > read_class_table(best.file).num_classes:
+    if best.table is not tables[best.file][0]:
         warnings.warn(
             f"{best.file} has no row for the masks' value 0, or black, which is taken for a class "
             "named background; pass classes= or values= to open_dataset for another reading",
@@ -260,7 +264,7 @@ def _judge(file, table, masks, survey, encoding):
     if encoding == "auto":
         encoding = choose_encoding(survey, table, source=None)
     strange, shares, shows = collections.Counter(), [], table.mapping
-    if encoding == "colors":
+    if encoding == "colors" and (survey.values or survey.colored):
         for path in masks[:: -(-len(masks) // FEW)]:
             with contextlib.suppress(DatasetError):
                 _, pixels, lossy = read_mask(path, table, encoding="colors")

@@ -111,7 +111,7 @@ def in_bands(function: Callable, values: np.ndarray, cells: int) -> np.ndarray:
 
 def measure_colors(pixels: ArrayLike, classes: ClassTable) -> tuple:
     """Return the colour nearest to each pixel, its place in `mapping`, and the squared distance."""
-    pixels, colors = np.asarray(pixels), np.array(list(classes.mapping))
+    pixels, colors = np.asarray(pixels), np.array(list(classes.mapping), np.int32)
     rows = closest_labels(pixels, {tuple(color): i for i, color in enumerate(colors.tolist())})
     return rows, sum((pixels[..., c] - colors[:, c].take(rows)) ** 2 for c in range(3))
 
@@ -179,7 +179,7 @@ def sharpen_boundaries(
         array like `labels`, a new one.
     """
     pixels, labels = np.asarray(pixels), np.array(labels)
-    palette = np.array(list(classes.mapping))
+    palette = np.array(list(classes.mapping), np.int32)
     rows, squared = measure_colors(pixels, classes)
     rows = np.where(squared <= tolerance**2, rows.astype(np.int32), -1)  # -1: not settled yet
 

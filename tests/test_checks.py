@@ -321,6 +321,21 @@ def test_the_report_is_a_table_reads_well_and_raises_its_errors(city, classes, t
     assert second.startswith("- unknown colours in train: 1 of 4 masks with over 1 %")
 
 
+def test_masks_that_are_all_alike_or_show_one_class(city):
+    for path in city.glob("*_labels/*.png"):
+        pixels = read(mask(city, 0))
+        pixels[:2] = pixels[2]
+        save(path, pixels)
+    (finding,) = find(check_dataset(city), "masks alike")
+    assert (finding.severity, finding.count) == ("warning", 8)
+    (city / "class_dict.csv").write_text("name,r,g,b\nunlabeled,0,0,0\nroad,255,255,255\n")
+    for path in city.glob("*_labels/*.png"):
+        save(path, 255 * (read(path).sum(axis=-1) > 300))
+    (finding,) = find(check_dataset(city), "one class")
+    assert (finding.severity, finding.where) == ("warning", "unlabeled")
+    assert "1 class is left to tell apart" in finding.meaning
+
+
 @pytest.mark.camvid
 def test_camvids_drive_is_in_train_and_val(camvid):
     report = check_dataset(seglib.open_dataset(camvid))

@@ -73,10 +73,57 @@ def test_spreadsheets_write_tables_in_many_ways(read):
         ("a.txt", "0 back\n1 road\n2: car\n"),
         ("a.txt", "0 0 0 back\n128 0 0\troad\n0, 128, 0 car\n"),
         ("a.TXT", "back 0 0 0\nroad: 128,0,0\ncar 0 128 0\n"),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nback:0,0,0::\nroad:128,0,0:a,b:c\n"
+         "car:0,128,0::\n"),
+        ("a.csv", "id,name,r,g,b\n2,car,0,128,0\n0,back,0,0,0\n1,road,128,0,0\n"),
+        ("a.csv", 'label;color\nback;"0,0,0"\nroad;#800000\ncar;(0, 128, 0)\n'),
+        ("a.csv", "back,0,0,0\nroad,128,0,0\ncar,0,128,0\n"),
+        ("a.csv", "name,r,g,b\nback,0,0,0\nroad,0.502,0.0,0.0\ncar,0,0.502,0\n"),
+        ("a.json", '{"label_map": {"0": "back", "1": "road", "2": "car"}, "background_label": "0",'
+         ' "segmentation_colors": [[0, 0, 0], [128, 0, 0], [0, 128, 0]]}'),
+        ("a.json", '{"back": 0, "car": 2, "road": 1}'),
+        ("a.json", '[{"png_index": 1, "class_name": "road", "color": "#800000ff"}, {"png_index": 0,'
+         ' "class_name": "back", "color": "#000000ff"}, {"png_index": 2, "class_name": "car",'
+         ' "color": "#008000ff"}]'),
     ],
-)
+)  # fmt: skip
 def test_every_kind_of_file_gives_the_same_table(read, name, text):
     assert read(text, name) == TABLE
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
+def test_spreadsheets_write_text_in_many_encodings(tmp_path, encoding):
+    (tmp_path / "a.csv").write_text("id,name\n0,Straße\n1,Gebäude\n", encoding)
+    assert read_class_table(tmp_path / "a.csv").names == ("Straße", "Gebäude")
+
+
+def test_ignored_rows_keep_their_ids(read):
+    assert read("id,name,ignore\n0,other,1\n1,wall,0\n2,sky,0\n").ignore_label == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "values"),
+    [
+        ("pixel value,class\n50,b\n0,a\n150,c\n", ("a", "b", "c"), {"0": 0, "50": 1, "150": 2}),
+        ("id,name\n0,a\n1,b\n2,a\n", ("a", "b"), {"0": 0, "1": 1, "2": 0}),
+        ("name,r,g,b\na,0,0,0\nb,9,9,9\na,0,0,7\n", ("a", "b"),
+         {"0": 0, "1": 1, "2": 0, "#000007": 0}),
+    ],
+)  # fmt: skip
+def test_ids_with_gaps_and_rows_of_one_name(read, text, names, values):
+    classes = read(text)
+    assert (classes.names, classes.values) == (names, values)
+    again = ClassTable(**json.loads(json.dumps(classes.to_dict())))
+    assert (again, again.values) == (classes, values)
+    assert "values" not in ClassTable(classes.names, classes.colors).to_dict()
+    assert set(classes.mapping.values()) == set(range(len(names)))
+
+
+def test_annotation_tools_leave_the_background_out(read):
+    for text in ("id,name\n1,road\n2,car\n", "name,r,g,b\nroad,1,1,1\ncar,2,2,2\n"):
+        assert read(text).names == ("road", "car")
+        assert read(text, background=True).names == ("background", "road", "car")
+    assert read("road\ncar\n", "a.txt", background=True).names == ("road", "car")
 
 
 def test_names_alone_get_the_colours_that_the_masks_have(read):
@@ -134,9 +181,11 @@ def test_tables_differ_by_name_colour_and_ignore_label_and_stay_as_they_are():
         ("name,r,g,b\ncar,1,red,3\n", r"a colour r, g, b for 'car', received \['1', 'red', '3'\]"),
         ("r,g,b,name\n1,2,3\n", "expected a name, or an object with name"),
         ("name,r,g,b\nroad,1,2,256\n", r"an RGB colour in \[0, 255\] for each name"),
-        ("name,r,g,b\nroad,1,2,3\nroad,4,5,6\n", "'road' occurs twice"),
         ("name,r,g,b\nroad,1,2,3\ncar,1,2,3\n", r"\(1, 2, 3\) occurs twice"),
-        ({0: "back", 2: "road"}, r"a name for each id from 0 to 2, received \[0, 2\]"),
+        ([{"id": 0, "name": "a"}, {"name": "b"}], "an id for each class, received none for 'b'"),
+        ("id,name\n0,road\n0,car\n", "the id 0 occurs twice"),
+        ([{"name": "a", "color": "#000000"}, "b"], "a colour r, g, b for 'b' as for other classes"),
+        ({"names": ["a"], "colors": [[0] * 3], "values": {"x": 0}}, "received 'x': 0"),
         (3, "expected a class table as .*, received 3"),
         ({"names": [], "colors": []}, "received 0 names"),
     ],

@@ -452,7 +452,11 @@ def test_folders_that_cannot_be_paired(tmp_path, names, words):
         ({"encoding": "colours"}, "encoding to be auto, ids, colors, binary.*received .colours"),
         ({"unpaired": "drop"}, "unpaired to be error or skip.*drop"),
         ({"masks": "mask"}, r"masks='mask' matches no picture in .*: expected a folder below it"),
-        ({"classes": {0: "back", 2: "road"}}, "a name for each id from 0 to 2"),
+        ({"classes": {0: "back", 2: "road"}}, r"no class table fits .* classes= has no row for \("),
+        (
+            {"values": {0: "back"}},
+            "values= is for masks of one channel, but 8 masks are of colours",
+        ),
     ],
 )
 def test_wrong_arguments(city, arguments, words):

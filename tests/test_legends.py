@@ -1,0 +1,202 @@
+"""Which class table counts, and masks whose values are no ids of classes."""
+
+import json
+
+import numpy as np
+import pytest
+from folders import CLASSES, write_folder
+from PIL import Image
+
+from seglib.classes import ClassTable
+from seglib.datasets import open_dataset
+from seglib.images import DatasetError
+
+ROWS = list(zip(CLASSES.names, CLASSES.colors.tolist(), strict=True))
+LABELS = np.kron(np.arange(12).reshape(3, 4) % 4, np.ones((16, 16), int))  # of classes 0 to 3
+
+
+def write(folder, draw, suffix=".png", **options):
+    """Six pairs; `draw` makes a mask's array of its labels."""
+    for i in range(6):
+        photograph = np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8)
+        mask = Image.fromarray(draw(np.roll(LABELS, 16 * i, axis=1)))
+        for name, picture in ((f"images/{i}.png", Image.fromarray(photograph)), ("masks", mask)):
+            path = folder / (f"masks/{i}{suffix}" if name == "masks" else name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path, **(options if name == "masks" else {}))
+    return folder
+
+
+def as_type(dtype, scale=1):
+    return lambda labels: (scale * labels).astype(dtype)
+
+
+def read_first(dataset):
+    return dataset.train[0][1]
+
+
+TABLES = {
+    "labelmap.txt": "# label:color_rgb:parts:actions\n"
+    + "".join(f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in ROWS),
+    "labelmap.csv": "label,R,G,B\n" + "".join(f"{n},{r},{g},{b}\n" for n, (r, g, b) in ROWS),
+    "class_dict_seg.csv": "name, r, g, b\n"
+    + "".join(f"{name}, {r}, {g}, {b}\n" for name, (r, g, b) in ROWS),
+    "classes.json": json.dumps({"classes": [{"title": n, "color": c} for n, c in ROWS]}),
+    "label_classes.json": json.dumps(
+        [{"png_index": i, "class_name": n, "color": c} for i, (n, c) in enumerate(ROWS) if i]
+    ),
+    "meta.json": json.dumps({"classes": [{"title": n, "color": c} for n, c in ROWS[1:]]}),
+    "dataset_meta.json": json.dumps(
+        {
+            "label_map": dict(enumerate(CLASSES.names)),
+            "segmentation_colors": CLASSES.colors.tolist(),
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("encoding", ["rgb", "grey"])
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.filterwarnings("ignore:.*taken for a class named background")
+def test_tables_of_annotation_tools_are_found(tmp_path, name, encoding):
+    expected = write_folder(tmp_path, "no splits", encoding, table=False)
+    (tmp_path / name).write_text(TABLES[name])
+    dataset = open_dataset(tmp_path)
+    assert np.array_equal(dataset.classes.colors, CLASSES.colors)
+    assert dataset.classes.names[1:] == CLASSES.names[1:]
+    for (_, labels), title in zip(dataset.train, dataset.train.names, strict=True):
+        np.testing.assert_array_equal(labels, expected[title][1])
+
+
+def test_grey_colours_of_machines_beside_colours_for_people(tmp_path):
+    """As Supervisely exports masks: row 0 of the one table is not id 0."""
+    write(tmp_path, lambda labels: (labels % 2).astype(np.uint8))
+    (tmp_path / "meta.json").write_text('{"classes": [{"title": "road", "color": "#D0021B"}]}')
+    (tmp_path / "obj_class_to_machine_color.json").write_text('{"road": [1, 1, 1]}')
+    with pytest.warns(UserWarning, match=r"color.json has no row for the masks' value 0, or black"):
+        dataset = open_dataset(tmp_path)
+    assert dataset.classes.names == ("background", "road")
+    assert set(read_first(dataset).flat) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"classes.txt": "a\nb\nc\nd", "labels.txt": "a\nc\nb\nd"},
+         r"classes.txt and .*labels.txt both fit .* [12] is '[bc]' in the one .* as classes= to"),
+        ({"classes.txt": "a\nb\nc"}, r"classes.txt has no row for 3 \(25.0% of the pixels\)"),
+        ({"classes.txt": "a\nb\nc", "labels.txt": "x\ny"}, "labels.txt has no row for .*: correct"),
+    ],
+)  # fmt: skip
+def test_tables_that_contradict_or_do_not_fit(tmp_path, tables, words):
+    write(tmp_path, as_type(np.uint8))
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError, match=words):
+        open_dataset(tmp_path)
+
+
+def test_of_several_tables_the_one_that_fits_counts_and_a_broken_one_is_named(tmp_path):
+    write(tmp_path, as_type(np.uint8))
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd")
+    (tmp_path / "labels.txt").write_text("x\ny")
+    (tmp_path / "class_names.txt").write_text("A\nB\nC\nD")
+    (tmp_path / "meta.json").write_text('{"width": 64, "height": 48}')
+    assert open_dataset(tmp_path).classes.names == ("A", "B", "C", "D")
+    (tmp_path / "_classes.csv").write_text("class\nroad\n")
+    with pytest.warns(UserWarning, match=r"no class table is read from .*_classes.csv: expected"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("draw", "suffix", "options", "expected"),
+    [
+        (as_type(np.uint8), ".png", {"values": {0: "a", 1: "b", 2: "b", 3: None}}, [0, 1, 1, 255]),
+        (as_type(np.uint8), ".png", {"values": {0: "a", "rest": "b"}}, [0, 1, 1, 1]),
+        (as_type(np.int32, 70), ".tif", {"values": {"0-69": "a", "70-140": "b", 210: "a"}},
+         [0, 1, 1, 0]),
+        (as_type(np.uint8), ".png", {"classes": ["c", "b"], "values": {0: "b", "rest": "c"}},
+         [1, 0, 0, 0]),
+        (as_type(np.uint8, 50), ".png", {"classes": {0: "a", 50: "b", 100: "c", 150: "d"}},
+         [0, 1, 2, 3]),
+        (lambda x: (x % 2 * 65535).astype(np.uint16), ".png", {}, [0, 1, 0, 1]),
+        (lambda x: (x % 2 * 255).astype(np.float32), ".tif", {}, [0, 1, 0, 1]),
+        (lambda x: (x % 2 * 255).astype(np.uint8), ".png", {"classes": ["void", "a"]},
+         [0, 1, 0, 1]),
+        (lambda x: (x % 2).astype(np.uint8), ".png", {"encoding": "binary"}, [0, 1, 0, 1]),
+        (as_type(np.uint16, 90), ".png", {"encoding": "binary"}, [0, 1, 1, 1]),
+        (as_type(np.uint8, 60), ".png",
+         {"classes": {(0, 0, 0): "a", (60, 60, 60): "b", (120,) * 3: "b", (180,) * 3: "a"}},
+         [0, 1, 1, 0]),
+    ],
+)  # fmt: skip
+def test_values_of_masks_become_ids(tmp_path, draw, suffix, options, expected):
+    dataset = open_dataset(write(tmp_path, draw, suffix), **options)
+    for split in dataset.splits.values():
+        for name, (_, labels) in zip(split.names, split, strict=True):
+            shown = np.roll(LABELS, 16 * int(name), axis=1)
+            np.testing.assert_array_equal(labels, np.array(expected)[shown])
+
+
+@pytest.mark.parametrize(
+    ("none", "dtype", "key"),
+    [(-9999, np.int32, "-9999"), (-1, np.float32, "-1"), (np.nan, np.float32, "nan")],
+)
+def test_no_data_is_ignored_with_a_warning(tmp_path, none, dtype, key):
+    write(tmp_path, lambda labels: np.where(labels == 3, none, labels).astype(dtype), ".tif")
+    with pytest.warns(UserWarning, match=rf"\(25.0% .* ignored; pass values={{…, '{key}': name}}"):
+        dataset = open_dataset(tmp_path, classes=["a", "b", "c"])
+    assert (dataset.classes.ignore_label, dataset.classes.values[key]) == (255, 255)
+    assert set(read_first(dataset).flat) == {0, 1, 2, 255}
+
+
+@pytest.mark.parametrize(
+    ("draw", "suffix", "options", "words"),
+    [
+        (as_type(np.uint8), ".jpg", {"classes": list("abcd")}, "hold ids .*: export them as PNG"),
+        (as_type(np.uint8), ".jpg", {}, "hold ids .*: export them as PNG"),
+        (as_type(np.float32, 0.3), ".tif", {}, "masks/.*tif holds fractions"),
+        (lambda x: (x % 2 * 255).astype(np.uint8), ".png", {"classes": list("abc")},
+         "classes= has no row for 255"),
+        (as_type(np.uint8), ".png", {"values": {0: "a"}, "classes": ["b"]}, r"values= .*\['a'\]"),
+    ],
+)  # fmt: skip
+def test_masks_that_are_refused(tmp_path, draw, suffix, options, words):
+    write(tmp_path, draw, suffix)
+    with pytest.raises(ValueError, match=words):
+        open_dataset(tmp_path, **options)
+
+
+def test_values_without_a_class_are_told_when_a_mask_is_read(tmp_path):
+    dataset = open_dataset(write(tmp_path, as_type(np.uint8)), values={0: "a", 1: "b"})
+    with pytest.raises(DatasetError, match=r'show no class \(2, 3\).* values=, "rest" for all'):
+        dataset.train[0]
+
+
+def number_objects(labels):
+    """A square in each block whose label is not 0, another number of them in each mask."""
+    objects = np.zeros((48, 64), np.uint16)
+    for number in range(1, 2 + np.flatnonzero(labels[0] == 0)[0] // 16 * 2):
+        objects[4 * number : 4 * number + 3, 8:40] = number
+    return objects
+
+
+def test_numbers_of_objects_are_not_taken_for_classes_in_silence(tmp_path):
+    write(tmp_path, number_objects)
+    call = r'pass values={0: "background", "rest": "object"} to open_dataset for one class'
+    with pytest.warns(UserWarning, match=f"number objects, .* up to 7 in a picture.*{call}"):
+        open_dataset(tmp_path)
+    with pytest.raises(DatasetError, match=f"no row for .*{call}"):
+        open_dataset(tmp_path, classes=["background", "nucleus"])
+    dataset = open_dataset(tmp_path, values={0: "background", "rest": "nucleus"})
+    assert set(read_first(dataset).flat) == {0, 1}
+    assert dataset.classes == ClassTable(["background", "nucleus"], dataset.classes.colors)
+
+
+def test_masks_of_another_size_are_resized_on_request(tmp_path):
+    write(tmp_path, lambda labels: labels[::2, ::2].astype(np.uint8))
+    with pytest.raises(DatasetError, match="or pass resize_masks=True to open_dataset"):
+        open_dataset(tmp_path, classes=CLASSES).train[0]
+    dataset = open_dataset(tmp_path, classes=CLASSES, resize_masks=True)
+    shown = np.roll(LABELS, 16 * int(dataset.train.names[0]), axis=1)
+    np.testing.assert_array_equal(dataset.train[:2][0][1], shown)
