@@ -234,10 +234,8 @@ def create_class_table(
     names = list(dict.fromkeys(row.name for row in rows))
     ids, values = {name: i for i, name in enumerate(names)}, {}
     for row in rows:
-        if row.value is None and row is first[row.name]:
-            raise ValueError(f"expected an id for each class, received none for {row.name!r}")
-        if row.value and values.setdefault(row.value, ids[row.name]) != ids[row.name]:
-            raise ValueError(f"the id {row.value} occurs twice in the class table")
+        if row.value is None or values.setdefault(row.value, ids[row.name]) != ids[row.name]:
+            raise ValueError(f"expected an id for each class, received {row.value} for {row.name}")
     if list(values) == [str(i) for i in range(len(names))]:
         values = {}
     if colored:
@@ -307,8 +305,8 @@ def voc_colors(count: int) -> np.ndarray:
 def _scale_colors(rows):
     """The rows' colours in [0, 255]: some tools write shares of 1."""
     for row in rows:
-        if row.color is None:
-            raise ValueError(f"expected a colour r, g, b for {row.name!r} as for other classes")
+        if not row.color:
+            raise ValueError(f"expected a colour r, g, b for {row.name!r} as well")
     numbers = [number for row in rows for number in row.color]
     if max(numbers) <= 1 and any(isinstance(number, float) for number in numbers):
         return [tuple(round(255 * number) for number in row.color) for row in rows]
@@ -319,8 +317,9 @@ def _list_rows(content):
     """`ClassRow`s in the file's order."""
     if isinstance(content, dict) and "label_map" in content:  # Datumaro's dataset_meta.json
         items, colors = _list_items(content["label_map"]), content.get("segmentation_colors")
-        content = [{**item, "color": c} for item, c in zip(items, colors or items, strict=True)]
-        content = content if colors else items
+        content = [
+            i | {"color": c} for i, c in zip(items, colors or [None] * len(items), strict=True)
+        ]
     for holder in HOLDERS:
         content = content.get(holder, content) if isinstance(content, dict) else content
     if isinstance(content, dict):

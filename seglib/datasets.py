@@ -368,6 +368,7 @@ def open_dataset(
     elif not every:
         raise DatasetError(_explain_no_pairs(path, others, table))
     unlabelled = _find_unlabelled(pictures, every, found.bare if found else [])
+    number_objects = [mask.name for _, mask in every if not found and mask.aside]
     pairs, lonely = _sort_into_splits(path, every, lonely, [] if found else others)
     if unpaired != "skip" and lonely:
         image, mask = (half.path.relative_to(path) for half in every[0])
@@ -398,6 +399,12 @@ def open_dataset(
     else:
         images, masks = ([pair[half] for pair in every] for half in (0, 1))
         classes, encoding = find_classes(path, classes, others, masks, encoding, values, images)
+    if number_objects and classes.names[0] == "class_0":
+        raise DatasetError(
+            f"{path} has masks that number objects, such as {number_objects[0]}, and none of "
+            'classes: add these, or pass values={0: "background", "rest": "object"} to '
+            "open_dataset to read all objects as one class"
+        )
     pixels = survey_images([image for image, _ in every], pixels, path)
     names = iter(name_apart([image for image, _ in every]))
     new = {
@@ -590,10 +597,11 @@ def _choose_reading(path, pictures, chosen):
     unsaid = pairs[0][1].role is None and pairs[0][0].role == "image"
     if others or unsaid:
         taken = _name_masks(pairs)
-        possible = f"; also possible are {others}, passed to open_dataset" if others else ""
+        words = f"also possible are {others}, passed to open_dataset; or"
+        words = words if others else "the folder's name does not say that it holds masks:"
         warnings.warn(
-            f"{path}: masks are taken from {taken}{possible}; or pass masks={taken!r} to confirm "
-            "the choice",
+            f"{path}: masks are taken from {taken}; {words} pass masks={taken!r} to confirm the "
+            "choice",
             stacklevel=3,
         )
     return pairs, lonely

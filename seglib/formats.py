@@ -577,7 +577,7 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
         )
     by_stem, alone = collections.defaultdict(list), collections.defaultdict(list)
     for picture in photographs:
-        by_stem[picture.stem].append(picture)
+        by_stem[_drop_zeros(picture.stem)].append(picture)
         alone[picture.split, picture.folders].append(picture)
     owner, texts = {}, {}
     for mask in masks:
@@ -623,14 +623,21 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
 def _find_owner(mask, by_stem, alone):
     """`(pictures that a mask belongs to, the rest of its name)`."""
     ends = [match.start() for match in re.finditer(r"[_\-. ]|$", mask.stem)]
-    choices = [(by_stem.get(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
-    choices += [(by_stem.get(part), mask.stem) for part in reversed(mask.path.parent.parts)]
+    stems = [(_drop_zeros(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
+    if not stems[-1][0].isdigit():  # a folder 3/ of masks 00012_hair.png is not that of picture 3
+        stems += [(_drop_zeros(part), mask.stem) for part in reversed(mask.path.parent.parts)]
+    choices = [(by_stem.get(stem), rest) for stem, rest in stems]
     choices += [(alone.get((mask.split, mask.folders)), mask.stem)]
     found, rest = next((choice for choice in choices if choice[0]), ([], ""))
     for same in ("split", "folders"):
         if len(found) > 1:
             found = [p for p in found if getattr(p, same) == getattr(mask, same)] or found
     return found, rest
+
+
+def _drop_zeros(name):
+    """One spelling for a name that is a number, such as 3 and 00003."""
+    return str(int(name)) if name.isdecimal() else name
 
 
 def _name_folder(path):

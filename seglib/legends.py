@@ -87,8 +87,8 @@ def find_classes(
     if classes is None and given is None:
         classes, shown = find_known_classes(path, images or masks, masks, survey)
         encoding = shown if encoding == "auto" else encoding
-    if encoding == "auto":
-        _refuse_lossy_ids(path, classes, survey)
+    if encoding in ("auto", "binary"):
+        _refuse_lossy_ids(path, classes, survey, encoding)
     if classes is None:
         classes = _propose(path, masks, survey, encoding, unfit)
     if encoding == "auto":
@@ -137,12 +137,12 @@ def _ignore_no_data(path, classes, survey):
     return dataclasses.replace(classes, ignore_label=label, values=values)
 
 
-def _refuse_lossy_ids(path, classes, survey):
+def _refuse_lossy_ids(path, classes, survey, encoding):
     """Raise DatasetError where grey ids are in a lossy format, or may be."""
     if not (survey.lossy and survey.values) or survey.colored or survey.looks_binary():
         return
     names_alone = classes and np.array_equal(classes.colors, voc_colors(classes.num_classes))
-    if names_alone or max(survey.values) < MERGE_DISTANCE:
+    if (names_alone and encoding == "auto") or max(survey.values) < MERGE_DISTANCE:
         raise DatasetError(
             f"{path}: the masks are JPEG or WebP and hold ids ({list_values(sorted(survey.values))}"
             "), which compression changes into other ids: export them as PNG"
@@ -161,6 +161,11 @@ def _propose(path, masks, survey, encoding, unfit):
     if unfit:
         raise DatasetError(
             f"{path}: no class table fits the masks: {'; '.join(unfit)}: correct it, or {advice}"
+        )
+    if classes is None and survey.values and not survey.shown:
+        raise DatasetError(
+            f"{path}: the masks hold the values {list_values(sorted(survey.values))}: pass "
+            'values={0: "background", …} to open_dataset to name them, or None to ignore one'
         )
     if classes is None:
         proposed = propose_class_table(masks, lossy=survey.lossy)
@@ -195,7 +200,7 @@ def _are_objects(masks):
             labels, _, _ = read_mask(path, BINARY, encoding="ids")
             boxes = enumerate(ndimage.find_objects(labels), 1)
             regions = [box and ndimage.label(labels[box] == i, corners)[1] for i, box in boxes]
-            if set(regions) - {1}:  # also where a number is left out
+            if regions.count(1) < 0.9 * len(regions):  # some are left out, or cut in two
                 return False
             highest.add(len(regions))
     return len(highest) > 1 and max(highest) > 2
@@ -245,11 +250,9 @@ def _choose_table(tables, masks, survey, encoding):
     for file, both in tables.items():
         mine = [_judge(file, table, masks, survey, encoding) for table in both]
         fits.append(min(mine, key=lambda fit: (fit.unknown > MAX_UNKNOWN_SHARE, fit.by_order)))
-    for least in (0, MAX_UNKNOWN_SHARE):
-        fitting = [fit for fit in fits if fit.unknown <= least]
-        if fitting:
-            break
-    else:
+    fitting = [fit for fit in fits if not fit.unknown]
+    fitting = fitting or [fit for fit in fits if fit.unknown <= MAX_UNKNOWN_SHARE]
+    if not fitting:
         words = "{0.file} has no row for {0.missing} ({0.unknown:.1%} of the pixels)"
         return None, [words.format(fit) for fit in fits]
     best, *rivals = [fit for fit in fitting if not fit.by_order] or fitting

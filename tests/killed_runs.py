@@ -29,7 +29,14 @@ SPOTS = (
     "writing the tables",
     "after an epoch",
 )
-OPTIONS = {"epochs": 6, "checkpoint_every": 2, "ema": True, "patience": 6, "seed": 3}
+OPTIONS = {
+    "epochs": 6,
+    "batch_size": 2,
+    "checkpoint_every": 2,
+    "ema": True,
+    "patience": 6,
+    "seed": 3,
+}
 
 
 def draw_kills(count, seed, *, seconds=None):
@@ -44,7 +51,7 @@ def draw_kills(count, seed, *, seconds=None):
         spot = SPOTS[(seed + len(kills) // (2 if seconds else 1)) % len(SPOTS)]
         if seconds and len(kills) % 2:
             spot = f"after {random.uniform(0, seconds):.2f} s"
-        kills.append((spot, int(random.integers(1, 3))))
+        kills.append((spot, int(random.integers(1, 4))))
     return [kills[i] for i in random.permutation(count)]
 
 

@@ -453,8 +453,26 @@ def test_a_second_mask_file_is_neither_a_photograph_nor_passed_over(tmp_path, la
     for i in "xyz":
         Image.fromarray(ids).save(tmp_path / masks[1].format(i))
     for unpaired in ("error", "skip"):
-        with pytest.raises(DatasetError, match=r"x.png has several mask files, x_\w+.png and x_"):
+        with pytest.raises(DatasetError, match=r"x.png has several mask files, x_[\w-]+.png and"):
             open_dataset(tmp_path, unpaired=unpaired)
+
+
+def test_mask_files_go_to_the_picture_of_their_number(tmp_path):
+    """As in CelebAMask-HQ: 3.jpg, and 1/00003_hair.png, in which folder 1 is not picture 1."""
+    for i in (0, 1, 3, 10000):
+        (tmp_path / "img").mkdir(exist_ok=True)
+        Image.new("RGB", (12, 8)).save(tmp_path / f"img/{i}.jpg")
+        (tmp_path / f"masks/{i // 3 % 4}").mkdir(parents=True, exist_ok=True)
+        for kind, left in (("hair", 0), ("skin", 4)):
+            pixels = np.zeros((8, 12), np.uint8)
+            pixels[: i % 7 + 1, left : left + 4] = 255
+            Image.fromarray(pixels).save(tmp_path / f"masks/{i // 3 % 4}/{i:05d}_{kind}.png")
+    with pytest.warns(UserWarning, match="8 mask files of 4 pictures, .* classes, hair, skin"):
+        dataset = open_dataset(tmp_path)
+    for split in dataset.splits.values():
+        for name, (_, labels) in zip(split.names, split, strict=True):
+            assert (labels[:, 0] > 0).sum() == int(name) % 7 + 1
+            assert set(np.unique(labels)) == {0, 1, 2}
 
 
 def test_a_number_is_not_the_ending_of_another(tmp_path):
@@ -465,9 +483,10 @@ def test_a_number_is_not_the_ending_of_another(tmp_path):
         Image.new("L", (8, 8)).save(tmp_path / name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dataset = open_dataset(tmp_path, classes=CLASSES, unpaired="skip")
-    (pair,) = [pair for split in dataset.splits.values() for pair in split.pairs]
-    assert (pair[0].name, pair[1].name) == ("10000.jpg", "10000_hair.png")
+        dataset = open_dataset(tmp_path, unpaired="skip")
+    assert [split.names for split in dataset.splits.values()] == [["10000"], [], []]
+    assert dataset.classes.names == ("background", "hair", "skin")
+    assert dataset.unlabelled.names == ["1", "2"]
 
 
 @pytest.mark.parametrize("layout", ["split in the names of folders", "brackets"])

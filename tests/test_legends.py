@@ -15,15 +15,15 @@ ROWS = list(zip(CLASSES.names, CLASSES.colors.tolist(), strict=True))
 LABELS = np.kron(np.arange(12).reshape(3, 4) % 4, np.ones((16, 16), int))  # of classes 0 to 3
 
 
-def write(folder, draw, suffix=".png", **options):
+def write(folder, draw, suffix=".png"):
     """Six pairs; `draw` makes a mask's array of its labels."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
     for i in range(6):
         photograph = np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8)
+        Image.fromarray(photograph).save(folder / f"images/{i}.png")
         mask = Image.fromarray(draw(np.roll(LABELS, 16 * i, axis=1)))
-        for name, picture in ((f"images/{i}.png", Image.fromarray(photograph)), ("masks", mask)):
-            path = folder / (f"masks/{i}{suffix}" if name == "masks" else name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path, **(options if name == "masks" else {}))
+        mask.save(folder / f"masks/{i}{suffix}")
     return folder
 
 
@@ -31,27 +31,19 @@ def as_type(dtype, scale=1):
     return lambda labels: (scale * labels).astype(dtype)
 
 
-def read_first(dataset):
-    return dataset.train[0][1]
-
-
+LINES = "\n".join(f"{name}, {r}, {g}, {b}" for name, (r, g, b) in ROWS)
+CVAT = "\n".join(f"{name}:{r},{g},{b}::" for name, (r, g, b) in ROWS)
+TITLED = [{"title": name, "color": color} for name, color in ROWS]
+META = {"label_map": dict(enumerate(CLASSES.names)), "segmentation_colors": [c for _, c in ROWS]}
+HASTY = [{"png_index": i, "class_name": n, "color": c} for i, (n, c) in enumerate(ROWS)]
 TABLES = {
-    "labelmap.txt": "# label:color_rgb:parts:actions\n"
-    + "".join(f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in ROWS),
-    "labelmap.csv": "label,R,G,B\n" + "".join(f"{n},{r},{g},{b}\n" for n, (r, g, b) in ROWS),
-    "class_dict_seg.csv": "name, r, g, b\n"
-    + "".join(f"{name}, {r}, {g}, {b}\n" for name, (r, g, b) in ROWS),
-    "classes.json": json.dumps({"classes": [{"title": n, "color": c} for n, c in ROWS]}),
-    "label_classes.json": json.dumps(
-        [{"png_index": i, "class_name": n, "color": c} for i, (n, c) in enumerate(ROWS) if i]
-    ),
-    "meta.json": json.dumps({"classes": [{"title": n, "color": c} for n, c in ROWS[1:]]}),
-    "dataset_meta.json": json.dumps(
-        {
-            "label_map": dict(enumerate(CLASSES.names)),
-            "segmentation_colors": CLASSES.colors.tolist(),
-        }
-    ),
+    "labelmap.txt": "# label:color_rgb:parts:actions\n" + CVAT,
+    "labelmap.csv": "label,R,G,B\n" + LINES,
+    "class_dict_seg.csv": "name, r, g, b\n" + LINES,
+    "classes.json": json.dumps({"classes": TITLED}),
+    "label_classes.json": json.dumps(HASTY[1:]),
+    "meta.json": json.dumps({"classes": TITLED[1:], "tags": []}),
+    "dataset_meta.json": json.dumps(META),
 }
 
 
@@ -76,7 +68,7 @@ def test_grey_colours_of_machines_beside_colours_for_people(tmp_path):
     with pytest.warns(UserWarning, match=r"color.json has no row for the masks' value 0, or black"):
         dataset = open_dataset(tmp_path)
     assert dataset.classes.names == ("background", "road")
-    assert set(read_first(dataset).flat) == {0, 1}
+    assert set(dataset.train[0][1].flat) == {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +139,7 @@ def test_no_data_is_ignored_with_a_warning(tmp_path, none, dtype, key):
     with pytest.warns(UserWarning, match=rf"\(25.0% .* ignored; pass values={{…, '{key}': name}}"):
         dataset = open_dataset(tmp_path, classes=["a", "b", "c"])
     assert (dataset.classes.ignore_label, dataset.classes.values[key]) == (255, 255)
-    assert set(read_first(dataset).flat) == {0, 1, 2, 255}
+    assert set(dataset.train[0][1].flat) == {0, 1, 2, 255}
 
 
 @pytest.mark.parametrize(
@@ -155,6 +147,8 @@ def test_no_data_is_ignored_with_a_warning(tmp_path, none, dtype, key):
     [
         (as_type(np.uint8), ".jpg", {"classes": list("abcd")}, "hold ids .*: export them as PNG"),
         (as_type(np.uint8), ".jpg", {}, "hold ids .*: export them as PNG"),
+        (as_type(np.uint8), ".jpg", {"encoding": "binary"}, "hold ids .*: export them as PNG"),
+        (as_type(np.uint16, 900), ".png", {}, r"values 0, 900, 1800, 2700: pass values={0: "),
         (as_type(np.float32, 0.3), ".tif", {}, "masks/.*tif holds fractions"),
         (lambda x: (x % 2 * 255).astype(np.uint8), ".png", {"classes": list("abc")},
          "classes= has no row for 255"),
@@ -189,7 +183,7 @@ def test_numbers_of_objects_are_not_taken_for_classes_in_silence(tmp_path):
     with pytest.raises(DatasetError, match=f"no row for .*{call}"):
         open_dataset(tmp_path, classes=["background", "nucleus"])
     dataset = open_dataset(tmp_path, values={0: "background", "rest": "nucleus"})
-    assert set(read_first(dataset).flat) == {0, 1}
+    assert set(dataset.train[0][1].flat) == {0, 1}
     assert dataset.classes == ClassTable(["background", "nucleus"], dataset.classes.colors)
 
 

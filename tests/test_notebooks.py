@@ -4,10 +4,14 @@ What the notebooks compute is checked by `pytest --nbval`.
 """
 
 import ast
+import itertools
 import json
+import os
 import pathlib
 import pkgutil
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -91,3 +95,31 @@ def test_a_notebook_is_as_it_should_be(path):
     assert sum(len(source(cell).splitlines()) for cell in cells) <= 200
     assert path.stat().st_size < 1.5e6
     assert not [cell for cell in cells if re.search(r"(?m)^ *(def|class) \w+", source(cell))]
+
+
+HIDE = """
+import importlib.machinery
+
+find = importlib.machinery.PathFinder.find_spec
+
+
+def find_spec(name, *arguments):
+    return None if name.partition(".")[0] in {hidden} else find(name, *arguments)
+
+
+importlib.machinery.PathFinder.find_spec = find_spec
+"""
+
+
+@pytest.mark.long
+def test_notebook_7_works_without_the_extra_deploy(tmp_path):
+    hidden = {"ai_edge_litert", "nncf", "onnx", "onnxruntime", "cv2", "openvino", "tf2onnx"}
+    (tmp_path / "sitecustomize.py").write_text(HIDE.format(hidden=hidden), encoding="utf-8")
+    parameters = {"OUTPUT_DIR": tmp_path, "CACHE_DIR": tmp_path / "cache", "IMAGE_SIZE": 64}
+    parameters |= {"EPOCHS": 2, "FINE_TUNING": 1, "PRESET": "scratch"}
+    command = [sys.executable, "-m", "papermill", NOTEBOOKS[6], tmp_path / "7.ipynb"]
+    command += ["--cwd", ROOT, *itertools.chain(*(["-p", *item] for item in parameters.items()))]
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    subprocess.run([*map(str, command)], check=True, env={**os.environ, "PYTHONPATH": paths})
+    printed = (tmp_path / "7.ipynb").read_text(encoding="utf-8")
+    assert "needs onnxruntime" in printed or "needs tf2onnx" in printed
