@@ -426,7 +426,7 @@ def test_what_is_wrong_in_json_is_refused(photos):
             open_dataset(photos, classes=names.split())
     coco = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
     coco["images"][2]["height"] = 13
-    write_text(photos / "coco.json", coco)
+    write_text(photos / "annotations/instances.json", coco)
     with pytest.raises(DatasetError, match=r"picture of 13×16.*is 12×16"):
         open_dataset(photos)
 
