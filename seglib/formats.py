@@ -234,7 +234,8 @@ def read_table(source) -> dict | None:
             header, *rows = csv.reader(file, delimiter=max(",;\t", key=line.count)) or [[]]
         except (csv.Error, ValueError):
             return None
-    columns = zip(*(row for row in rows if len(row) == len(header)), strict=True)
+    rows = [row + [""] * (len(header) - len(row)) for row in rows if any(row)]
+    columns = zip(*rows, strict=False)
     return {c.strip(): list(map(str.strip, v)) for c, v in zip(header, columns, strict=False)}
 
 
@@ -282,16 +283,22 @@ def _parse_table(table, file, folder, index, *, runs):
         size = tuple(int(float(side[row])) for side in sides) if all(sides) else None
         shapes = records.setdefault(name, (size, []))[1]
         splits[name] = own and own[row]
-        files = [] if runs or cell in NOTHING else find_mask(name, cell)
         if cell in NOTHING:
             continue
-        if labels and not labels[row]:
+        files = [] if runs else find_mask(name, cell)
+        if runs and labels and not labels[row]:
             raise DatasetError(f"{file}, row {row + 2}: expected a class, as in other rows")
         if not runs and len(files) != 1:
             lost.append(f"{file}, row {row + 2}: {cell}")
         else:
             content = ("runs", cell) if runs else ("file", str(files[0].path))
-            shapes.append((labels[row] if labels else "foreground", content))
+            shape = (labels[row] if labels else "foreground", content)
+            shapes += [shape] if shape not in shapes else []
+            if not (runs or labels) and len(shapes) > 1:
+                raise DatasetError(
+                    f"{file}, row {row + 2}: {name} has a second mask: expected one row for each "
+                    "picture, or a column class that says what each mask shows"
+                )
     names = sorted({label for _, shapes in records.values() for label, _ in shapes})
     several = any(len(shapes) > 1 for _, shapes in records.values())
     kind = "run lengths" if runs else "mask files" if several else "pairs"
@@ -441,7 +448,8 @@ def _match(path, name, sources, index):
     if kind in ("run lengths", "labelme", "mask files"):
         found.names.sort(key=_natural)
     found.names = [] if kind == "pairs" else found.names
-    found.bare = [picture.path for picture in index.pictures if picture.path not in taken]
+    bare = (picture for picture in index.pictures if picture.role != "mask")
+    found.bare = [picture.path for picture in bare if picture.path not in taken]
     found.pairs.sort(key=lambda pair: pair[0].path)
     if kind == "run lengths" and _go_by_rows(found.pairs):
         warnings.warn(f"{name}: the run lengths go along rows, not down columns", stacklevel=6)
@@ -456,7 +464,7 @@ def _go_by_rows(pairs):
     votes = []
     for image, half in pairs[:: -(-len(pairs) // FEW)]:
         height, width = read_size(image.path)
-        for _, (_, text) in half.path.layers:
+        for text in (text for _, (_, text) in half.path.layers if RUNS.fullmatch(text)):
             steps = np.diff(np.array(text.split()[::2], np.int64))
             if len(steps):
                 votes.append(abs(np.median(steps) - width) < abs(np.median(steps) - height))
