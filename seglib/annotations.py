@@ -9,11 +9,23 @@ import io
 import json
 import os
 import pathlib
+import warnings
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from seglib.classes import (
+    CUSTOMARY_IGNORE_LABEL,
+    ClassTable,
+    create_class_table,
+    read_class_table,
+)
 from seglib.images import ORIENTATION, DatasetError, open_picture
+from seglib.system import show_progress
+
+MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
+BACKGROUND = ("background", "_background_")
+BINARY = {"background": (0, 0, 0), "foreground": (255, 255, 255)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -193,3 +205,70 @@ DRAW = {
     "segments": _read_segments,
     "bitmap": _read_bitmap,
 }
+
+
+# Annotations of a data set: `found` is a `formats.Found`
+
+
+def choose_classes(found, given) -> ClassTable:
+    """Give the layers the ids of a class table, and return it: of `given`, or as they were found.
+
+    Id 0 is the background, unless the file ignores what it does not cover.
+
+    Raises:
+        DatasetError: the classes given are others, or have no background where it is needed.
+    """
+    names = [name for name in found.names if name.lower() not in BACKGROUND]
+    own = found.names if found.ignores_rest else ["background", *names]
+    if given is None:
+        given = BINARY if own == list(BINARY) else own
+    is_file = isinstance(given, str | os.PathLike)
+    table = read_class_table(given) if is_file else create_class_table(given)
+    ids = {name: i for i, name in enumerate(table.names)}
+    if not set(names) <= ids.keys():
+        if table.num_classes != len(own):
+            raise DatasetError(
+                f"{found.text} has the classes {', '.join(own)}, but classes= has "
+                f"{', '.join(table.names)}: pass these names, or {len(own)} others in this order"
+            )
+        ids = {name: i for i, name in enumerate(own)}
+    fill = next((i for name, i in ids.items() if name.lower() in BACKGROUND), None)
+    if fill is None and not found.ignores_rest:
+        raise DatasetError(
+            f"{found.text} leaves pixels without annotation, but classes= has no background for "
+            f"them: pass classes={['background', *table.names]}"
+        )
+    if found.ignores_rest:
+        fill = table.ignore_label
+        if fill is None:
+            fill = CUSTOMARY_IGNORE_LABEL if table.num_classes <= CUSTOMARY_IGNORE_LABEL else 65535
+            table = dataclasses.replace(table, ignore_label=fill)
+    for _, half in found.pairs:
+        layers = tuple((ids.get(name, fill), shape) for name, shape in half.path.layers)
+        half.path = dataclasses.replace(half.path, layers=layers, fill=fill)
+    return table
+
+
+def check_annotations(path, annotations: list, names) -> None:
+    """Draw some annotations: raise what is wrong with them, and warn of classes that overlap."""
+    few = annotations[:: -(-len(annotations) // MAX_LOOKED_AT) or 1]
+    hidden, pixels, wrong, touched = collections.Counter(), 0, [], []
+    for annotation in show_progress(few, desc="looking at annotations", unit="picture"):
+        try:
+            labels, covered = annotation.draw()
+        except DatasetError as error:
+            wrong.append(str(error))
+        else:
+            pixels, hidden = pixels + labels.size, hidden + covered
+            touched += [annotation.image] if covered else []
+    if wrong:
+        words = f"{path}: {len(wrong)} of {len(few)} annotations looked at cannot be drawn, first "
+        raise DatasetError(words + wrong[0])
+    if hidden:
+        (below, above), _ = hidden.most_common(1)[0]
+        warnings.warn(
+            f"{path}: classes overlap on {100 * hidden.total() / pixels:.2g} % of the pixels, in "
+            f"{len(touched)} of {len(few)} pictures looked at, first {touched[0]}: the later one "
+            f"wins, most often {names[above]} over {names[below]}",
+            stacklevel=4,
+        )

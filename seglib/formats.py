@@ -18,16 +18,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from seglib.annotations import DRAW, Annotation, read_grey, read_size
-from seglib.classes import CUSTOMARY_IGNORE_LABEL, create_class_table, read_class_table
+from seglib.annotations import (
+    DRAW,
+    Annotation,
+    check_annotations,
+    choose_classes,
+    read_grey,
+    read_size,
+)
 from seglib.images import DatasetError, open_picture
-from seglib.system import show_progress
 
-MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
 MANY_CLASSES = 64  # of mask files: more different names are names of objects
 FEW = 50  # cells of a table that tell what a column is
-BACKGROUND = ("background", "_background_")
-BINARY = {"background": (0, 0, 0), "foreground": (255, 255, 255)}
 NOTHING = ("", "-1", "nan", "NaN", "None", "<NA>", "NA")  # cells of tables without run lengths
 SPLIT_WORD = re.compile(
     r"(?<![a-z])(?:(train)(?:ing|val)?|(val)(?:id|idation)?|(test)(?:ing)?)(?![a-z])", re.IGNORECASE
@@ -500,70 +502,9 @@ def settle(found: Found, path, given, unpaired: str) -> tuple:
             stacklevel=4,
         )
     if found.names:
-        given = _choose_classes(found, given)
+        given = choose_classes(found, given)
         check_annotations(path, [half.path for _, half in found.pairs], given.names)
     return found.pairs, given
-
-
-def _choose_classes(found, given):
-    """Give the layers the ids of a class table, and return it: of `given`, or as they were found.
-
-    Id 0 is the background, unless the file ignores what it does not cover.
-    """
-    names = [name for name in found.names if name.lower() not in BACKGROUND]
-    own = found.names if found.ignores_rest else ["background", *names]
-    if given is None:
-        given = BINARY if own == list(BINARY) else own
-    is_file = isinstance(given, str | os.PathLike)
-    table = read_class_table(given) if is_file else create_class_table(given)
-    ids = {name: i for i, name in enumerate(table.names)}
-    if not set(names) <= ids.keys():
-        if table.num_classes != len(own):
-            raise DatasetError(
-                f"{found.text} has the classes {', '.join(own)}, but classes= has "
-                f"{', '.join(table.names)}: pass these names, or {len(own)} others in this order"
-            )
-        ids = {name: i for i, name in enumerate(own)}
-    fill = next((i for name, i in ids.items() if name.lower() in BACKGROUND), None)
-    if fill is None and not found.ignores_rest:
-        raise DatasetError(
-            f"{found.text} leaves pixels without annotation, but classes= has no background for "
-            f"them: pass classes={['background', *table.names]}"
-        )
-    if found.ignores_rest:
-        fill = table.ignore_label
-        if fill is None:
-            fill = CUSTOMARY_IGNORE_LABEL if table.num_classes <= CUSTOMARY_IGNORE_LABEL else 65535
-            table = dataclasses.replace(table, ignore_label=fill)
-    for _, half in found.pairs:
-        layers = tuple((ids.get(name, fill), shape) for name, shape in half.path.layers)
-        half.path = dataclasses.replace(half.path, layers=layers, fill=fill)
-    return table
-
-
-def check_annotations(path, annotations: list, names) -> None:
-    """Draw some annotations: raise what is wrong with them, and warn of classes that overlap."""
-    few = annotations[:: -(-len(annotations) // MAX_LOOKED_AT) or 1]
-    hidden, pixels, wrong, touched = collections.Counter(), 0, [], []
-    for annotation in show_progress(few, desc="looking at annotations", unit="picture"):
-        try:
-            labels, covered = annotation.draw()
-        except DatasetError as error:
-            wrong.append(str(error))
-        else:
-            pixels, hidden = pixels + labels.size, hidden + covered
-            touched += [annotation.image] if covered else []
-    if wrong:
-        words = f"{path}: {len(wrong)} of {len(few)} annotations looked at cannot be drawn, first "
-        raise DatasetError(words + wrong[0])
-    if hidden:
-        (below, above), _ = hidden.most_common(1)[0]
-        warnings.warn(
-            f"{path}: classes overlap on {100 * hidden.total() / pixels:.2g} % of the pixels, in "
-            f"{len(touched)} of {len(few)} pictures looked at, first {touched[0]}: the later one "
-            f"wins, most often {names[above]} over {names[below]}",
-            stacklevel=4,
-        )
 
 
 # Several mask files a picture
