@@ -31,7 +31,7 @@ from seglib.images import (
     split_pages,
     survey_images,
 )
-from seglib.legends import find_classes
+from seglib.legends import find_classes, find_table
 from seglib.masks import ENCODINGS, read_pair
 from seglib.system import make_folder
 
@@ -361,6 +361,8 @@ def open_dataset(
         found = formats.read_sources(path, [pathlib.Path(splits)], pictures, pairs=True)
     if not (found or every or formats.name_unread(path, others)):
         every, lonely = _choose_reading(path, pictures + aside, chosen)
+    if found and found.names and classes is None:
+        classes = find_table(others, found.names)
     if found:
         every, classes = formats.settle(found, path, classes, unpaired)
     elif not every and given != path:

@@ -217,10 +217,14 @@ def _read_yolo(file, names):
 
 
 def _read_yolo_names(files):
-    """`{id as text: name}` of a YAML file whose `names` are a list, or lines of `id: name`."""
+    """`{id as text: name}` of a YAML file whose `names` are a list, or lines of `id: name`; or of
+    `classes.txt`, a name a line.
+    """
     text = "".join(f.read_text("utf-8", "replace") for f in files if f.suffix in (".yaml", ".yml"))
     block = re.search(r"names:\s*([\[{][^\]}]*|(?:\n? *(?:\d+:|- )[^\n]*)+)", text)
     names = re.findall(r"(?:[\[,]|\d+:|- )\s*['\"]?([^,:\n'\"]+)", block[1]) if block else []
+    lists = [file for file in files if file.name in ("classes.txt", "obj.names")]
+    names = names or [line for file in lists[:1] for line in file.read_text("utf-8").splitlines()]
     return {str(i): name.strip() for i, name in enumerate(names)}
 
 

@@ -14,6 +14,7 @@ import warnings
 import numpy as np
 from scipy import ndimage
 
+from seglib.annotations import BACKGROUND
 from seglib.classes import (
     CUSTOMARY_IGNORE_LABEL,
     ClassTable,
@@ -242,6 +243,15 @@ def _read_tables(given, others, colors):
                 raise
             warnings.warn(f"no class table is read from {error}", stacklevel=4)
     return tables
+
+
+def find_table(others: list, names) -> ClassTable | None:
+    """Return the class table in one of these files that has all these names, and a background."""
+    for table in sum(_read_tables(None, others, None).values(), []):  # noqa: RUF017
+        known = {name.lower() for name in table.names}
+        if set(names) <= set(table.names) | set(BACKGROUND) and not known.isdisjoint(BACKGROUND):
+            return table
+    return None
 
 
 def _choose_table(tables, masks, survey, encoding):

@@ -210,6 +210,26 @@ def test_sources_show_the_same_classes(photos, write):
         np.testing.assert_array_equal(named(found, dataset), SQUARES)
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "names", "ignored"),
+    [
+        ("labels.txt", "__ignore__\n_background_\nroad\ncar\n", ["_background_", *ids_of], 255),
+        ("class_dict.csv", "name,r,g,b\ncar,1,2,3\nroad,9,9,9\nbackground,0,0,0\n",
+         ["car", "road", "background"], None),
+        ("classes.txt", "sky\nsea\n", ["background", "car", "road"], None),
+    ],
+)  # fmt: skip
+def test_a_class_table_beside_annotations_counts_where_it_has_their_names(
+    photos, file, text, names, ignored
+):
+    write_labelme(photos)
+    write_text(photos / file, text)
+    dataset = open_dataset(photos)
+    assert (list(dataset.classes.names), dataset.classes.ignore_label) == (names, ignored)
+    background = next(i for i, name in enumerate(names) if "background" in name)
+    assert (dataset.train[0][1][SQUARES == 0] == background).all()
+
+
 def test_a_table_of_pairs_may_be_a_file_or_a_dataframe(photos, monkeypatch):
     for i in range(6):
         write_mask(photos / f"other/m{i}.png", voc_colors(3)[SQUARES])
