@@ -541,7 +541,7 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
         if len(found) == 1:
             owner[mask] = found[0]
     owners, lonely = set(owner.values()), [str(mask.path) for mask in masks if mask not in owner]
-    if len(owner) <= len(owners) or len(lonely) > len(owner) or len(owners) == 1 < len(photographs):
+    if len(owner) <= len(owners) or len(lonely) > len(owner):
         return None
     by_folder = len({(owner[mask], mask.path.parent) for mask in owner}) > len(owners)
     if by_folder:
