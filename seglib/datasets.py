@@ -368,6 +368,7 @@ def open_dataset(
     elif not every and given != path:
         raise FileNotFoundError(f"no folder at {given}: expected images and masks in it")
     elif not every:
+        others += [picture.path for picture in aside]
         raise DatasetError(_explain_no_pairs(path, others, table))
     unlabelled = _find_unlabelled(pictures, every, found.bare if found else [])
     number_objects = [mask.name for _, mask in every if not found and mask.aside]
@@ -496,7 +497,7 @@ def _find_pictures(path, images, masks):
             file, suffix = pathlib.Path(folder, name), os.path.splitext(name)[1].lower()
             kind = files if suffix in SUFFIXES else arrays if suffix in ARRAYS else others
             kind.append(file)
-    folders = [file.parent for file in files or arrays]
+    folders = [file.parent for file in (*files, *arrays)]
     shared = len(pathlib.Path(os.path.commonpath(folders)).parts) if folders else 0
     asked = {}
     for role, pattern in zip(ROLES, (masks, images), strict=True):

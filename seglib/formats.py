@@ -66,7 +66,7 @@ class PictureIndex:
     def find(self, name, split=None) -> list:
         """Return the pictures that are meant; several where the name tells no more."""
         name = unicodedata.normalize("NFC", name).replace("\\", "/")
-        endings = [*_list_endings(name), *_list_endings(re.sub(r"\.[^./]*$", "", name))]
+        endings = [*_list_endings(name), *_list_endings(re.sub(r"\.[A-Za-z]{3,4}$", "", name))]
         found = next((self.places[e] for e in endings if e in self.places), None)
         found = self._joined.get(name, []) if found is None else found
         return [picture for picture in found if len(found) > 1 and picture.split == split] or found
@@ -305,7 +305,7 @@ def _parse_table(table, file, folder, index, *, runs):
                     f"{file}, row {row + 2}: {name} has a second mask: expected one row for each "
                     "picture, or a column class that says what each mask shows"
                 )
-    names = sorted({label for _, shapes in records.values() for label, _ in shapes})
+    names = sorted(set(labels or ["foreground"]) - {""})
     several = any(len(shapes) > 1 for _, shapes in records.values())
     kind = "run lengths" if runs else "mask files" if several else "pairs"
     return Source(file, kind, names, records, find=find, splits=splits, lost=lost)
@@ -428,12 +428,16 @@ def _match(path, name, sources, index):
                 continue
             image = pictures[0].path
             if len(pictures) > 1 or image in taken:
-                other = taken.get(image, pictures[-1].path)
-                raise DatasetError(
-                    f"{source.path}: {key!r} means {image}, and so does {other}: expected one "
-                    "picture for each name; name pictures with their folders"
+                other = (
+                    f"and so does {taken.get(image)}"
+                    if image in taken
+                    else f"or {pictures[1].path}"
                 )
-            taken[image] = key
+                raise DatasetError(
+                    f"{source.path}: {key!r} means {image}, {other}: expected one picture for each "
+                    "name, and one entry for each picture; name pictures with their folders"
+                )
+            taken[image] = f"{key!r} in {source.path}"
             layers = tuple(shape for shape in shapes if shape[1][0] in DRAW)
             areas.update(layers=len(layers), none=len(shapes) - len(layers))
             half = Annotation(image, source.path, layers, size=size)
@@ -643,6 +647,7 @@ UNREAD = (
     ((".dcm",), "", "DICOM files", "read them with pydicom" + ARRAYS),
     ((".h5", ".hdf5"), "", "HDF5 files", "read them with h5py" + ARRAYS),
     ((".mat",), "", "MATLAB files", "read them with scipy.io.loadmat" + ARRAYS),
+    ((".npy", ".npz"), "", "arrays that do not pair", "read them with np.load" + ARRAYS),
     ((".parquet", ".tfrecord"), "", "tables of pictures", "read them" + ARRAYS),
     ((".json",), '"classTitle"', "Supervisely's JSON", EXPORT),
     ((".json",), '"from_name"', "Label Studio's JSON", EXPORT),

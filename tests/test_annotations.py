@@ -86,7 +86,8 @@ def write_runs(folder):
 
 
 def write_runs_with_class_in_key(folder):
-    rows = [f"p{i}_{name},{encode(k == SQUARES)}" for i in range(6) for name, k in ids_of.items()]
+    names = [(f"p{i}.png_{name}", k) for i in range(6) for name, k in ids_of.items()]
+    rows = [f"{name},{encode(k == SQUARES)}" for name, k in names]
     write_text(folder / "masks.csv", "\n".join(["Image_Label,EncodedPixels", *rows]))
 
 
@@ -468,6 +469,7 @@ def test_shapes_without_area_are_told(photos):
         ("a.dcm", "", "DICOM.*pydicom"),
         ("a.h5", "", "HDF5.*h5py.*open_arrays"),
         ("all.zip", "", "archives.*unpack"),
+        ("all.npz", "", "arrays that do not pair.*open_arrays"),
         ("export.json", '[{"from_name": "tag"}]', "Label Studio.*COCO JSON"),
         ("annotations.xml", "<annotations><version>1.1", "seglib.formats.*format=.cvat"),
     ],
