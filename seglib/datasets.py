@@ -15,7 +15,7 @@ import numpy as np
 
 from seglib import splitting
 from seglib.classes import ClassTable
-from seglib.images import SUFFIXES, DatasetError
+from seglib.images import RGB, SUFFIXES, DatasetError, Pixels, split_pages, survey_images
 from seglib.legends import find_classes
 from seglib.masks import ENCODINGS, read_pair
 
@@ -55,7 +55,7 @@ AGREEMENTS = (("split", "place"), ("split", "folders"), ("split",), ())
 class Split:
     """Pairs of image and mask that are read when they are asked for.
 
-    `split[i]` is `(image, labels)`: uint8 `(height, width, 3)` and uint8
+    `split[i]` is `(image, labels)`: uint8 `(height, width, channels)` and uint8
     `(height, width)`. `split[2:5]` is a split again.
 
     Args:
@@ -64,12 +64,14 @@ class Split:
         encoding: str, see `read_labels`.
         names: list of str, one for each pair; None for the images' file names without extension,
             with as many of their folders as tell them apart.
+        pixels: Pixels, which bands of the photographs' files are channels, and in which range.
     """
 
     pairs: list
     classes: ClassTable
     encoding: str = "auto"
     names: list | None = None
+    pixels: Pixels = RGB
 
     def __post_init__(self):
         pairs = [(pathlib.Path(image), pathlib.Path(mask)) for image, mask in self.pairs]
@@ -83,7 +85,8 @@ class Split:
     def __getitem__(self, index):
         if isinstance(index, slice):
             return dataclasses.replace(self, pairs=self.pairs[index], names=self.names[index])
-        return read_pair(*self.pairs[index], self.classes, encoding=self.encoding)
+        how = {"encoding": self.encoding, "pixels": self.pixels}
+        return read_pair(*self.pairs[index], self.classes, **how)
 
     def __repr__(self):
         return f"Split({len(self)} pairs)"
@@ -138,7 +141,7 @@ class Dataset:
         if isinstance(by, str) and by == "random":
             groups = len(pairs)
         elif isinstance(by, str) and by == "sequence":
-            groups = splitting.find_groups([image for image, _ in pairs])
+            groups = splitting.find_groups([image for image, _ in pairs], self.train.pixels)
         else:
             groups = [by(name) for name in names] if callable(by) else by
             if isinstance(by, str) or np.shape(groups)[:1] != (len(pairs),):
@@ -184,6 +187,8 @@ def open_dataset(
     images: str | None = None,
     masks: str | None = None,
     encoding: str = "auto",
+    bands: tuple | None = None,
+    value_range: tuple | None = None,
     splits: str | os.PathLike | None = None,
     unpaired: str = "error",
     fractions: tuple = (0.7, 0.15, 0.15),
@@ -206,6 +211,11 @@ def open_dataset(
             "gtFine/**/*_labelIds.png", where more than one reading is possible.
         encoding: "ids", "colors" or "binary", how masks with one channel or a palette show the
             classes; "auto" looks at all of them and decides once.
+        bands: ints from 0 on, 1 to 8 of them: which bands of the photographs, or pages that are
+            bands, are the channels of the images. None for RGB, or the first three.
+        value_range: `(low, high)`, the values of photographs with more than 8 bits, or with
+            negative or fractional values, that become 0 and 255. None for those of all
+            photographs, but for the outermost 0.1 %.
         splits: path of a file that `Dataset.write_splits` made, or None for the folder's own.
         unpaired: "error", or "skip" for the pairs that there are.
         fractions: shares of train, val and test where the folder has no splits.
@@ -228,6 +238,7 @@ def open_dataset(
         scenes.write_scenes(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
+    pixels = Pixels(bands, value_range)
     pictures, others = _find_pictures(path, images, masks)
     every, lonely = _choose_reading(path, pictures)
     pairs, lonely = _sort_into_splits(path, every, lonely, others)
@@ -238,6 +249,9 @@ def open_dataset(
             f"be named like {mask} of {image}; add what is missing or remove the picture, or pass "
             'unpaired="skip" to go on without it'
         )
+    pairs = {
+        name: split_pages(chosen, as_bands=bands is not None) for name, chosen in pairs.items()
+    }
     if splits is not None:
         pairs = splitting.read_splits(splits, path)
     elif None in pairs:
@@ -246,9 +260,10 @@ def open_dataset(
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
     every = [pair for chosen in pairs.values() for pair in chosen]
     classes, encoding = find_classes(path, classes, others, [mask for _, mask in every], encoding)
+    pixels = survey_images([image for image, _ in every], pixels, path)
     names = iter(name_apart([image for image, _ in every]))
     new = {
-        name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))))
+        name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))), pixels)
         for name, chosen in pairs.items()
     }
     return Dataset(path, classes, **new, unpaired=tuple(lonely))

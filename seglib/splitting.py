@@ -15,7 +15,18 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from seglib.images import ORIENTATION, DatasetError, convert_to_rgb, open_picture
+from seglib.images import (
+    ORIENTATION,
+    RGB,
+    DatasetError,
+    Pixels,
+    convert_to_rgb,
+    find_file,
+    holds_more,
+    open_picture,
+    read_image,
+    show_rgb,
+)
 from seglib.system import replacing, show_progress
 
 NAMES = ("train", "val", "test")
@@ -140,7 +151,7 @@ def read_splits(path: str | os.PathLike, root: str | os.PathLike) -> dict:
                 raise DatasetError(f"{place}: expected {wanted}, received {','.join(row)}")
             pair = tuple(pathlib.Path(root, part) for part in row[1:])
             for half in pair:
-                if not half.is_file():
+                if not os.path.isfile(find_file(half)[0]):
                     raise DatasetError(f"{place}: there is no file {half}: copy it there")
             first = lines.setdefault(pair[0], reader.line_num)
             if first != reader.line_num:
@@ -149,10 +160,10 @@ def read_splits(path: str | os.PathLike, root: str | os.PathLike) -> dict:
     return pairs
 
 
-def find_groups(paths: Sequence) -> list:
+def find_groups(paths: Sequence, pixels: Pixels = RGB) -> list:
     """Return a name for each photograph, equal for frames of a sequence and near-duplicates."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        looks = pool.map(look_at_photograph, paths)
+        looks = pool.map(lambda path: look_at_photograph(path, pixels), paths)
         bar = show_progress(looks, total=len(paths), desc="looking at pictures", unit="picture")
         thumbnails = np.array([look[0] for look in bar], np.uint8).reshape(-1, SIDE, SIDE)
     names, groups = np.unique(find_sequences(name_pictures(paths), thumbnails), return_inverse=True)
@@ -249,10 +260,15 @@ def name_pictures(paths: Sequence) -> list:
     return [name.removesuffix(ending.lstrip("0123456789")) for name in names]
 
 
-def look_at_photograph(path: str | os.PathLike) -> tuple:
+def look_at_photograph(path: str | os.PathLike, pixels: Pixels = RGB) -> tuple:
     """Return `(thumbnail, size, turned)`: what a photograph looks like, grey `(32, 32)` of uint8;
     its `(height, width)`, upright; and whether EXIF data turned or mirrored it.
     """
+    if pixels != RGB or holds_more(path):
+        image = read_image(path, pixels)
+        grey = Image.fromarray(show_rgb(image)).convert("L")
+        thumbnail = grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        return np.asarray(thumbnail), image.shape[:2], False
     picture, head = None, open_picture(path, decode=False)
     if head.format == "JPEG":
         with contextlib.suppress(Exception), Image.open(path) as small:
