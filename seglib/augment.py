@@ -11,7 +11,7 @@ import statistics
 import numpy as np
 from PIL import Image, ImageFilter
 
-from seglib.images import PADDING
+from seglib.images import PADDING, change_image
 
 MID_GREY = 128.0
 GREY = np.full((3, 3), 1 / 3)  # the part of a colour that is grey: the mean of its channels
@@ -54,7 +54,8 @@ class Augmentation:
             alike, which favours rare ones. The ignored class is never drawn.
         brightness: largest share of the full range in [0, 1] that is added or taken.
         contrast: in [0, 1]. The distance from mid grey is scaled by up to 1 ± contrast.
-        saturation: in [0, 1]. The distance from grey is scaled by up to 1 ± saturation.
+        saturation: in [0, 1]. The distance from grey is scaled by up to 1 ± saturation. Images
+            of other than 3 channels have neither saturation nor hue: both leave them as they are.
         hue: largest turn of the colours about the grey axis, degrees in [0, 180].
         blur: largest standard deviation of a Gaussian blur of every second picture, pixels in
             [0, 100].
@@ -151,7 +152,7 @@ def augment_pair(
     undisturbed one would have seen, whoever computes it and when.
 
     Args:
-        image: uint8 array `(height, width, 3)`.
+        image: uint8 array `(height, width, channels)`.
         labels: int array `(height, width)`.
         seed, epoch, index: ints ≥ 0, of the run, the epoch and the pair's place in it.
         augmentation: Augmentation; None for its defaults.
@@ -160,7 +161,7 @@ def augment_pair(
         partners: PreparedSplit that mixup, CutMix and pasting take the second pair from.
 
     Returns:
-        `(image, labels)`, uint8 `(*size, 3)` and `(*size)` of the labels' dtype; with mixup,
+        `(image, labels)`, uint8 `(*size, channels)` and `(*size)` of the labels' dtype; with mixup,
         the labels are float32 `(*size, num_classes)`, the share of each class, all 0 where a
         pixel is ignored. Arrays may be read-only.
 
@@ -175,10 +176,10 @@ def augment_pair(
         array([[1, 0]])
     """
     augmentation = augmentation or Augmentation()
-    fit = image.shape == (*labels.shape, 3) and labels.ndim == 2
+    fit = image.ndim == 3 and image.shape[:2] == labels.shape
     if not fit or image.dtype != np.uint8 or labels.dtype.kind not in "iu":
         raise ValueError(
-            "expected a uint8 image (height, width, 3) and integer labels (height, width), "
+            "expected a uint8 image (height, width, channels) and integer labels (height, width), "
             f"received {image.dtype} {image.shape} and {labels.dtype} {labels.shape}"
         )
     if augmentation.mixes and partners is None:
@@ -306,12 +307,15 @@ def cut_window(image, labels, matrix, *, size: tuple, ignore_label: int | None =
 def _sample_image(image, matrix, size):
     if not matrix[0, 1] and not matrix[1, 0]:
         return _resize_part(image, matrix, size)
-    picture = Image.fromarray(image)
     reduction = (np.hypot(*matrix[:, :2].T) + 1e-6).astype(int).clip(1, image.shape[:2])
-    if reduction.max() > 1:
-        picture = picture.reduce((int(reduction[1]), int(reduction[0])))
-        matrix = matrix / reduction[:, None]
-    return np.asarray(_transform(picture, matrix, size, Image.Resampling.BILINEAR, (PADDING,) * 3))
+    factors, matrix = tuple(map(int, reduction[::-1])), matrix / reduction[:, None]
+
+    def sample(picture):
+        picture = picture.reduce(factors) if max(factors) > 1 else picture
+        fill = (PADDING,) * len(picture.getbands())
+        return _transform(picture, matrix, size, Image.Resampling.BILINEAR, fill)
+
+    return change_image(image, sample)
 
 
 def _resize_part(image, matrix, size):
@@ -322,15 +326,16 @@ def _resize_part(image, matrix, size):
     centers = [starts[i] + steps[i] * (np.arange(size[i]) + 0.5) for i in (0, 1)]
     ends = np.stack([np.searchsorted(centers[i], (0, sides[i])) for i in (0, 1)], axis=1)
     low, high = (starts + steps * ends).round(6)
-    shown = np.full((*size, 3), PADDING, np.uint8)
+    shown = np.full((*size, image.shape[2]), PADDING, np.uint8)
     place = tuple(map(slice, *ends))
     if shown[place].size:
         before = np.ceil(-low).clip(0).astype(int)
         after = np.ceil(high - sides).clip(0).astype(int)
         edges = [*zip(before, after, strict=True), (0, 0)]
-        picture = Image.fromarray(np.pad(image, edges, mode="edge"))
         box = (*(low + before)[::-1], *(high + before)[::-1])
-        shown[place] = picture.resize(shown[place].shape[1::-1], Image.Resampling.BILINEAR, box)
+        options = shown[place].shape[1::-1], Image.Resampling.BILINEAR, box
+        padded = np.pad(image, edges, mode="edge")
+        shown[place] = change_image(padded, lambda picture: picture.resize(*options))
     return shown[:: int(turns[0]), :: int(turns[1])]
 
 
@@ -348,13 +353,19 @@ def change_colors(random, image, augmentation) -> np.ndarray:
     blur *= augmentation.blur * (blurred < SHARE_OF_BLURRED)
     noise *= augmentation.noise * (noisy < SHARE_OF_NOISY)
     if strengths.any() or blur:
-        picture = Image.fromarray(image)
-        if strengths.any():
-            matrix = color_matrix(*strengths * (2 * np.array(colors) - 1))
-            picture = picture.convert("RGB", tuple(matrix.ravel()))
-        if blur:
-            picture = picture.filter(ImageFilter.GaussianBlur(float(blur)))
-        image = np.asarray(picture)
+        changes = strengths * (2 * np.array(colors) - 1)
+        matrix, blurring = color_matrix(*changes), ImageFilter.GaussianBlur(float(blur))
+        if image.shape[2] != 3:  # without saturation and hue
+            slope, offset = color_matrix(*changes[:2])[0, [0, 3]]
+
+        def change(picture):
+            if strengths.any() and picture.mode == "RGB":
+                picture = picture.convert("RGB", tuple(matrix.ravel()))
+            elif strengths.any():
+                picture = picture.point([round(slope * value + offset) for value in range(256)])
+            return picture.filter(blurring) if blur else picture
+
+        image = change_image(image, change)
     if noise:
         levels = (noise * NORMAL).round().astype(np.int16)
         drawn = levels.take(np.frombuffer(random.bytes(image.size), np.uint8))
@@ -384,9 +395,10 @@ def blend_pairs(first: tuple, second: tuple, *, share: float, **options) -> tupl
     A pixel that is ignored in one of them counts for the share of the other. `options` are those
     of `soften`.
     """
-    image = Image.blend(*(Image.fromarray(pair[0]) for pair in (second, first)), share)
+    shape = first[0].shape
+    flat = (Image.fromarray(pair[0].reshape(shape[0], -1)) for pair in (second, first))
     parts = [(first[1], share), (second[1], 1 - share)]
-    return np.asarray(image), soften(parts, **options)
+    return np.asarray(Image.blend(*flat, share)).reshape(shape), soften(parts, **options)
 
 
 def soften(parts: list, *, num_classes: int, ignore_label: int | None = None) -> np.ndarray:

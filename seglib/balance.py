@@ -14,7 +14,7 @@ from scipy.ndimage import laplace
 
 from seglib.augment import Augmentation, choose_augmentation
 from seglib.classes import ClassTable
-from seglib.images import resize_image
+from seglib.images import resize_image, show_rgb
 from seglib.preparing import PreparedDataset, PreparedSplit
 from seglib.reports import find_regions
 from seglib.system import show_progress
@@ -103,6 +103,7 @@ def measure_split(split: Sequence, classes: ClassTable) -> SplitStatistics:
         _, ids, areas = find_regions(labels)
         regions.append(pd.DataFrame({"id": ids[1:], "area": areas[1:]}))
         locations.append(_locate(labels, classes.num_classes))
+        image = show_rgb(image)
         grey, colors = image.astype(np.float32) @ GREY, image.mean(axis=0).mean(axis=0)
         figures = grey.mean(), grey.std(), *colors, laplace(grey, mode="nearest").var()
         images.append((*grey.shape, *map(float, figures)))
@@ -146,7 +147,7 @@ def score_colors(train: Sequence, val: Sequence) -> float:
         for image, ids in _read_pairs(split):
             places = np.flatnonzero(np.isin(ids, split.classes.scored_ids))
             places = random.permutation(places)[: -(-20_000 // len(split))]
-            colors.append(image.reshape(-1, 3)[places] / 127.5 - 1)
+            colors.append(image.reshape(-1, image.shape[2])[places] / 127.5 - 1)
             labels.append(ids.ravel()[places])
         drawn += [np.concatenate(colors), np.concatenate(labels)]
     if len(np.unique(drawn[1])) == 1:

@@ -20,7 +20,7 @@ from scipy import ndimage
 from seglib import masks, splitting
 from seglib.classes import ClassTable
 from seglib.datasets import open_dataset
-from seglib.images import DatasetError, check_image_size
+from seglib.images import RGB, DatasetError, Pixels, check_image_size
 from seglib.reports import find_regions
 from seglib.system import make_folder, show_progress
 
@@ -103,6 +103,7 @@ class DatasetReport:
     sizes: dict
     image_size: tuple
     findings: tuple
+    pixels: Pixels = RGB
 
     @property
     def table(self) -> pd.DataFrame:
@@ -170,7 +171,8 @@ def check_dataset(dataset, *, image_size: int | tuple = (128, 128)) -> DatasetRe
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     sizes = {name: len(split) for name, split in dataset.splits.items()}
     path = pathlib.Path(dataset.path)
-    return DatasetReport(path, dataset.classes, sizes, image_size, tuple(findings))
+    pixels = dataset.train.pixels
+    return DatasetReport(path, dataset.classes, sizes, image_size, tuple(findings), pixels)
 
 
 # One pass over all pairs
@@ -181,7 +183,7 @@ def _look_at_pair(split, image, mask, dataset, image_size):
     classes, encoding = dataset.classes, dataset.splits[split].encoding
     row = {"split": split, "image": image, "mask": mask, "encoding": encoding, "file": image}
     try:
-        row["thumbnail"], size, turned = splitting.look_at_photograph(image)
+        row["thumbnail"], size, turned = splitting.look_at_photograph(image, dataset.train.pixels)
         row |= {"image_size": size, "turned photographs": turned or None, "file": mask}
         labels, pixels, lossy = masks.read_mask(mask, classes, encoding=encoding)
     except DatasetError as error:

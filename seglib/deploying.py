@@ -28,7 +28,7 @@ from PIL import Image
 
 from seglib import predicting, reports, system
 from seglib.classes import ClassTable, create_class_table
-from seglib.images import fit_image
+from seglib.images import Pixels, fit_image
 from seglib.preparing import count_processors
 
 CARD, VERSION, CALIBRATION = "predictor.json", 1, 200  # pictures: more change nothing
@@ -76,8 +76,8 @@ def export(
             (`pip install 'seglib[deploy]'`), "litert" only to be faster.
         precision: "float32", "float16" (weights of half the size), "bfloat16" (computed in it; by
             OpenVINO only where the processor has units for it) or "int8" (Jacob et al. 2018).
-        calibration: Split, PreparedSplit or uint8 pictures `(n, height, width, 3)` such as the
-            model will see, to find the range of each map for int8; at most 200 are used.
+        calibration: Split, PreparedSplit or uint8 pictures `(n, height, width, channels)`, such
+            as the model will see, to find the range of each map for int8; at most 200 are used.
 
     Raises:
         ValueError: the format does not know this precision, int8 has no calibration, the model has
@@ -85,7 +85,7 @@ def export(
         ModuleNotFoundError: the runtime is not installed; the message names it.
         RuntimeError: any format but "keras" where Keras does not run on TensorFlow.
     """
-    from seglib.models import model_classes, model_fit
+    from seglib.models import model_classes, model_fit, model_pixels
 
     _check_export(model, format, precision, calibration)
     size, fit, classes = model.input_shape[1:3], model_fit(model), model_classes(model)
@@ -94,7 +94,7 @@ def export(
         chosen = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration)))
         for picture in (calibration[int(i)] for i in chosen):
             picture = picture[0] if isinstance(picture, tuple) else picture  # of a pair
-            predicting.check_picture(picture)
+            predicting.check_picture(picture, model.input_shape[3])
             pictures.append(fit_image(picture, size, fit=fit).astype(np.float32))
     folder = pathlib.Path(path)
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
@@ -111,6 +111,8 @@ def export(
         card = {"version": VERSION, "format": format, "precision": precision, "image_size": size}
         card |= {"fit": fit, "num_classes": model.outputs[-1].shape[-1]}
         card["classes"] = classes and dataclasses.asdict(classes)
+        if model.input_shape[3] != 3 or model_pixels(model).to_dict():
+            card |= {"channels": model.input_shape[3], "pixels": model_pixels(model).to_dict()}
         text = json.dumps(card, indent=1, default=np.ndarray.tolist)
         (new / CARD).write_text(text, encoding="utf-8")
         if folder.exists():
@@ -136,6 +138,7 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
         known = {name: card[name] for name in ("format", "precision", "fit", "num_classes")}
         known["size"] = tuple(card["image_size"])
         known["classes"] = card["classes"] and ClassTable(**card["classes"])
+        known |= {"channels": card.get("channels", 3), "pixels": Pixels(**card.get("pixels", {}))}
         format = FORMATS[card["format"]]
         _check_installed(card["format"], format.needs[:1])
         with _quiet():
@@ -215,8 +218,8 @@ class Format(NamedTuple):
 
     `write(network, folder, precision, pictures)` writes `model.*` or `saved_model`; the network is
     a keras.Model from pictures, 0 to 255, to probabilities, `pictures` are float32, for int8.
-    `read(folder, precision)` returns that function, of uint8 batches `(n, height, width, 3)`; it
-    takes the first package only.
+    `read(folder, precision)` returns that function, of uint8 batches `(n, height, width,
+    channels)`; it takes the first package only.
     """
 
     write: Callable
@@ -502,7 +505,8 @@ def _measure(predictor, split, first, seed):
     count = {"num_classes": split.classes.num_classes, **ignored}
     pairs = zip(truths, labels, strict=True)
     matrices = [reports.confusion_matrix(*pair, **count) for pair in pairs]
-    small, ticks = np.random.default_rng(0).integers(0, 256, (1, *predictor.size, 3), np.uint8), []
+    shape, ticks = (1, *predictor.size, predictor.channels), []
+    small = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for _ in range(22):
         predictor.score(small)
         ticks.append(1e3 * time.perf_counter())

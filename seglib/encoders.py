@@ -10,6 +10,7 @@ import pickle
 import random
 import re
 import sys
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -135,7 +136,8 @@ def create_encoder(
 ) -> keras.Model:
     """Create a network from pictures to feature maps at strides 2, 4, … 2 to the power of `levels`.
 
-    It normalizes the pictures and pads sizes that do not divide.
+    It normalizes the pictures and pads sizes that do not divide. Pictures of other than 3 channels
+    are treated as red, green, blue, red, … in turn: see `adapt_kernel`.
 
     Args:
         name: "efficientnet_lite0", or a name of keras.applications in any case, such as
@@ -151,6 +153,21 @@ def create_encoder(
     """
     create = _create_lite0 if name.lower() == "efficientnet_lite0" else _create_application
     return create(name, input_shape, weights, levels, seed)
+
+
+def adapt_kernel(kernel: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """Return a first convolution's kernel for pictures with other channels than it was trained for.
+
+    The kernel of the channel at each of `places` is repeated, and scaled so that equal channels
+    give what they gave before. Of a single channel it is the sum.
+
+    Example:
+        >>> kernel = np.arange(3.0).reshape(1, 1, 3, 1)
+        >>> adapt_kernel(kernel, [0, 1, 2, 0, 1, 2]).ravel().tolist()
+        [0.0, 0.5, 1.0, 0.0, 0.5, 1.0]
+    """
+    total, repeated = kernel.sum(axis=2, keepdims=True), kernel[:, :, list(places)]
+    return total if len(places) == 1 else repeated * (kernel.shape[2] / len(places))
 
 
 def encoder_layers(model: keras.Model) -> list:
@@ -250,6 +267,9 @@ def _load_lite0(model, weights):
             array = array.transpose((2, 3, 0, 1) if array.shape[1] == 1 else (2, 3, 1, 0))
         if not name.endswith("num_batches_tracked"):
             arrays.append(array)
+    channels = model.input_shape[3]
+    if channels != 3:
+        arrays[0] = adapt_kernel(arrays[0], np.arange(channels) % 3)
     try:
         model.set_weights(arrays[: len(model.weights)])
     except ValueError as error:
@@ -316,9 +336,11 @@ def _create_application(name, input_shape, weights, levels, seed):
             "KERAS_HOME names, or take EfficientNetV2B0"
         )
     create = getattr(keras.applications, known[name.lower()])
-    image = keras.Input((PROBE, PROBE, 3))
+    channels = input_shape[2]
+    image = keras.Input((PROBE, PROBE, 1 if channels == 1 else 3))
+    colors = layers.Concatenate(name="colors")([image] * 3) if channels == 1 else image
     # Zeros are about the mean there, but black for those that preprocess inside.
-    scaled = _preprocess(image, sys.modules[create.__module__].preprocess_input)
+    scaled, is_bgr = _preprocess(colors, sys.modules[create.__module__].preprocess_input)
     x = PadToMultiple(2**levels, name="pad")(scaled)
     state = random.getstate()  # Keras draws seeds of layers from Python's global generator
     try:
@@ -341,24 +363,34 @@ def _create_application(name, input_shape, weights, levels, seed):
     if not set(strides) <= set(maps):
         raise ValueError(f"{name} has no maps at some of the strides {strides}: choose ResNet50")
     original = keras.Model(image, [maps[stride] for stride in strides])
-    return _copy(original, keras.Input(input_shape, name="image"), seed, weights is not None)
+    places = np.arange(3 if channels == 1 else channels) % 3
+    places = 2 - places[::-1] if is_bgr else places
+    image = keras.Input(input_shape, name="image")
+    return _copy(original, image, places, seed, weights is not None)
 
 
 def _preprocess(x, preprocess):
-    """Layers for a backbone's function, linear in each channel, probed by black and primaries."""
+    """Layers for a backbone's function, linear in each channel, probed by black and primaries.
+
+    Returns `(output, whether it is BGR)`.
+    """
     probe = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)]).astype("float32")
     black, *primaries = np.asarray(preprocess(probe.reshape(4, 1, 3)))[:, 0]
     slopes = (np.array(primaries) - black) / 255
-    if slopes[0, 2]:  # red comes out last
+    is_bgr = bool(slopes[0, 2])  # red comes out last
+    if is_bgr:
         slopes, x = slopes[::-1], ops.flip(x, axis=-1)
     scale = np.diag(slopes)
     if (scale != 1).any() or black.any():
         x = layers.Rescaling(scale.tolist(), offset=black.tolist(), name="scale")(x)
-    return x
+    return x, is_bgr
 
 
-def _copy(original, image, seed, keep_weights):
-    """Make a backbone anew on another input, its layers and weights seglib's own."""
+def _copy(original, image, places, seed, keep_weights):
+    """Make a backbone anew on another input, its layers and weights seglib's own.
+
+    `places` are the channels of the original whose numbers those of the input take.
+    """
     seeds, numbers, pairs = itertools.count(seed * 10_000 + 5_000), itertools.count(), []
 
     def copy_layer(layer):
@@ -369,14 +401,16 @@ def _copy(original, image, seed, keep_weights):
         # Keras counts automatic names through all models of a session: here they begin anew.
         name = f"encoder_{name}_{next(numbers)}" if is_automatic else f"encoder_{layer.name}"
         if isinstance(layer, layers.Normalization):  # it loses its numbers with set_weights
-            deviation = np.sqrt(ops.convert_to_numpy(layer.variance)).ravel()
-            offset = -ops.convert_to_numpy(layer.mean).ravel() / deviation
+            deviation = np.sqrt(ops.convert_to_numpy(layer.variance)).ravel()[places]
+            offset = -ops.convert_to_numpy(layer.mean).ravel()[places] / deviation
             return layers.Rescaling((1 / deviation).tolist(), offset=offset.tolist(), name=name)
         config = {**layer.get_config(), "name": name}
         if isinstance(layer, layers.BatchNormalization):
             config["momentum"] = 0.9  # as in the decoder; MobileNetV2 has 0.999
         for key, value in config.items():
-            if key == "seed":
+            if key in ("scale", "offset") and np.ndim(value):
+                config[key] = np.take(value, places).tolist()
+            elif key == "seed":
                 config[key] = next(seeds)
             elif isinstance(value, dict) and "seed" in value.get("config", {}):
                 value["config"]["seed"] = next(seeds)
@@ -387,5 +421,8 @@ def _copy(original, image, seed, keep_weights):
     copy = keras.models.clone_model(original, input_tensors=image, clone_function=copy_layer)
     if keep_weights:
         for layer, twin in pairs:
-            twin.set_weights(layer.get_weights())
+            weights = layer.get_weights()
+            if weights and weights[0].shape != tuple(twin.weights[0].shape):
+                weights[0] = adapt_kernel(weights[0], places)
+            twin.set_weights(weights)
     return copy

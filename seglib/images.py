@@ -55,12 +55,10 @@ class Pixels:
         for name, values in self.to_dict().items():
             object.__setattr__(self, name, tuple(values))
         bands, limits = self.to_dict().get("bands", [0]), self.value_range or (0, 1)
-        known = 1 <= len(bands) <= MAX_CHANNELS and set(bands) <= set(range(10_000))
+        known = set(bands) <= set(range(1000)) and 1 <= len(bands) <= MAX_CHANNELS
         if not (known and len(limits) == 2 and -np.inf < limits[0] < limits[1] < np.inf):
-            raise ValueError(
-                f"expected 1 to {MAX_CHANNELS} bands, whole numbers from 0 on, and a value_range "
-                f"(low, high), received bands={self.bands}, value_range={self.value_range}"
-            )
+            wanted = f"1 to {MAX_CHANNELS} bands, counted from 0, and a value_range (low, high)"
+            raise ValueError(f"expected {wanted}, received {self}")
 
     @property
     def channels(self) -> int:
@@ -75,15 +73,12 @@ class Pixels:
     def select(self, values: ArrayLike, source="the picture") -> np.ndarray:
         """Return the bands `(height, width, channels)` of values `(height, width[, bands])`."""
         values = np.atleast_3d(values)
-        count = values.shape[2]
-        bands = self.bands or ((0, 1, 2) if count > 2 else (0, 0, 0))
+        count, bands = values.shape[2], self.bands or (0, 1, 2)
         if count == 1 and max(bands) < 3:  # grey
             bands = (0,) * len(bands)
         if max(bands) >= count:
-            raise DatasetError(
-                f"{source} has {count} bands, counted from 0, but bands={bands} are wanted: "
-                "choose bands that all pictures have, or remove this one"
-            )
+            found = f"{source} has {count} bands, counted from 0, but bands={bands} are wanted"
+            raise DatasetError(f"{found}: choose others, or remove the picture")
         return values[..., list(bands)]
 
     def convert(self, values: ArrayLike, source="the picture") -> np.ndarray:
@@ -92,20 +87,21 @@ class Pixels:
         if values.dtype == np.uint8:
             return values
         least, most, is_whole = values.min(), values.max(), values.dtype.kind in "iu"
-        if self.value_range is None and (is_whole or not (least >= 0 and most <= 1)):
+        if self.value_range is None and (is_whole or not 0 <= least <= most <= 1):
+            kind = values.dtype if is_whole else "floating-point"
             raise DatasetError(
-                f"{source} holds {values.dtype if is_whole else 'floating-point'} values from "
-                f"{least:g} to {most:g}: expected [0, 1] or uint8; pass value_range=(low, high), "
-                "one for all pictures, or save it with 8 bits a channel"
+                f"{source} holds {kind} values from {least:g} to {most:g}: expected [0, 1] or "
+                f"uint8; pass value_range=({least:g}, {most:g}), or another for all pictures"
             )
         low, high = self.value_range or (0, 1)
+        # Of 0 to 65535 these are the upper 8 bits.
         steps = 256 / (high + 1 - low) if is_whole else 255 / (high - low)
         levels = np.subtract(values, low, dtype=np.float32) * np.float32(steps)
-        levels = np.floor(levels) if is_whole else np.round(levels)  # of 0 to 65535, the upper bits
+        levels = np.floor(levels) if is_whole else np.round(levels)
         return np.nan_to_num(levels).clip(0, 255).astype(np.uint8)
 
 
-RGB = Pixels()
+RGB, SIXTEEN = Pixels(), Pixels(value_range=(0, 65535))
 
 
 def read_image(path: str | os.PathLike, pixels: Pixels = RGB) -> np.ndarray:
@@ -115,7 +111,7 @@ def read_image(path: str | os.PathLike, pixels: Pixels = RGB) -> np.ndarray:
         path: str or path of a picture, of a page such as `stack.tif/3`, or of a `.npy` array.
         pixels: Pixels, which bands become channels, and which values 0 to 255. What it leaves
             open is chosen by this one file, with a warning, where `open_dataset` chooses for all;
-            but grey values in floating point must be in [0, 1] then.
+            but values in floating point must be in [0, 1] then.
 
     Returns:
         uint8 array `(height, width, channels)`, RGB unless `pixels` names other bands.
@@ -123,14 +119,18 @@ def read_image(path: str | os.PathLike, pixels: Pixels = RGB) -> np.ndarray:
     Raises:
         DatasetError: the file is truncated, no picture, of more than `MAX_PIXELS`, or lacks a band.
     """
-    if not holds_more(path) and pixels.bands is None:
-        return np.asarray(convert_to_rgb(open_picture(path, upright=True), path))
     if pixels.bands is None and (count := count_pages(path)) > 1:
         words = f"{path} has {count} pages, of which the first is read: {path}/1 is the second"
         warnings.warn(f"{words}; Pixels(bands=(0, 1)) takes pages for bands", stacklevel=2)
         path = pathlib.Path(path, "0")
     values = read_values(path)
-    return choose_pixels([values], pixels, path, kinds="iu").convert(values, path)
+    if values is not None:
+        return choose_pixels([values], pixels, path, kinds="iu").convert(values, path)
+    picture = open_picture(path, upright=True)
+    if pixels.bands is None:
+        return np.asarray(convert_to_rgb(picture, path))
+    has_alpha = picture.mode in ("LA", "RGBA")  # which may be a band
+    return pixels.convert(picture if has_alpha else convert_to_rgb(picture, path), path)
 
 
 def find_file(path: str | os.PathLike) -> tuple:
@@ -164,10 +164,11 @@ def split_pages(pairs, *, as_bands: bool = False) -> list:
         elif count == others:
             split += [(image / str(page), mask / str(page)) for page in range(count)]
         else:
-            raise DatasetError(
-                f"{image} has {count} pages but its mask {mask} has {others}: expected as many of "
-                "both, each page a pair; if an image's pages are its bands, pass bands=(0, 1, 2)"
+            found = f"{image} has {count} pages but its mask {mask} has {others}"
+            advice = (
+                "cut them into pairs, or pass bands=(0, 1, 2) if an image's pages are its bands"
             )
+            raise DatasetError(f"{found}: {advice}")
     return split
 
 
@@ -184,21 +185,23 @@ def choose_pixels(samples: list, pixels: Pixels, source, *, kinds="iuf") -> Pixe
 
     A range is chosen for dtypes of these `kinds`.
     """
-    count, said = max(values.shape[2] for values in samples), []
+    count = max(values.shape[2] for values in samples)
     if pixels.bands is None and count not in (1, 3):
-        bands, every = (0, 1, 2) if count > 2 else (0, 0, 0), tuple(range(count))
+        bands = (0, 1, 2) if count > 2 else (0, 0, 0)
         pixels = dataclasses.replace(pixels, bands=bands)
-        left = f"{every[len(set(bands)) :]} of bands {every} are left out"
-        said.append(f"{left}: pass bands={bands} to confirm, or up to {MAX_CHANNELS} others")
+        left = ", ".join(map(str, sorted({*range(count)} - {*bands})))
+        words = f"of bands 0 to {count - 1}, {left} are left out: pass bands={bands} to confirm"
+        warnings.warn(f"{source}: {words}, or 1 to {MAX_CHANNELS} others", stacklevel=3)
     deep = [pixels.select(v).ravel() for v in samples if v.dtype != "u1" and v.dtype.kind in kinds]
     if pixels.value_range is None and deep:
         low, high = find_range(np.concatenate(deep))
         pixels = dataclasses.replace(pixels, value_range=(low, high))
-        if (low, high) not in ((0, 65535), (0, 1)):
-            words = f"values from {low:g} to {high:g} become 0 to 255: pass value_range="
-            said.append(f"{words}({low:g}, {high:g}) to confirm, or another for all pictures")
-    for words in said:
-        warnings.warn(f"{source}: {words}", stacklevel=3)
+        if high not in (1, 65535):
+            words = f"values from {low:g} to {high:g} become 0 to 255"
+            warnings.warn(
+                f"{source}: {words}: pass value_range=({low:g}, {high:g}) to confirm, or others",
+                stacklevel=4,
+            )
     return pixels
 
 
@@ -211,72 +214,48 @@ def find_range(values: np.ndarray) -> tuple:
     """
     full = 65535 if values.dtype.kind in "iu" else 1
     values = values[np.isfinite(values)].astype(np.float64)
-    found = np.unique(values) if len(values) else np.array([0, full])
+    found = np.unique(values)
     for end, rest in ((0, found[1:]), (-1, found[:-1])):
         if len(found) > 16 and abs(rest[end] - found[end]) > np.ptp(rest):
             values = values[values != found[end]]
-    low, high = np.percentile(values if len(values) else found, (CUT_OFF, 100 - CUT_OFF))
-    if found[0] >= 0 and found[-1] <= full <= 2 * (high - low):
+    low, high = np.percentile(values, (CUT_OFF, 100 - CUT_OFF)) if len(found) else (0, full)
+    if values.min(initial=0) >= 0 and values.max(initial=0) <= full <= 2 * (high - low):
         return 0, full
-    low, high = (np.floor(low), np.ceil(high)) if full > 1 else (low, high)
-    return float(low), float(high if high > low else low + 1)
+    ends = (np.floor(low), np.ceil(high)) if full > 1 else (low, high)
+    low, high = (float(f"{end:.4g}") for end in ends)  # as a warning shows them
+    return low, high if high > low else low + 1
 
 
-def holds_more(path: str | os.PathLike) -> bool:
-    """Return whether a file holds more than 8 bits of grey or RGB, which `read_values` reads."""
-    file, page = find_file(path)
-    with contextlib.suppress(Exception):  # reading it tells why
-        if _ends(file, TIFF):
-            with _open_tiff(file) as tiff:
-                pages = _list_pages(tiff)
-            first = pages[page or 0]
-            colors = first.samplesperpixel - (tuple(first.extrasamples) in ((1,), (2,)))  # alpha
-            known = colors in (1, 3, 4 if first.photometric == 5 else 3)  # CMYK
-            several = page is None and len(pages) > 1
-            return several or not known or first.dtype not in ("u1", "?")
-        if _ends(file, ".png"):
-            with Image.open(file) as picture:
-                return bool(re.search("(RGBA?|I);16", str(picture.tile)))
-    return _ends(file, ARRAYS)
-
-
-def read_values(path: str | os.PathLike) -> np.ndarray:
+def read_values(path: str | os.PathLike) -> np.ndarray | None:
     """Return all that a photograph's file holds: `(height, width, bands)` of its own dtype.
 
-    Pages count as bands, unless `path` is that of one page.
+    Pages count as bands, unless `path` is that of one page. None where Pillow reads all of it,
+    8 bits of grey or RGB.
     """
-    (file, page), keep = find_file(path), ("L", "LA", "RGB", "RGBA")
+    file, page = find_file(path)
     try:
-        if not holds_more(path):
-            picture = open_picture(path, upright=True)
-            values = np.asarray(picture if picture.mode in keep else convert_to_rgb(picture, path))
-        elif _ends(file, ARRAYS):
+        if _ends(file, ARRAYS):
             values = np.load(file, mmap_mode="r")
             values = values[values.files[0]] if _ends(file, ".npz") else values
-            values = np.array(values if page is None else values[page])
-        elif _ends(file, TIFF):
-            values = _read_tiff(file, page)
-        else:
-            values = _read_sixteen_bits(file, page)
+            return np.atleast_3d(np.array(values if page is None else values[page]))
+        if _ends(file, TIFF):
+            return _read_tiff(file, page)
+        return _read_by_pillow(file, page) if _ends(file, ".png") else None
     except DatasetError:
         raise
     except Exception as error:
         raise _explain(path, error) from error
-    return np.atleast_3d(values)
 
 
 def _sample_values(path):
     """Some pixels of a photograph that holds more than 8 bits of grey or RGB; None of others."""
     with contextlib.suppress(DatasetError):  # reading it tells why
-        if not holds_more(path):
-            if open_picture(path, decode=False).mode != "RGBA":
-                return None
-            alpha = np.asarray(open_picture(path).getchannel("A"))
-            if np.isin(alpha, (0, 255)).mean() > 0.5:  # it is no near infrared
-                return None
         values = read_values(path)
-        rows, columns = (-(-side // SAMPLED_SIDE) for side in values.shape[:2])
-        return values[::rows, ::columns]
+        if values is None and open_picture(path, decode=False).mode == "RGBA":
+            values = np.asarray(open_picture(path))  # with near infrared, or transparency
+            values = None if np.isin(values[..., 3], (0, 255)).mean() > 0.5 else values
+        step = 1 if values is None else -(-max(values.shape) // SAMPLED_SIDE)
+        return values if values is None else values[::step, ::step]
 
 
 def _open_tiff(file):
@@ -290,36 +269,48 @@ def _list_pages(tiff):
 
 
 def _read_tiff(file, page):
+    """Values of a TIFF file by tifffile, or by Pillow where that alone can decompress it."""
+    try:
+        tiff = _open_tiff(file)
+    except Exception:  # another format, or damaged: Pillow tells
+        return None
     planes = []
-    with _open_tiff(file) as tiff:
-        pages = _list_pages(tiff)
-        for part in pages if page is None else [pages[page]]:
+    with tiff:
+        parts = _list_pages(tiff)
+        parts = parts if page is None else [parts[page]]
+        colors = parts[0].samplesperpixel - (tuple(parts[0].extrasamples) in ((1,), (2,)))  # alpha
+        is_known = colors in (1, 3, 4 if parts[0].photometric == 5 else 3)  # CMYK
+        if is_known and len(parts) == 1 and parts[0].dtype in ("u1", "?"):
+            return None
+        for part in parts:
             _check_pixels(file, part.imagelength, part.imagewidth)
             try:
                 values = part.asarray()
-            except ValueError as error:  # of a compression that Pillow may know
-                values = _read_sixteen_bits(file, part.index)
-                if np.atleast_3d(values).shape[2] != part.samplesperpixel:
-                    raise error
+            except ValueError:
+                values = _read_by_pillow(file, part.index)
+                if values is None or values.shape[2] != part.samplesperpixel:
+                    raise
             planes.append(np.moveaxis(values, 0, -1) if part.axes == "SYX" else values)
     return np.dstack(planes)
 
 
-def _read_sixteen_bits(file, page):
-    """Values as Pillow reads them; of RGB with 16 bits it keeps one byte, so it reads twice."""
+def _read_by_pillow(file, page):
+    """Values of more than 8 bits, or None. Pillow keeps a byte of two in RGB, so it reads twice."""
     halves = []
     for order in "BL":
         with Image.open(file) as picture:
             picture.seek(page or 0)
+            if not re.search("(RGBA?|I|F);(16|32)", str(picture.tile)):
+                return None
             is_big, tiles = ";16B" in str(picture.tile), []
-            for *place, mode in picture.tile:
-                raw, *rest = (mode,) if isinstance(mode, str) else mode
+            for tile in picture.tile:
+                raw, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args
                 raw = re.sub("(RGBA?;16).", rf"\g<1>{order}", raw)
-                tiles.append((*place, (raw, *rest)))
+                tiles.append(tile._replace(args=(raw, *rest)))
             picture.tile = tiles
-            halves.append(np.asarray(ImageOps.exif_transpose(picture)))
+            halves.append(np.atleast_3d(ImageOps.exif_transpose(picture)))
     high, low = halves if is_big else halves[::-1]
-    return high.astype(np.uint16) << 8 | low if high.dtype == np.uint8 else low
+    return high.astype(np.uint16) << 8 | low if high.dtype == np.uint8 else high
 
 
 def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Image.Image:
@@ -329,15 +320,7 @@ def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Imag
     """
     file, page = find_file(path)
     try:
-        if _ends(file, ARRAYS):
-            return _create_picture(read_values(path))
-        try:
-            picture = Image.open(file)
-        except UnidentifiedImageError:
-            if not holds_more(path):
-                raise
-            return _create_picture(read_values(path))
-        with picture:
+        with Image.open(file) as picture:
             picture.seek(page or 0)
             _check_pixels(path, picture.height, picture.width)
             if decode:
@@ -346,7 +329,12 @@ def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Imag
     except DatasetError:
         raise
     except Exception as error:  # Pillow raises many kinds for damaged files
-        raise _explain(path, error) from error
+        is_unknown = isinstance(error, UnidentifiedImageError)
+        values = read_values(path) if is_unknown else None
+        if values is None or values.shape[2] != 1:
+            raise _explain(path, error) from error
+    keep = values.dtype in ("?", "u1", "u2")
+    return Image.fromarray(values[..., 0] if keep else np.float32(values[..., 0]))
 
 
 def _ends(file, suffixes):
@@ -370,26 +358,13 @@ def _explain(path, error):
     return DatasetError(f"{path} cannot be read as a picture ({error}): {advice}")
 
 
-def _create_picture(values):
-    """Pillow picture of values `(height, width, bands)`; of whole numbers that are wide, as F."""
-    values = values[..., 0] if values.shape[2] == 1 else values
-    return Image.fromarray(values if values.dtype in ("?", "u1", "u2") else np.float32(values))
-
-
 def convert_to_rgb(picture: Image.Image, path: str | os.PathLike = "the picture") -> Image.Image:
     """Return a Pillow picture of any kind as one of RGB, 8 bits a channel."""
     if picture.mode == "RGB":
         return picture
-    if picture.mode in SIXTEEN_BITS:
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.mode == "F":
-        values = np.asarray(picture)
-        if not (values.min() >= 0 and values.max() <= 1):
-            raise DatasetError(
-                f"{path} holds floating-point values from {values.min():g} to {values.max():g}: "
-                "expected [0, 1]; save it with 8 bits a channel"
-            )
-        return Image.fromarray((255 * values).round().astype(np.uint8)).convert("RGB")
+    if picture.mode in (*SIXTEEN_BITS, "F"):
+        pixels = RGB if picture.mode == "F" else SIXTEEN
+        return Image.fromarray(pixels.convert(picture, path))
     if "transparency" in picture.info:  # Pillow warns of what it would drop
         picture = picture.convert("RGBA")
     return picture.convert("RGB")

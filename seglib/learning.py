@@ -71,7 +71,7 @@ class Batches:
         return resized
 
     def __getitem__(self, step):
-        """Return images `(batch, height, width, 3)` uint8 and their labels, ids or shares."""
+        """Return uint8 images `(batch, height, width, channels)` and labels, ids or shares."""
         epoch, batch = divmod(step, self.steps_per_epoch)
         order, start = self._draw_order(epoch), batch * self.batch_size
         places = range(start, start + min(self.batch_size, len(order)))
@@ -401,7 +401,7 @@ def resize_split(split, size):
     images = [resize_image(image, size) for image in split.images]
     labels = [resize_labels(each, size) for each in split.labels]
     return PreparedSplit(
-        np.array(images, split.images.dtype).reshape(-1, *size, 3),
+        np.array(images, split.images.dtype).reshape(-1, *size, split.images.shape[-1]),
         np.array(labels, split.labels.dtype).reshape(-1, *size),
         split.names,
         split.classes,

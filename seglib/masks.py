@@ -14,15 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from seglib.classes import CUSTOMARY_IGNORE_LABEL, ClassTable
-from seglib.images import (
-    ONE_CHANNEL,
-    RGB,
-    DatasetError,
-    Pixels,
-    convert_to_rgb,
-    open_picture,
-    read_image,
-)
+from seglib.images import ONE_CHANNEL, RGB, DatasetError, convert_to_rgb, open_picture, read_image
 from seglib.system import show_progress
 
 MAX_CELLS = 1 << 21  # of an array that is made at once, some 8 bytes each
@@ -563,9 +555,7 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
     return _shrink(labels), None, lossy
 
 
-def read_pair(
-    image_path, mask_path, classes: ClassTable, *, encoding: str = "auto", pixels: Pixels = RGB
-) -> tuple:
+def read_pair(image_path, mask_path, classes, *, encoding="auto", pixels=RGB) -> tuple:
     """Read a photograph and its labels, and check that they have the same size."""
     image = read_image(image_path, pixels)
     labels = read_labels(mask_path, classes, encoding=encoding)

@@ -1,4 +1,4 @@
-"""Networks for segmentation: raw 0–255 RGB in, logits out."""
+"""Networks for segmentation: raw 0–255 RGB or other channels in, logits out."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from seglib.encoders import (
     freeze_encoder,
     register,
 )
-from seglib.images import check_fit, check_image_size
+from seglib.images import MAX_CHANNELS, RGB, Pixels, check_fit, check_image_size
 from seglib.losses import check_weights
 
 TASKS = ("boundary", "presence", "segmentation")  # in the order of the outputs
@@ -44,15 +44,16 @@ class Logits(layers.Layer):
 
 @register
 class ClassLogits(Logits):
-    """Scores of classes; it also keeps which classes, and how pictures are brought to a size.
+    """Scores of classes; it also keeps which classes, and what pictures are brought to, and how.
 
     `offsets` are added to the scores of the classes, unless they are None.
     """
 
-    def __init__(self, classes=None, fit="stretch", offsets=None, **kwargs):
+    def __init__(self, classes=None, fit="stretch", offsets=None, pixels=RGB, **kwargs):
         super().__init__(**kwargs)
         self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes
         self.fit, self.offsets = fit, offsets
+        self.pixels = Pixels(**pixels) if isinstance(pixels, dict) else pixels
 
     def call(self, scores, image):
         scores = super().call(scores, image)
@@ -61,6 +62,7 @@ class ClassLogits(Logits):
     def get_config(self):
         classes = self.classes.to_dict() if self.classes else None
         config = {**super().get_config(), "classes": classes, "fit": self.fit}
+        config |= {"pixels": options} if (options := self.pixels.to_dict()) else {}
         return config if self.offsets is None else {**config, "offsets": self.offsets}
 
 
@@ -175,7 +177,8 @@ def create_unetpp_model(
     the resolution, and the heads double it.
 
     Args:
-        input_shape: `(height, width, 3)`, None for sizes that vary. Sizes that do not divide by 2
+        input_shape: `(height, width, channels)`, None for sizes that vary; 3 channels for RGB, or
+            1 to 8, as `bands` of `open_dataset` chooses them. Sizes that do not divide by 2
             to the power of the depth are padded and cropped inside.
         num_classes: int, an ignored class of the table included.
         filters: 2 to 6 ints, channels of each level from full resolution down; None for 32, 64,
@@ -203,9 +206,9 @@ def create_unetpp_model(
         seed: int, from which all weights are drawn.
 
     Returns:
-        keras.Model in float32, images (batch, height, width, 3) in [0, 255] to float32 logits
-        (batch, height, width, num_classes), one output a head. The logits of other tasks stand
-        before them: boundary (batch, height, width, 1), presence (batch, num_classes).
+        keras.Model in float32, images (batch, height, width, channels) in [0, 255] to float32
+        logits (batch, height, width, num_classes), one output a head. The logits of other tasks
+        stand before them: boundary (batch, height, width, 1), presence (batch, num_classes).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -479,8 +482,9 @@ class _Builder:
     """Makes the layers of a network; all their weights are drawn from one seed, in their order."""
 
     def __init__(self, input_shape, num_classes, seed, attention=None, normalization="batch"):
-        if len(input_shape) != 3 or input_shape[2] != 3:
-            raise ValueError(f"expected an input shape (height, width, 3), received {input_shape}")
+        if len(input_shape) != 3 or input_shape[2] not in range(1, MAX_CHANNELS + 1):
+            wanted = f"(height, width, 3), or 1 to {MAX_CHANNELS} channels"
+            raise ValueError(f"expected an input shape {wanted}, received {input_shape}")
         check_image_size([side or 32 for side in input_shape[:2]])
         if num_classes < 2:
             raise ValueError(f"expected at least 2 classes, received {num_classes}")
@@ -640,8 +644,10 @@ def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Mode
     return copy
 
 
-def set_model_classes(model: keras.Model, classes: ClassTable, *, fit: str = "stretch") -> None:
-    """Store in a model its classes, and how pictures are brought to its size.
+def set_model_classes(
+    model: keras.Model, classes: ClassTable, *, fit: str = "stretch", pixels: Pixels = RGB
+) -> None:
+    """Store in a model its classes, and how pictures are brought to its size and channels.
 
     Raises:
         ValueError: the model has another number of classes, or `fit` is unknown.
@@ -654,7 +660,7 @@ def set_model_classes(model: keras.Model, classes: ClassTable, *, fit: str = "st
             f"create it with num_classes={classes.num_classes}"
         )
     for head in class_heads(model):
-        head.classes, head.fit = classes, fit
+        head.classes, head.fit, head.pixels = classes, fit, pixels
 
 
 def model_classes(model: keras.Model) -> ClassTable | None:
@@ -665,6 +671,11 @@ def model_classes(model: keras.Model) -> ClassTable | None:
 def model_fit(model: keras.Model) -> str:
     """Return how pictures are brought to a model's size: "stretch" or "letterbox"."""
     return next((head.fit for head in class_heads(model)), "stretch")
+
+
+def model_pixels(model: keras.Model) -> Pixels:
+    """Return how the values in a picture's file become the channels that a model takes."""
+    return next((head.pixels for head in class_heads(model)), RGB)
 
 
 def set_precision(model: keras.Model, policy: str) -> None:

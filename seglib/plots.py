@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from seglib.checks import DatasetReport, find_strange_pixels
 from seglib.classes import ClassTable
-from seglib.images import read_image
+from seglib.images import read_image, show_rgb
 from seglib.masks import NOISE_DISTANCE, label_colors, read_mask, sharpen_boundaries
 from seglib.reports import find_regions
 from seglib.system import make_folder
@@ -70,9 +70,9 @@ def plot_grid(
     less than 1 % of the pixels an outline.
 
     Args:
-        rows: iterable of rows, each of as many arrays. uint8 `(height, width, 3)` is a picture;
-            int `(height, width)` are labels; float `(height, width)` in [0, 1] is a probability;
-            of float `(height, width, k)` the highest is shown. A dict `{title: array}` is one row.
+        rows: iterable of rows, each of as many arrays. uint8 `(height, width, channels)` is a
+            picture; int `(height, width)` are labels; float `(height, width)` in [0, 1] is a
+            probability; of float `(height, width, k)` the highest is shown. A dict `{title: array}` is one row.
         classes: ClassTable; needed where there are labels.
         columns, titles: str for each column, and for each row.
         overlay: bool. True adds the row's last labels over its first picture.
@@ -95,7 +95,7 @@ def plot_grid(
     for row, maps in zip(rows, labels, strict=True):
         if overlay:
             photo = next(picture for picture in row if picture.ndim == 3)
-            blend = 0.5 * photo + 0.5 * label_colors(maps[-1], classes)
+            blend = 0.5 * show_rgb(photo) + 0.5 * label_colors(maps[-1], classes)
             row.append(np.rint(blend).astype(np.uint8))
         if errors:
             kinds = np.where(maps[0] == classes.ignore_label, 2, maps[0] != maps[1])
@@ -134,7 +134,8 @@ def _draw_picture(ax, picture, classes, with_names):
         shares = picture.max(axis=-1) if picture.ndim == 3 else picture
         ax.imshow(shares, interpolation="nearest", vmin=0, vmax=1)
     elif picture.ndim == 3:
-        ax.imshow(picture, interpolation="auto" if max(picture.shape) > SMALL else "nearest")
+        is_large = max(picture.shape) > SMALL
+        ax.imshow(show_rgb(picture), interpolation="auto" if is_large else "nearest")
     else:
         ax.imshow(label_colors(picture, classes), interpolation="nearest")
         if with_names and min(picture.shape) >= CROP:
@@ -311,7 +312,7 @@ def plot_findings(report: DatasetReport) -> Figure:
 def _draw_example(finding, report):
     """Two captions and pictures that show what is wrong."""
     if len(finding.pairs) == 2:
-        images = [read_image(image) for image, _ in finding.pairs]
+        images = [show_rgb(read_image(image, report.pixels)) for image, _ in finding.pairs]
         return list(zip(finding.captions, images, strict=True))
     (image, mask), classes, check = finding.pairs[0], report.classes, finding.check
     labels, pixels, lossy = read_mask(mask, classes, encoding=finding.encoding)
@@ -330,13 +331,16 @@ def _draw_example(finding, report):
         shown = label_colors(read[part], classes)
         return [(f"part of {mask.name}", pixels[part]), ("as it is read", shown)]
     if check == "unknown ids":
-        return [(image.name, read_image(image)), (marked, _mark(colors, wrong))]
+        return [
+            (image.name, show_rgb(read_image(image, report.pixels))),
+            (marked, _mark(colors, wrong)),
+        ]
     if check == "tiny regions":
         regions, ids, areas = find_regions(labels)
         tiny = areas * np.prod(report.image_size) < labels.size  # under a pixel in training
         tiny &= np.isin(ids, classes.scored_ids)
         return [(mask.name, colors), (marked, _mark(colors, tiny[regions]))]
-    halves = [("photograph", read_image(image)), ("mask", colors)]
+    halves = [("photograph", show_rgb(read_image(image, report.pixels))), ("mask", colors)]
     return [(f"{name}, {half.shape[0]}×{half.shape[1]}", half) for name, half in halves]
 
 

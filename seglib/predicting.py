@@ -5,6 +5,7 @@ Keras is imported for Keras models alone: an export of another format does witho
 
 import dataclasses
 import itertools
+import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,9 +17,10 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 from skimage import measure, morphology, segmentation
 
+from seglib import images
 from seglib.classes import ClassTable
 from seglib.datasets import Split
-from seglib.images import cut_padding, fit_classes, fit_image, resize_image
+from seglib.images import RGB, Pixels, cut_padding, fit_classes, fit_image, resize_image
 from seglib.reports import Report, confusion_matrix, create_report, find_regions, mean_iou
 from seglib.system import replacing, show_progress
 
@@ -32,8 +34,8 @@ _networks = weakref.WeakKeyDictionary()  # model -> {what made it: network}
 class Scorer:
     """What gives each class its probability at each pixel, and what it must be given.
 
-    `score` makes float32 `(n, height, width, scored classes)` of uint8 `(n, height, width, 3)`;
-    `size` is the (height, width) that it takes, None for any.
+    `score` makes float32 `(n, height, width, scored classes)` of uint8 `(n, height, width,
+    channels)`; `size` is the (height, width) that it takes, None for any.
     """
 
     score: Callable
@@ -41,6 +43,8 @@ class Scorer:
     fit: str  # how pictures are brought to that size: "stretch" or "letterbox"
     num_classes: int  # ignored ones included
     classes: ClassTable | None = None  # where they are known
+    channels: int = 3
+    pixels: Pixels = RGB  # how the values in a picture's file become these channels
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -57,8 +61,10 @@ def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool = False)
 
     Args:
         model: keras.Model whose last output is logits, or Predictor, or of `combine_scales`.
-        images: uint8 RGB array `(height, width, 3)`, a batch `(n, height, width, 3)`, or
-            a list of pictures of any sizes.
+        images: uint8 array `(height, width, channels)`, RGB for most models, a batch
+            `(n, height, width, channels)`, or a list of pictures of any sizes. A picture may also
+            be the path of its file, or an array of the file's own values: the model carries the
+            bands and the range of values that it was trained with.
         flip: True averages with the mirrored picture's probabilities.
         tile: True works at the picture's own scale, in overlapping tiles of the model's size that
             are blended smoothly.
@@ -68,16 +74,17 @@ def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool = False)
         `(n, height, width)`, for a list a list.
 
     Raises:
-        ValueError: a picture is no uint8 RGB array.
+        ValueError: a picture is no uint8 RGB array, or not of the model's channels.
     """
     scorer, is_list = get_scorer(model, flip=flip), isinstance(images, list | tuple)
     if not is_list and np.ndim(images) != 4:
-        (scores,) = _score_pictures(scorer, [images], tile)
-        return label_probabilities(scores, np.shape(images)[:2], scorer.ids)
+        image = take_picture(scorer, images)
+        (scores,) = _score_pictures(scorer, [image], tile)
+        return label_probabilities(scores, image.shape[:2], scorer.ids)
     # Tiles are batches by themselves, and pictures of any size may differ.
     count, labels = 1 if tile or None in scorer.size else _count_together(scorer.size), []
     for start in show_progress(range(0, len(images), count), desc="predicting", unit="batch"):
-        batch = images[start:][:count]
+        batch = [take_picture(scorer, image) for image in images[start:][:count]]
         for scores, image in zip(_score_pictures(scorer, batch, tile), batch, strict=True):
             labels.append(label_probabilities(scores, np.shape(image)[:2], scorer.ids))
     dtype = np.min_scalar_type(max(scorer.ids))
@@ -89,7 +96,9 @@ def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=False) -
 
     The probability of the ignored class is 0.
     """
-    scorer, size = get_scorer(model, flip=flip), np.shape(image)[:2]
+    scorer = get_scorer(model, flip=flip)
+    image = take_picture(scorer, image)
+    size = image.shape[:2]
     (scores,) = _score_pictures(scorer, [image], tile)
     planes = np.zeros((*size, scorer.num_classes), np.float32)
     planes[..., list(scorer.ids)] = _enlarge(scores, size)
@@ -101,13 +110,15 @@ def predict_heads(model, image: np.ndarray) -> dict[str, np.ndarray]:
 
     Args:
         model: keras.Model from `create_unetpp_model(heads=…)`.
-        image: uint8 RGB array `(height, width, 3)`.
+        image: as in `predict`.
 
     Returns:
         dict of the heads that the model has, float32 probabilities: "boundary" `(height, width)`,
         for `separate_instances`; "presence" `(num_classes,)`, meaningless for the ignored class.
     """
-    scorer, size = get_scorer(model), np.shape(image)[:2]
+    scorer = get_scorer(model)
+    image = take_picture(scorer, image)
+    size = image.shape[:2]
     scores = _compile(model, _create_heads).predict_on_batch(_fit_pictures(scorer, [image]))
     answers = {task: values[0] for task, values in scores.items()}
     if "boundary" in answers:
@@ -195,7 +206,7 @@ def get_scorer(model, *, flip: bool = False) -> Scorer:
 
 
 def _create_scorer(model):
-    from seglib.models import model_classes, model_fit
+    from seglib.models import model_classes, model_fit, model_pixels
 
     return Scorer(
         score=_compile(model, create_probabilities).predict_on_batch,
@@ -203,6 +214,8 @@ def _create_scorer(model):
         fit=model_fit(model),
         num_classes=model.outputs[-1].shape[-1],
         classes=model_classes(model),
+        channels=model.input_shape[3],
+        pixels=model_pixels(model),
     )
 
 
@@ -218,12 +231,27 @@ def create_probabilities(model):
     return keras.Model(model.inputs[0], keras.ops.softmax(logits), name=model.name)
 
 
-def check_picture(picture: np.ndarray) -> None:
-    """Raise ValueError unless a picture is a uint8 RGB array."""
+def take_picture(scorer: Scorer, picture: ArrayLike | str | os.PathLike) -> np.ndarray:
+    """Return the uint8 array `(height, width, channels)` of a picture, or of its file's path.
+
+    What is no such array already holds values as in the files that the model learned from.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return images.read_image(picture, scorer.pixels)
     picture = np.asarray(picture)
-    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
+    is_ready = picture.dtype == np.uint8 and picture.shape[2:] == (scorer.channels,)
+    if is_ready or scorer.pixels == RGB or picture.ndim not in (2, 3):
+        return picture
+    return scorer.pixels.convert(picture)
+
+
+def check_picture(picture: np.ndarray, channels: int = 3) -> None:
+    """Raise ValueError unless a picture is a uint8 array of so many channels."""
+    picture = np.asarray(picture)
+    if picture.ndim != 3 or picture.shape[-1] != channels or picture.dtype != np.uint8:
+        kind = f"uint8{' RGB' * (channels == 3)} picture (height, width, {channels})"
         found = f"{picture.dtype} {picture.shape}: read it with seglib.read_image"
-        raise ValueError(f"expected a uint8 RGB picture (height, width, 3), received {found}")
+        raise ValueError(f"expected a {kind}, received {found}")
 
 
 def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[int]) -> np.ndarray:
@@ -262,7 +290,7 @@ def _score_pictures(scorer, pictures, tile):
 def _fit_pictures(scorer, pictures):
     """Return pictures as one batch of the scorer's size; where it takes any, of the first's."""
     for picture in pictures:
-        check_picture(picture)
+        check_picture(picture, scorer.channels)
     first = np.shape(pictures[0])
     target = scorer.size[0] or first[0], scorer.size[1] or first[1]
     return np.stack([fit_image(np.asarray(x), target, fit=scorer.fit) for x in pictures])
@@ -270,7 +298,7 @@ def _fit_pictures(scorer, pictures):
 
 def _score_tiles(scorer, picture):
     """Probabilities at the picture's own scale: tiles that overlap by half, blended."""
-    check_picture(picture)
+    check_picture(picture, scorer.channels)
     rows, columns = (side or 128 for side in scorer.size)
     height, width = np.shape(picture)[:2]
     missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)

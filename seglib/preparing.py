@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from seglib import images
 from seglib.classes import ClassTable
 from seglib.images import DatasetError, check_image_size, cut_padding, fit_classes, fit_image
 from seglib.masks import resize_labels
@@ -29,7 +30,8 @@ AHEAD = 4  # results that a thread may be ahead of what becomes of them: they ta
 class PreparedSplit:
     """Pairs of one size in memory-mapped arrays; indexed like `Split`.
 
-    `images` are uint8 `(n, height, width, 3)`, `labels` uint8 or uint16 `(n, height, width)`.
+    `images` are uint8 `(n, height, width, channels)`, `labels` uint8 or uint16 `(n, height,
+    width)`.
     """
 
     images: np.ndarray
@@ -55,7 +57,8 @@ class PreparedDataset:
     """The three prepared splits of a data set.
 
     The arrays lie in the folder `path`; `fingerprint` changes when a file, the class table or a
-    setting does; `resize` is how pictures were brought to `image_size`, "stretch" or "letterbox".
+    setting does; `resize` is how pictures were brought to `image_size`, "stretch" or "letterbox",
+    and `pixels` how their files' values became channels.
     """
 
     path: pathlib.Path
@@ -66,6 +69,7 @@ class PreparedDataset:
     val: PreparedSplit
     test: PreparedSplit
     resize: str = "stretch"
+    pixels: images.Pixels = images.RGB
 
     def __repr__(self):
         height, width = self.image_size
@@ -115,7 +119,8 @@ def prepare_dataset(
         images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
         labels = np.load(folder / f"{name}_labels.npy", mmap_mode="r")
         splits[name] = PreparedSplit(images, labels, split.names, classes)
-    return PreparedDataset(folder, image_size, fingerprint, classes, resize=resize, **splits)
+    splits |= {"resize": resize, "pixels": dataset.train.pixels}
+    return PreparedDataset(folder, image_size, fingerprint, classes, **splits)
 
 
 def count_processors() -> int:
@@ -145,6 +150,7 @@ def _digest_dataset(dataset, digests, **settings):
         splits[name] = [split.encoding, *pairs]
     colors = [[*color, label] for color, label in dataset.classes.mapping.items()]
     content = [VERSION, settings, dataset.classes.to_dict(), colors, splits]
+    content += [options] if (options := dataset.train.pixels.to_dict()) else []
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
@@ -155,7 +161,9 @@ def _digest_files(dataset, index):
     except (OSError, ValueError, TypeError):  # none yet, or damaged
         known = {}
     pairs = [pair for split in dataset.splits.values() for pair in split.pairs]
-    names = [os.path.abspath(file) for pair in pairs for file in pair]
+    halves = [images.find_file(half) for pair in pairs for half in pair]
+    halves = [(os.path.abspath(file), page) for file, page in halves]
+    names = list(dict.fromkeys(file for file, _ in halves))
 
     def digest(name):
         """Size, times of modification and change, digest. Tools restore the former time only."""
@@ -173,7 +181,7 @@ def _digest_files(dataset, index):
     if not found.items() <= known.items():
         with replacing(index) as temporary:
             temporary.write_text(json.dumps(known | found), encoding="utf-8")
-    return [found[name][-1] for name in names]
+    return [found[file][-1] if page is None else [found[file][-1], page] for file, page in halves]
 
 
 def _make_arrays(folder, dataset, image_size, fit, classes):
@@ -190,7 +198,8 @@ def _make_arrays(folder, dataset, image_size, fit, classes):
         inside[:] = resize_labels(labels, inside.shape)
         return fit_image(image, image_size, fit=fit).tobytes(), fitted.tobytes()
 
-    size = len(dataset) * math.prod(image_size) * (3 + dtype.itemsize)
+    channels = dataset.train.pixels.channels
+    size = len(dataset) * math.prod(image_size) * (channels + dtype.itemsize)
     size -= sum(file.stat().st_size for file in unfinished.glob("*.npy"))
     if size > shutil.disk_usage(folder.parent).free:
         raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed")
@@ -198,12 +207,12 @@ def _make_arrays(folder, dataset, image_size, fit, classes):
         with show_progress(total=len(dataset), desc="preparing", unit="pair") as bar:
             for name, split in dataset.splits.items():
                 shape, path = (len(split), *image_size), f"{unfinished / name}"
-                images, start = _open_array(f"{path}_images.npy", (*shape, 3), np.uint8)
+                images, start = _open_array(f"{path}_images.npy", (*shape, channels), np.uint8)
                 labels, held = _open_array(f"{path}_labels.npy", shape, dtype)
                 start = min(start, held)
                 fit_one, left = functools.partial(fit_pair, split), range(start, len(split))
                 with images, labels:
-                    images.seek(3 * start * math.prod(image_size), os.SEEK_CUR)
+                    images.seek(channels * start * math.prod(image_size), os.SEEK_CUR)
                     labels.seek(dtype.itemsize * start * math.prod(image_size), os.SEEK_CUR)
                     bar.update(start)
                     for image, ids in map_in_order(fit_one, left, workers=count_processors()):

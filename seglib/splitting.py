@@ -15,18 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from seglib.images import (
-    ORIENTATION,
-    RGB,
-    DatasetError,
-    Pixels,
-    convert_to_rgb,
-    find_file,
-    holds_more,
-    open_picture,
-    read_image,
-    show_rgb,
-)
+from seglib import images
+from seglib.images import ORIENTATION, RGB, DatasetError, Pixels, convert_to_rgb, open_picture
 from seglib.system import replacing, show_progress
 
 NAMES = ("train", "val", "test")
@@ -151,7 +141,7 @@ def read_splits(path: str | os.PathLike, root: str | os.PathLike) -> dict:
                 raise DatasetError(f"{place}: expected {wanted}, received {','.join(row)}")
             pair = tuple(pathlib.Path(root, part) for part in row[1:])
             for half in pair:
-                if not os.path.isfile(find_file(half)[0]):
+                if not os.path.isfile(images.find_file(half)[0]):
                     raise DatasetError(f"{place}: there is no file {half}: copy it there")
             first = lines.setdefault(pair[0], reader.line_num)
             if first != reader.line_num:
@@ -264,11 +254,10 @@ def look_at_photograph(path: str | os.PathLike, pixels: Pixels = RGB) -> tuple:
     """Return `(thumbnail, size, turned)`: what a photograph looks like, grey `(32, 32)` of uint8;
     its `(height, width)`, upright; and whether EXIF data turned or mirrored it.
     """
-    if pixels != RGB or holds_more(path):
-        image = read_image(path, pixels)
-        grey = Image.fromarray(show_rgb(image)).convert("L")
-        thumbnail = grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        return np.asarray(thumbnail), image.shape[:2], False
+    if pixels != RGB:
+        image = images.read_image(path, pixels)
+        grey = Image.fromarray(images.show_rgb(image)).convert("L")
+        return np.asarray(grey.resize((SIDE, SIDE))), image.shape[:2], False
     picture, head = None, open_picture(path, decode=False)
     if head.format == "JPEG":
         with contextlib.suppress(Exception), Image.open(path) as small:

@@ -143,7 +143,7 @@ def train(
     interval = _parse_interval(checkpoint_every)
     augmentation = choose_augmentation(options["augment"])
     _check_data(model, data, augmentation)
-    models.set_model_classes(model, data.classes, fit=data.resize)
+    models.set_model_classes(model, data.classes, fit=data.resize, pixels=data.pixels)
     learning.weigh_tasks(model, options["task_weights"])
     loss = create_loss(
         options["loss"],
@@ -599,6 +599,12 @@ def _check_data(model, data, augmentation):
             f"as {stored}: use dataset.prepare(image_size={size}), or "
             f"augment=Augmentation(size={size}) to cut windows out of larger pictures"
         )
+    channels, stored_channels = model.input_shape[3], data.train.images.shape[3]
+    if channels != stored_channels:
+        raise ValueError(
+            f"the model takes images of {channels} channels but the data have {stored_channels}: "
+            f"create it with input_shape={(*given, stored_channels)}"
+        )
     if data.resize == "letterbox" and given[0] / given[1] != stored[0] / stored[1]:
         raise ValueError(
             f"letterboxed pictures of {stored} would be stretched to {given}: prepare them in a "
@@ -668,8 +674,9 @@ def rehearse_kill(data, *, seed: int = 0) -> tuple[Run, Run]:
 
 
 def _train_few(few, run_dir, seed, callbacks=()):
+    shape = *few.image_size, few.pixels.channels
     model = models.create_unetpp_model(
-        (*few.image_size, 3), num_classes=few.classes.num_classes, filters=(4, 8), seed=seed
+        shape, num_classes=few.classes.num_classes, filters=(4, 8), seed=seed
     )
     options = {"epochs": 4, "batch_size": 2, "checkpoint_every": 1, "resume_from": None}
     return train(model, few, run_dir=run_dir, seed=seed, callbacks=callbacks, **options)
