@@ -89,10 +89,9 @@ class Pixels:
         least, most, is_whole = values.min(), values.max(), values.dtype.kind in "iu"
         if self.value_range is None and (is_whole or not 0 <= least <= most <= 1):
             kind = values.dtype if is_whole else "floating-point"
-            raise DatasetError(
-                f"{source} holds {kind} values from {least:g} to {most:g}: expected [0, 1] or "
-                f"uint8; pass value_range=({least:g}, {most:g}), or another for all pictures"
-            )
+            found = f"{source} holds {kind} values from {least:g} to {most:g}"
+            advice = f"pass value_range=({least:g}, {most:g}), or another for all pictures"
+            raise DatasetError(f"{found}: expected [0, 1] or uint8; {advice}")
         low, high = self.value_range or (0, 1)
         # Of 0 to 65535 these are the upper 8 bits.
         steps = 256 / (high + 1 - low) if is_whole else 255 / (high - low)

@@ -72,7 +72,8 @@ def plot_grid(
     Args:
         rows: iterable of rows, each of as many arrays. uint8 `(height, width, channels)` is a
             picture; int `(height, width)` are labels; float `(height, width)` in [0, 1] is a
-            probability; of float `(height, width, k)` the highest is shown. A dict `{title: array}` is one row.
+            probability; of float `(height, width, k)` the highest is shown. A dict
+            `{title: array}` is one row.
         classes: ClassTable; needed where there are labels.
         columns, titles: str for each column, and for each row.
         overlay: bool. True adds the row's last labels over its first picture.

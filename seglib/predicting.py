@@ -183,6 +183,8 @@ def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
     if scorer.classes not in (None, classes, fit_classes(classes, fit=scorer.fit)):
         known = scorer.classes.names
         raise ValueError(f"the model was trained for {known}, the data have {classes.names}")
+    if scorer.pixels != RGB and isinstance(split, Split):  # as in training, not as this data set's
+        split = dataclasses.replace(split, pixels=scorer.pixels)
     for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
         image, labels = split[i]
         if i == 0:
