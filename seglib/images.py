@@ -77,7 +77,7 @@ class Pixels:
         if count == 1 and max(bands) < 3:  # grey
             bands = (0,) * len(bands)
         if max(bands) >= count:
-            found = f"{source} has {count} bands, counted from 0, but bands={bands} are wanted"
+            found = f"{source} has bands 0 to {count - 1}, but bands={bands} are wanted"
             raise DatasetError(f"{found}: choose others, or remove the picture")
         return values[..., list(bands)]
 
@@ -118,10 +118,10 @@ def read_image(path: str | os.PathLike, pixels: Pixels = RGB) -> np.ndarray:
     Raises:
         DatasetError: the file is truncated, no picture, of more than `MAX_PIXELS`, or lacks a band.
     """
-    if pixels.bands is None and (count := count_pages(path)) > 1:
-        words = f"{path} has {count} pages, of which the first is read: {path}/1 is the second"
-        warnings.warn(f"{words}; Pixels(bands=(0, 1)) takes pages for bands", stacklevel=2)
-        path = pathlib.Path(path, "0")
+    if pixels.bands is None and len(pages := list_pages(path)) > 1:
+        words = f"{path} has {len(pages)} pages, of which the first is read"
+        warnings.warn(f"{words}: {path}/{pages[1]} is the second", stacklevel=2)
+        path = pathlib.Path(path, str(pages[0]))
     values = read_values(path)
     if values is not None:
         return choose_pixels([values], pixels, path, kinds="iu").convert(values, path)
@@ -141,12 +141,12 @@ def find_file(path: str | os.PathLike) -> tuple:
     return path, None
 
 
-def count_pages(path: str | os.PathLike) -> int:
-    """Return how many pages a TIFF file has, smaller copies not counted; 1 for others."""
+def list_pages(path: str | os.PathLike) -> list:
+    """Return the numbers of a TIFF file's pages, without smaller copies of them; [0] of others."""
     if _ends(path, TIFF):
         with contextlib.suppress(Exception), _open_tiff(path) as tiff:  # reading it tells why
-            return len(_list_pages(tiff))
-    return 1
+            return [page.index for page in tiff.pages if not (page.is_reduced or page.is_mask)]
+    return [0]
 
 
 def split_pages(pairs, *, as_bands: bool = False) -> list:
@@ -157,13 +157,14 @@ def split_pages(pairs, *, as_bands: bool = False) -> list:
     """
     split = []
     for image, mask in pairs:
-        count, others = count_pages(image), count_pages(mask)
-        if others == 1 and (count == 1 or as_bands):
+        pages, others = list_pages(image), list_pages(mask)
+        if len(others) == 1 and (len(pages) == 1 or as_bands):
             split.append((image, mask))
-        elif count == others:
-            split += [(image / str(page), mask / str(page)) for page in range(count)]
+        elif len(pages) == len(others):
+            both = zip(pages, others, strict=True)
+            split += [(image / str(page), mask / str(other)) for page, other in both]
         else:
-            found = f"{image} has {count} pages but its mask {mask} has {others}"
+            found = f"{image} has {len(pages)} pages but its mask {mask} has {len(others)}"
             advice = (
                 "cut them into pairs, or pass bands=(0, 1, 2) if an image's pages are its bands"
             )
@@ -176,6 +177,9 @@ def survey_images(paths, pixels: Pixels, source) -> Pixels:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         samples = pool.map(_sample_values, paths[:: -(-len(paths) // SAMPLED) or 1])
         samples = [values for values in samples if values is not None]
+    if pixels.value_range and all(values.dtype == "u1" for values in samples):
+        words = "value_range changes nothing, as all photographs have 8 bits"
+        warnings.warn(f"{source}: {words}", stacklevel=3)
     return choose_pixels(samples, pixels, source) if samples else pixels
 
 
@@ -189,18 +193,17 @@ def choose_pixels(samples: list, pixels: Pixels, source, *, kinds="iuf") -> Pixe
         bands = (0, 1, 2) if count > 2 else (0, 0, 0)
         pixels = dataclasses.replace(pixels, bands=bands)
         left = ", ".join(map(str, sorted({*range(count)} - {*bands})))
-        words = f"of bands 0 to {count - 1}, {left} are left out: pass bands={bands} to confirm"
-        warnings.warn(f"{source}: {words}, or 1 to {MAX_CHANNELS} others", stacklevel=3)
-    deep = [pixels.select(v).ravel() for v in samples if v.dtype != "u1" and v.dtype.kind in kinds]
+        words = f"of bands 0 to {count - 1} these are left out: {left}; pass bands={bands}"
+        more = tuple(range(min(count, MAX_CHANNELS)))
+        warnings.warn(f"{source}: {words} to confirm, or such as bands={more}", stacklevel=3)
+    deep = [v for v in samples if v.dtype != "u1" and v.dtype.kind in kinds]
     if pixels.value_range is None and deep:
-        low, high = find_range(np.concatenate(deep))
+        low, high = find_range(np.concatenate([pixels.select(v, source).ravel() for v in deep]))
         pixels = dataclasses.replace(pixels, value_range=(low, high))
         if high not in (1, 65535):
-            words = f"values from {low:g} to {high:g} become 0 to 255"
-            warnings.warn(
-                f"{source}: {words}: pass value_range=({low:g}, {high:g}) to confirm, or others",
-                stacklevel=4,
-            )
+            words = f"{source}: values from {low:g} to {high:g} become 0 to 255"
+            advice = f"pass value_range=({low:g}, {high:g}) to confirm, or another"
+            warnings.warn(f"{words}: {advice}", stacklevel=3)
     return pixels
 
 
@@ -263,10 +266,6 @@ def _open_tiff(file):
     return tifffile.TiffFile(file)
 
 
-def _list_pages(tiff):
-    return [page for page in tiff.pages if not (page.is_reduced or page.is_mask)]
-
-
 def _read_tiff(file, page):
     """Values of a TIFF file by tifffile, or by Pillow where that alone can decompress it."""
     try:
@@ -275,8 +274,7 @@ def _read_tiff(file, page):
         return None
     planes = []
     with tiff:
-        parts = _list_pages(tiff)
-        parts = parts if page is None else [parts[page]]
+        parts = [tiff.pages[i] for i in (list_pages(file) if page is None else [page])]
         colors = parts[0].samplesperpixel - (tuple(parts[0].extrasamples) in ((1,), (2,)))  # alpha
         is_known = colors in (1, 3, 4 if parts[0].photometric == 5 else 3)  # CMYK
         if is_known and len(parts) == 1 and parts[0].dtype in ("u1", "?"):
