@@ -165,9 +165,7 @@ def split_pages(pairs, *, as_bands: bool = False) -> list:
             split += [(image / str(page), mask / str(other)) for page, other in both]
         else:
             found = f"{image} has {len(pages)} pages but its mask {mask} has {len(others)}"
-            advice = (
-                "cut them into pairs, or pass bands=(0, 1, 2) if an image's pages are its bands"
-            )
+            advice = "cut them into pairs, or pass bands=(0, 1, 2) where pages are bands"
             raise DatasetError(f"{found}: {advice}")
     return split
 
@@ -195,7 +193,7 @@ def choose_pixels(samples: list, pixels: Pixels, source, *, kinds="iuf") -> Pixe
         left = ", ".join(map(str, sorted({*range(count)} - {*bands})))
         words = f"of bands 0 to {count - 1} these are left out: {left}; pass bands={bands}"
         more = tuple(range(min(count, MAX_CHANNELS)))
-        warnings.warn(f"{source}: {words} to confirm, or such as bands={more}", stacklevel=3)
+        warnings.warn(f"{source}: {words} to confirm, or others such as {more}", stacklevel=3)
     deep = [v for v in samples if v.dtype != "u1" and v.dtype.kind in kinds]
     if pixels.value_range is None and deep:
         low, high = find_range(np.concatenate([pixels.select(v, source).ravel() for v in deep]))
@@ -239,10 +237,14 @@ def read_values(path: str | os.PathLike) -> np.ndarray | None:
         if _ends(file, ARRAYS):
             values = np.load(file, mmap_mode="r")
             values = values[values.files[0]] if _ends(file, ".npz") else values
-            return np.atleast_3d(np.array(values if page is None else values[page]))
-        if _ends(file, TIFF):
-            return _read_tiff(file, page)
-        return _read_by_pillow(file, page) if _ends(file, ".png") else None
+            values = np.array(values if page is None else values[page])
+        elif _ends(file, TIFF):
+            values = _read_tiff(file, page)
+        else:
+            values = _read_by_pillow(file, page) if _ends(file, ".png") else None
+        if values is not None and (values.ndim not in (2, 3) or not values.size):
+            raise ValueError(f"its array is {values.dtype} {values.shape}")
+        return None if values is None else np.atleast_3d(values)
     except DatasetError:
         raise
     except Exception as error:
