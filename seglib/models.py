@@ -3,6 +3,7 @@
 import itertools
 import json
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -25,6 +26,8 @@ TASKS = ("boundary", "presence", "segmentation")  # in the order of the outputs
 VGG_STAGES = (2, 2, 3, 3, 3)  # convolutions of VGG-16's stages
 DEEPLAB_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # by output stride, of pictures of 512 pixels
 
+adopted = weakref.WeakKeyDictionary()  # a user's own model -> the same with ClassLogits
+
 
 class Logits(layers.Layer):
     """Scores as float32, a map cropped to the picture's size."""
@@ -46,13 +49,14 @@ class Logits(layers.Layer):
 class ClassLogits(Logits):
     """Scores of classes; it also keeps which classes, and how pictures are brought to a size.
 
-    `offsets` are added to the scores of the classes, unless they are None.
+    `offsets` are added to the scores of the classes, unless they are None. `native` is as of
+    `model_native`.
     """
 
-    def __init__(self, classes=None, fit="stretch", offsets=None, **kwargs):
+    def __init__(self, classes=None, fit="stretch", offsets=None, native=None, **kwargs):
         super().__init__(**kwargs)
         self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes
-        self.fit, self.offsets = fit, offsets
+        self.fit, self.offsets, self.native = fit, offsets, native
 
     def call(self, scores, image):
         scores = super().call(scores, image)
@@ -61,7 +65,8 @@ class ClassLogits(Logits):
     def get_config(self):
         classes = self.classes.to_dict() if self.classes else None
         config = {**super().get_config(), "classes": classes, "fit": self.fit}
-        return config if self.offsets is None else {**config, "offsets": self.offsets}
+        rare = {"offsets": self.offsets, "native": self.native}
+        return config | {name: value for name, value in rare.items() if value is not None}
 
 
 @register
@@ -579,18 +584,36 @@ class _Builder:
 
 
 def check_model(model) -> None:
-    """Raise TypeError unless something is a Keras model."""
+    """Raise TypeError unless this is a Keras model, ValueError unless its outputs are known."""
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"expected a keras.Model, received a {type(model).__name__}: "
             "seglib.load_model(folder) loads one, and a Run has it as run.model"
         )
+    if not getattr(model, "outputs", None):
+        raise ValueError(
+            f"the outputs of {model.name!r} are not known, as it is subclassed or not built: give "
+            "keras.Model(image, model(image)) with image = keras.Input((height, width, 3))"
+        )
 
 
 def class_heads(model: keras.Model) -> list[ClassLogits]:
-    """Return the layers that make the logits of classes."""
+    """Return the layers that make the logits of classes; none of a user's own model."""
     check_model(model)
-    return [layer for layer in model.layers if isinstance(layer, ClassLogits)]
+    layers = adopted.get(model, model).layers
+    return [layer for layer in layers if isinstance(layer, ClassLogits)]
+
+
+def answer_noise(model: keras.Model, size: Sequence[int]) -> list[np.ndarray]:
+    """Return what each output of a model answers to two pictures of noise of a size."""
+    shape = 2, *size, model.inputs[0].shape[-1]
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
+    return [ops.convert_to_numpy(x) for x in keras.tree.flatten(model(noise, training=False))]
+
+
+def are_probabilities(scores: np.ndarray) -> bool:
+    """Return whether scores of noise look like the answer of a softmax or sigmoid."""
+    return bool(scores.min() >= 0 and 0 < scores.max() <= 1)
 
 
 def task_layers(model: keras.Model) -> list:
@@ -640,8 +663,10 @@ def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Mode
     return copy
 
 
-def set_model_classes(model: keras.Model, classes: ClassTable, *, fit: str = "stretch") -> None:
-    """Store in a model its classes, and how pictures are brought to its size.
+def set_model_classes(
+    model: keras.Model, classes: ClassTable, *, fit: str = "stretch", native: Sequence | None = None
+) -> None:
+    """Store in a model its classes, how pictures are brought to its size, and `model_native`.
 
     Raises:
         ValueError: the model has another number of classes, or `fit` is unknown.
@@ -654,7 +679,7 @@ def set_model_classes(model: keras.Model, classes: ClassTable, *, fit: str = "st
             f"create it with num_classes={classes.num_classes}"
         )
     for head in class_heads(model):
-        head.classes, head.fit = classes, fit
+        head.classes, head.fit, head.native = classes, fit, native
 
 
 def model_classes(model: keras.Model) -> ClassTable | None:
@@ -665,6 +690,15 @@ def model_classes(model: keras.Model) -> ClassTable | None:
 def model_fit(model: keras.Model) -> str:
     """Return how pictures are brought to a model's size: "stretch" or "letterbox"."""
     return next((head.fit for head in class_heads(model)), "stretch")
+
+
+def model_native(model: keras.Model) -> tuple | None:
+    """Return the sizes of the windows at own scale that a model learned from, and their pictures.
+
+    `((height, width), (height, width))`; None if it learned from whole pictures.
+    """
+    native = next((head.native for head in class_heads(model)), None)
+    return native and tuple(map(tuple, native))
 
 
 def set_precision(model: keras.Model, policy: str) -> None:

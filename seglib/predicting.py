@@ -6,6 +6,7 @@ Keras is imported for Keras models alone: an export of another format does witho
 import dataclasses
 import itertools
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -22,7 +23,9 @@ from seglib.images import cut_padding, fit_classes, fit_image, resize_image
 from seglib.reports import Report, confusion_matrix, create_report, find_regions, mean_iou
 from seglib.system import replacing, show_progress
 
+BUFFER = 256e6  # bytes of probabilities that tiles are blended in, at the most
 MORPHOLOGY = {"dilation": "+", "erosion": "-", "opening": "-+", "closing": "+-"}  # + grows
+SCALE_STEP = np.log(1.5)  # by which pictures may differ from those that a model learned from
 BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most
 
 _networks = weakref.WeakKeyDictionary()  # model -> {what made it: network}
@@ -41,6 +44,7 @@ class Scorer:
     fit: str  # how pictures are brought to that size: "stretch" or "letterbox"
     num_classes: int  # ignored ones included
     classes: ClassTable | None = None  # where they are known
+    native: tuple | None = None  # as of `seglib.models.model_native`
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -48,7 +52,7 @@ class Scorer:
         return tuple(range(self.num_classes)) if self.classes is None else self.classes.scored_ids
 
 
-def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool = False) -> ArrayLike:
+def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool | None = None) -> ArrayLike:
     """Label pictures of any size.
 
     A picture is resized to the model's size (antialiased, bilinear), stretched or letterboxed as in
@@ -61,38 +65,40 @@ def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool = False)
             a list of pictures of any sizes.
         flip: True averages with the mirrored picture's probabilities.
         tile: True works at the picture's own scale, in overlapping tiles of the model's size that
-            are blended smoothly.
+            are blended smoothly; False on the whole picture. None does what the model learned
+            from: tiles after training with `Augmentation(native=True)`.
 
     Returns:
         uint8 array `(height, width)` of ids (uint16 from 257 classes on); for a batch
         `(n, height, width)`, for a list a list.
 
     Raises:
-        ValueError: a picture is no uint8 RGB array.
+        ValueError: a picture is no uint8 RGB array, or the model answers NaN.
     """
     scorer, is_list = get_scorer(model, flip=flip), isinstance(images, list | tuple)
+    tile = scorer.native is not None if tile is None else tile
     if not is_list and np.ndim(images) != 4:
-        (scores,) = _score_pictures(scorer, [images], tile)
-        return label_probabilities(scores, np.shape(images)[:2], scorer.ids)
+        return _label_pictures(scorer, [images], tile)[0]
     # Tiles are batches by themselves, and pictures of any size may differ.
-    count, labels = 1 if tile or None in scorer.size else _count_together(scorer.size), []
+    count, labels = 1 if tile or None in scorer.size else count_together(scorer.size), []
     for start in show_progress(range(0, len(images), count), desc="predicting", unit="batch"):
-        batch = images[start:][:count]
-        for scores, image in zip(_score_pictures(scorer, batch, tile), batch, strict=True):
-            labels.append(label_probabilities(scores, np.shape(image)[:2], scorer.ids))
+        labels += _label_pictures(scorer, images[start:][:count], tile)
     dtype = np.min_scalar_type(max(scorer.ids))
     return labels if is_list else np.array(labels, dtype).reshape(images.shape[:3])
 
 
-def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=False) -> np.ndarray:
+def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=None) -> np.ndarray:
     """Return what `predict` chooses from: float32 `(height, width, num_classes)` of one picture.
 
     The probability of the ignored class is 0.
     """
     scorer, size = get_scorer(model, flip=flip), np.shape(image)[:2]
-    (scores,) = _score_pictures(scorer, [image], tile)
     planes = np.zeros((*size, scorer.num_classes), np.float32)
-    planes[..., list(scorer.ids)] = _enlarge(scores, size)
+    if tile or (tile is None and scorer.native):
+        for place, scores in _score_tiles(scorer, image):
+            planes[place][..., list(scorer.ids)] = scores
+    else:
+        planes[..., list(scorer.ids)] = _enlarge(_score_pictures(scorer, [image])[0], size)
     return planes
 
 
@@ -106,8 +112,13 @@ def predict_heads(model, image: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         dict of the heads that the model has, float32 probabilities: "boundary" `(height, width)`,
         for `separate_instances`; "presence" `(num_classes,)`, meaningless for the ignored class.
+
+    Raises:
+        ValueError: there is no such head, or the model learned from windows at own scale.
     """
     scorer, size = get_scorer(model), np.shape(image)[:2]
+    if scorer.native:
+        raise ValueError("the model learned from windows, and heads are of whole pictures alone")
     scores = _compile(model, _create_heads).predict_on_batch(_fit_pictures(scorer, [image]))
     answers = {task: values[0] for task, values in scores.items()}
     if "boundary" in answers:
@@ -132,23 +143,24 @@ def combine_scales(model, scales: Sequence[float] = (1, 1.5)) -> Scorer:
     """
     from seglib.models import resize_model
 
-    own = get_scorer(model).size
+    own, native = get_scorer(model).size, get_scorer(model).native
     if None in own:
         raise ValueError("the model takes any size: first resize_model(model, (height, width))")
     sizes = sorted(tuple(round(scale * side) for side in own) for scale in scales)
     parts = [get_scorer(resize_model(model, size)) for size in sizes]
+    shown = own if native else sizes[-1]  # a tile shows as much of a picture as in training
 
     def score(batch):
         answers = []
         for part in parts:
             pictures = np.stack([resize_image(picture, part.size) for picture in batch])
-            answers.append([_enlarge(answer, sizes[-1]) for answer in part.score(pictures)])
+            answers.append([_enlarge(answer, shown) for answer in part.score(pictures)])
         return np.mean(answers, axis=0)
 
-    return dataclasses.replace(parts[-1], score=score)
+    return dataclasses.replace(parts[-1], score=score, size=shown)
 
 
-def evaluate(model, split: Split, *, flip=False, tile=False, seed: int = 0) -> Report:
+def evaluate(model, split: Split, *, flip=False, tile=None, seed: int = 0) -> Report:
     """Score a model on the pairs of a split, at the pictures' own sizes.
 
     Args:
@@ -172,9 +184,12 @@ def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
     if scorer.classes not in (None, classes, fit_classes(classes, fit=scorer.fit)):
         known = scorer.classes.names
         raise ValueError(f"the model was trained for {known}, the data have {classes.names}")
+    if scorer.classes is None:
+        scorer = _leave_out_ignored(scorer, classes)
     for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
         image, labels = split[i]
         if i == 0:
+            _check_scale(scorer, labels.shape, **options)
             predict(scorer, image, **options)  # compiles, which is no latency
         start = time.perf_counter()
         predicted = predict(scorer, image, **options)
@@ -194,8 +209,30 @@ def get_scorer(model, *, flip: bool = False) -> Scorer:
     return dataclasses.replace(scorer, score=score)
 
 
+def _leave_out_ignored(scorer, classes):
+    """Return a scorer that knew no classes with those of a table."""
+    if scorer.num_classes != classes.num_classes:
+        known = f"{classes.num_classes}, {', '.join(classes.names)}"
+        raise ValueError(f"the model has {scorer.num_classes} classes, the data have {known}")
+
+    def score(batch):
+        scores = scorer.score(batch)[..., list(classes.scored_ids)]
+        return scores / np.maximum(scores.sum(axis=-1, keepdims=True), 1e-12)
+
+    return dataclasses.replace(scorer, score=score, classes=classes)
+
+
+def _check_scale(scorer, size, *, tile=None, **options):
+    """Warn where a model that learned at the pictures' own scale meets pictures at another one."""
+    learned = scorer.native and scorer.native[1]
+    if learned and tile is not False and np.ptp(np.log([size, learned]), axis=0).max() > SCALE_STEP:
+        sizes = f"{learned[0]}×{learned[1]}, and these are {size[0]}×{size[1]}"
+        advice = "train on pictures prepared at their own size, or give tile=False"
+        warnings.warn(f"the model learned from pictures of {sizes}: {advice}", stacklevel=4)
+
+
 def _create_scorer(model):
-    from seglib.models import model_classes, model_fit
+    from seglib.models import model_classes, model_fit, model_native
 
     return Scorer(
         score=_compile(model, create_probabilities).predict_on_batch,
@@ -203,6 +240,7 @@ def _create_scorer(model):
         fit=model_fit(model),
         num_classes=model.outputs[-1].shape[-1],
         classes=model_classes(model),
+        native=model_native(model),
     )
 
 
@@ -210,9 +248,15 @@ def create_probabilities(model):
     """Return the network from pictures to probabilities of the classes that are not ignored."""
     import keras
 
-    from seglib.models import model_classes
+    from seglib.models import answer_noise, are_probabilities, class_heads, model_classes
 
     logits, classes = model.outputs[-1], model_classes(model)
+    if logits.shape[-1] == 1:
+        advice = "give its last layer a channel for each class, the background included"
+        raise ValueError(f"the model answers in one channel, as of a sigmoid: {advice}")
+    size = [side or 64 for side in model.input_shape[1:3]]
+    if not class_heads(model) and are_probabilities(answer_noise(model, size)[-1]):
+        logits = keras.ops.log(logits + 1e-7)  # of a model that ends in softmax or sigmoid
     if classes is not None and len(classes.scored_ids) < logits.shape[-1]:
         logits = keras.ops.take(logits, np.array(classes.scored_ids), axis=-1)
     return keras.Model(model.inputs[0], keras.ops.softmax(logits), name=model.name)
@@ -251,12 +295,32 @@ def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[in
     return ids[labels]
 
 
-def _score_pictures(scorer, pictures, tile):
+def _label_pictures(scorer, pictures, tile):
+    """Return the label map of each picture, in tiles or not."""
+    if not tile:
+        pairs = zip(_score_pictures(scorer, pictures), pictures, strict=True)
+        return [label_probabilities(x, np.shape(image)[:2], scorer.ids) for x, image in pairs]
+    maps = []
+    for picture in pictures:
+        maps.append(np.empty(np.shape(picture)[:2], np.min_scalar_type(max(scorer.ids))))
+        for place, scores in _score_tiles(scorer, picture):
+            maps[-1][place] = label_probabilities(scores, scores.shape[:2], scorer.ids)
+    return maps
+
+
+def _score_pictures(scorer, pictures):
     """Return the probabilities of each picture, at the scorer's scale."""
-    if tile:
-        return [_score_tiles(scorer, picture) for picture in pictures]
-    pairs = zip(scorer.score(_fit_pictures(scorer, pictures)), pictures, strict=True)
+    pairs = zip(_score(scorer, _fit_pictures(scorer, pictures)), pictures, strict=True)
     return [cut_padding(scores, np.shape(image)[:2], fit=scorer.fit) for scores, image in pairs]
+
+
+def _score(scorer, batch):
+    """Return the probabilities of a batch; one value tells whether all of them are NaN."""
+    scores = scorer.score(batch)
+    if np.isnan(scores[0, scores.shape[1] // 2, scores.shape[2] // 2, 0]):
+        advice = "load an earlier one, or train anew at a lower learning_rate"
+        raise ValueError(f"the model answers NaN, as its weights hold NaN or infinity: {advice}")
+    return scores
 
 
 def _fit_pictures(scorer, pictures):
@@ -269,26 +333,48 @@ def _fit_pictures(scorer, pictures):
 
 
 def _score_tiles(scorer, picture):
-    """Probabilities at the picture's own scale: tiles that overlap by half, blended."""
+    """Yield places and their probabilities, at the picture's own scale, of blended tiles.
+
+    Tiles overlap by half. Rows are yielded as soon as no tile to come covers them. Where rows of
+    tiles would take more than BUFFER, strips of columns are scored one after the other.
+    """
     check_picture(picture)
-    rows, columns = (side or 128 for side in scorer.size)
+    learned = scorer.native[0] if scorer.native else (128, 128)
+    rows, columns = tile = [side or own for side, own in zip(scorer.size, learned, strict=True)]
     height, width = np.shape(picture)[:2]
-    missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)
-    padded = np.pad(picture, missing, mode="symmetric")
-    corners = itertools.product(*map(_start_tiles, padded.shape[:2], (rows, columns)))
-    places = [np.s_[top : top + rows, left : left + columns] for top, left in corners]
-    ramps = (np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in (rows, columns))
+    if height < rows or width < columns:
+        missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)
+        picture = np.pad(picture, missing, mode="symmetric")
+    ramps = (np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in tile)
     window = (np.outer(*ramps) ** 2)[..., None].astype(np.float32)
-    total = np.zeros((*padded.shape[:2], len(scorer.ids)), np.float32)
-    weight = np.zeros((*padded.shape[:2], 1), np.float32)
-    count = _count_together((rows, columns))
-    for start in range(0, len(places), count):
-        some = places[start:][:count]
-        scores = scorer.score(np.stack([padded[place] for place in some]))
-        for place, score in zip(some, scores, strict=True):
-            total[place] += score * window
-            weight[place] += window
-    return (total / weight)[:height, :width]
+    tops, lefts = map(_start_tiles, np.shape(picture)[:2], tile)
+    most = max(1, int(BUFFER / (4 * window.size * len(scorer.ids))))  # tiles at a time
+    count = min(most, count_together(tile))
+    starts, strips = lefts[::most], []
+    for begin, end in zip(starts, [*starts[1:], width], strict=True):
+        strips.append((begin, end, lefts[(lefts < end) & (lefts + columns > begin)]))
+    total = len(tops) * sum(len(seen) for *_, seen in strips)
+    with show_progress(total=total, desc="labelling", unit="tile", leave=False) as bar:
+        for begin, end, seen in strips:
+            left, corners = seen[0], list(itertools.product(tops, seen))
+            groups = [corners[i : i + count] for i in range(0, len(corners), count)]
+            high = rows + max(group[-1][0] - group[0][0] for group in groups)
+            scores = np.zeros((high, seen[-1] + columns - left, len(scorer.ids)), np.float32)
+            weights = np.zeros((*scores.shape[:2], 1), np.float32)
+            for group, (below, *_) in zip(groups, [*groups[1:], [(height, 0)]], strict=True):
+                top, done = group[0][0], below[0] - group[0][0]  # rows that are then whole
+                batch = [picture[y : y + rows, x : x + columns] for y, x in group]
+                for (y, x), answer in zip(group, _score(scorer, np.stack(batch)), strict=True):
+                    place = np.s_[y - top : y - top + rows, x - left : x - left + columns]
+                    scores[place] += _enlarge(answer, tile) * window
+                    weights[place] += window
+                bar.update(len(group))
+                if done:
+                    whole = np.s_[:done, begin - left : end - left]
+                    yield np.s_[top : top + done, begin:end], scores[whole] / weights[whole]
+                    for sums in (scores, weights):
+                        sums[:-done] = sums[done:]
+                        sums[-done:] = 0
 
 
 def _start_tiles(length, side):
@@ -297,7 +383,7 @@ def _start_tiles(length, side):
     return np.linspace(0, length - side, count).round().astype(int)
 
 
-def _count_together(size):
+def count_together(size):
     """How many pictures of a size are scored in one batch, so that it fits into memory."""
     return max(1, min(BATCH_SIZE, BATCH_PIXELS // int(np.prod(size))))
 

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 
 import numpy as np
 
@@ -119,7 +120,8 @@ def simplify(value):
         return {"class": name, **simplify(value.to_dict())}
     if hasattr(value, "get_config"):
         return {"class": name, **simplify(_without_names(value.get_config()))}
-    return {"class": name, "name": getattr(value, "__qualname__", repr(value))}
+    settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))  # which each process has anew
+    return {"class": name, "name": getattr(value, "__qualname__", settings)}
 
 
 def _without_names(config):
