@@ -138,8 +138,8 @@ def choose_augmentation(augment: "bool | Augmentation | Callable | None"):
     if augment is None or isinstance(augment, bool):
         return Augmentation() if augment else None
     raise ValueError(
-        "expected augment=True, False, a seglib.Augmentation, or a function of (image, labels, "
-        f"seed), received {augment!r}"
+        "expected augment to be a function of (image, labels, seed), True, False or a "
+        f"seglib.Augmentation, received {augment!r}"
     )
 
 

@@ -24,6 +24,7 @@ from seglib.reports import Report, confusion_matrix, create_report, find_regions
 from seglib.system import replacing, show_progress
 
 BUFFER = 256e6  # bytes of probabilities that tiles are blended in, at the most
+BAND = 128  # rows of a picture that labels are enlarged to at once
 MORPHOLOGY = {"dilation": "+", "erosion": "-", "opening": "-+", "closing": "+-"}  # + grows
 SCALE_STEP = np.log(1.5)  # by which pictures may differ from those that a model learned from
 BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most
@@ -284,15 +285,19 @@ def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[in
     left, right, across = _find_neighbors(best.shape[1], size[1])
     padded = np.pad(best, ((0, 1), (0, 1)), mode="edge")
     differ = (padded[1:, :-1] != best) | (padded[:-1, 1:] != best) | (padded[1:, 1:] != best)
-    labels = best[above][:, left]
-    rows, columns = np.nonzero(differ[above][:, left])
-    down, across = down[rows, None], across[columns, None]
-    sides = []
-    for y in (above[rows], below[rows]):
-        start = probabilities[y, left[columns]]
-        sides.append(start + across * (probabilities[y, right[columns]] - start))
-    labels[rows, columns] = (sides[0] + down * (sides[1] - sides[0])).argmax(axis=-1)
-    return ids[labels]
+    labels = np.empty(size, ids.dtype)
+    for top in range(0, size[0], BAND):  # of a large picture, not all at once
+        band = np.s_[top : top + BAND]
+        labels[band] = best[above[band]][:, left]
+        rows, columns = np.nonzero(differ[above[band]][:, left])
+        sides = []
+        for y in (above[band][rows], below[band][rows]):
+            start, end = probabilities[y, left[columns]], probabilities[y, right[columns]]
+            sides.append(start + across[columns, None] * (end - start))
+        mixed = sides[0] + down[band][rows, None] * (sides[1] - sides[0])
+        labels[band][rows, columns] = mixed.argmax(axis=-1)
+        labels[band] = ids[labels[band]]
+    return labels
 
 
 def _label_pictures(scorer, pictures, tile):
@@ -315,9 +320,9 @@ def _score_pictures(scorer, pictures):
 
 
 def _score(scorer, batch):
-    """Return the probabilities of a batch; one value tells whether all of them are NaN."""
+    """Return the probabilities of a batch; one pixel tells whether all are NaN."""
     scores = scorer.score(batch)
-    if np.isnan(scores[0, scores.shape[1] // 2, scores.shape[2] // 2, 0]):
+    if np.isnan(scores[0, scores.shape[1] // 2, scores.shape[2] // 2]).any():
         advice = "load an earlier one, or train anew at a lower learning_rate"
         raise ValueError(f"the model answers NaN, as its weights hold NaN or infinity: {advice}")
     return scores

@@ -139,6 +139,7 @@ def test_tables_differ_by_name_colour_and_ignore_label_and_stay_as_they_are():
         ({0: "back", 2: "road"}, r"a name for each id from 0 to 2, received \[0, 2\]"),
         (3, "expected a class table as .*, received 3"),
         ({"names": [], "colors": []}, "received 0 names"),
+        ({**TABLE.to_dict(), "ignore_label": 1.5}, "ignore_label to be a whole number or None"),
     ],
 )
 def test_wrong_tables(read, call, words):
