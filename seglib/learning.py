@@ -325,7 +325,7 @@ def _find_problem(model, size, num_classes):
     if getattr(model, "preprocessor", None) is not None:
         return "it changes pictures by a preprocessor: put that into layers, and preprocessor=None"
     try:
-        answers = models.answer_noise(model, size)
+        answers = predicting.answer_noise(model, size)
     except Exception as error:  # each layer has its own
         return f"it takes no batch of pictures of {size}: {_first_line(error)}"
     for scores in answers:
@@ -334,7 +334,7 @@ def _find_problem(model, size, num_classes):
                 f"it answers {scores.shape[1:]} to a picture, not logits {(*size, num_classes)}: "
                 "give it a channel for each class, and the picture's size by keras.layers.Resizing"
             )
-        if models.are_probabilities(scores):
+        if predicting.are_probabilities(scores):
             return (
                 "it answers with probabilities, but seglib learns from logits: leave its last "
                 "softmax or sigmoid away"

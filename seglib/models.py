@@ -604,18 +604,6 @@ def class_heads(model: keras.Model) -> list[ClassLogits]:
     return [layer for layer in layers if isinstance(layer, ClassLogits)]
 
 
-def answer_noise(model: keras.Model, size: Sequence[int]) -> list[np.ndarray]:
-    """Return what each output of a model answers to two pictures of noise of a size."""
-    shape = 2, *size, model.inputs[0].shape[-1]
-    noise = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
-    return [ops.convert_to_numpy(x) for x in keras.tree.flatten(model(noise, training=False))]
-
-
-def are_probabilities(scores: np.ndarray) -> bool:
-    """Return whether scores of noise look like the answer of a softmax or sigmoid."""
-    return bool(scores.min() >= 0 and 0 < scores.max() <= 1)
-
-
 def task_layers(model: keras.Model) -> list:
     """Return the TaskLogits of each output of a model, None for a plain output."""
     known = {layer.name: layer for layer in model.layers if isinstance(layer, TaskLogits)}

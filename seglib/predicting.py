@@ -249,7 +249,7 @@ def create_probabilities(model):
     """Return the network from pictures to probabilities of the classes that are not ignored."""
     import keras
 
-    from seglib.models import answer_noise, are_probabilities, class_heads, model_classes
+    from seglib.models import class_heads, model_classes
 
     logits, classes = model.outputs[-1], model_classes(model)
     if logits.shape[-1] == 1:
@@ -261,6 +261,21 @@ def create_probabilities(model):
     if classes is not None and len(classes.scored_ids) < logits.shape[-1]:
         logits = keras.ops.take(logits, np.array(classes.scored_ids), axis=-1)
     return keras.Model(model.inputs[0], keras.ops.softmax(logits), name=model.name)
+
+
+def answer_noise(model, size: Sequence[int]) -> list[np.ndarray]:
+    """Return what each output of a keras model answers to two pictures of noise of a size."""
+    import keras
+
+    shape = 2, *size, model.inputs[0].shape[-1]
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
+    answers = keras.tree.flatten(model(noise, training=False))
+    return [keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in answers]
+
+
+def are_probabilities(scores: np.ndarray) -> bool:
+    """Return whether the scores of noise look like the answer of a softmax or sigmoid."""
+    return bool(scores.min() >= 0 and 0 < scores.max() <= 1)
 
 
 def check_picture(picture: np.ndarray) -> None:

@@ -575,7 +575,7 @@ def _check_options(options, epochs):
         )
     for name, highest in HIGHEST.items():
         value = options[name]
-        if isinstance(value, str) or not 0 <= float(value) <= highest:
+        if not isinstance(value, int | float | np.number) or not 0 <= value <= highest:
             raise ValueError(f"expected {name} within [0, {highest}], received {value!r}")
     return sizes[0], sizes[-1]
 
@@ -626,7 +626,8 @@ def _check_data(model, data, augmentation, seed):
             f"as {stored}: use dataset.prepare(image_size={size}), or "
             f"augment=Augmentation(size={size}) to cut windows out of larger pictures"
         )
-    if data.resize == "letterbox" and given[0] / given[1] != stored[0] / stored[1]:
+    is_stretched = given[0] / given[1] != stored[0] / stored[1]
+    if data.resize == "letterbox" and is_stretched and not getattr(augmentation, "native", False):
         raise ValueError(
             f"letterboxed pictures of {stored} would be stretched to {given}: prepare them in a "
             "size of the same shape as the model's"

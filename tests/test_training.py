@@ -678,6 +678,7 @@ class Subclassed(keras.Model):
 def test_a_model_of_ones_own_learns_and_its_file_knows_the_classes(tmp_path, own):
     model, data = own(), make_dataset()
     run = train(tmp_path, model=model, epochs=2)
+    assert train(tmp_path, model=own(), epochs=2).history.equals(run.history)
     run.model.save(tmp_path / "saved.keras")
     every = [
         model,
