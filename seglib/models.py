@@ -651,9 +651,7 @@ def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Mode
     return copy
 
 
-def set_model_classes(
-    model: keras.Model, classes: ClassTable, *, fit: str = "stretch", native: Sequence | None = None
-) -> None:
+def set_model_classes(model, classes: ClassTable, *, fit: str = "stretch", native=None) -> None:
     """Store in a model its classes, how pictures are brought to its size, and `model_native`.
 
     Raises:

@@ -248,10 +248,7 @@ PRESETS = {
 
 
 def get_preset(
-    name: str,
-    *,
-    image_size: int | tuple[int, int] | None = None,
-    native_size: tuple[int, int] | None = None,
+    name: str, *, image_size: int | tuple | None = None, native_size: tuple | None = None
 ) -> Recipe:
     """Return a preset. What each choice is worth was measured on CamVid: `docs/results.md`.
 
