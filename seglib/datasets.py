@@ -1,6 +1,7 @@
 """Finding pairs of image and mask in a folder, and splitting them."""
 
 import collections
+import contextlib
 import dataclasses
 import fnmatch
 import glob
@@ -12,10 +13,11 @@ import unicodedata
 import warnings
 
 import numpy as np
+from PIL import Image
 
 from seglib import splitting
 from seglib.classes import ClassTable
-from seglib.images import SUFFIXES, DatasetError
+from seglib.images import SUFFIXES, DatasetError, open_picture, read_image
 from seglib.legends import find_classes
 from seglib.masks import ENCODINGS, read_pair
 
@@ -26,12 +28,22 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_NAMES.items() for word in words}
+SPLIT_OF_WORD |= dict.fromkeys(("unlabelled", "unlabeled"), "unlabelled")
 LISTS = {**SPLIT_NAMES, "train": ("train", "training", "trainval", "train_val")}
 # What folders are called: of photographs, of masks, and of what exporters write beside the masks.
 IMAGE_WORD = "images?|imgs?|photos?|pictures?|rgb|frames?|inputs?"
-MASK_WORD = "masks?|label(l?ed|s)?|annot(ation)?s?|gt|(ground)?truth|seg(mentation)?s?|targets?"
-PASSED_OVER = "visualizations?|viz|overlays?|instances?|npy|previews|thumbnails"
-FOLDER_WORDS = [re.compile(words) for words in (MASK_WORD, IMAGE_WORD, PASSED_OVER)]
+MASK_WORD = (
+    "masks?|label(l?ed|s)?|annot(ation)?s?|gts?|(ground)?truth|seg(mentation)?s?|targets?"
+    "|semantics?|stuffthingmaps"
+)
+PASSED_OVER = "visualizations?|viz|overlays?|npy|previews|thumbnails"
+# Set aside where others pair: masks that number objects or parts, and measured distances.
+OBJECTS = "instances?|panoptic"
+DISTANCES = "n?dsm|depths?|disparity|disparities"
+FOLDER_WORDS = [
+    re.compile(words) for words in (MASK_WORD, IMAGE_WORD, PASSED_OVER, OBJECTS, DISTANCES)
+]
+OBJECT_NAME = re.compile(r"_instance(Train)?Ids$|_parts_\d+$|^instance_\d+_|_polygons$")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 RUN_TOGETHER = re.compile(  # such as trainannot
     rf"^({'|'.join(SPLIT_OF_WORD)})(?=({IMAGE_WORD}|{MASK_WORD})\b)", re.IGNORECASE
@@ -39,7 +51,7 @@ RUN_TOGETHER = re.compile(  # such as trainannot
 # What the names of masks and of photographs have before or after what they have in common.
 KINDS = ("L", "mask", "masks", "label", "labels", "gt", "labelTrainIds", "labelIds", "seg")
 MASK_AFFIX = re.compile(
-    rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|color)$"
+    rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|color)([_\-]\d{{1,3}})?$"
     r"|^(mask|labels?|gt|seg|L)[_\-](?=.)"
 )
 IMAGE_AFFIX = re.compile("(?<=.)_(sat|image|img|photo|rgb)$|^(image|img|photo)_(?=.)")
@@ -47,6 +59,10 @@ ROLES = ("mask", "image")
 SEPARATORS = "_-. "
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_KINDS = 10  # of masks in one folder, told by the last word of their names
+MAX_DRAWN = 64  # colours of a mask in a folder that does not say that it holds masks
+# Masks that are compared, at this size; the mean variance of a pixel between them over the variance
+# of all pixels: 0 for a camera's field of view, near 1 for what is drawn into each picture.
+MAX_COMPARED, SIDE, MIN_VARIATION = 8, 32, 0.2
 # What of the folders of two halves must agree, from all of it to nothing.
 AGREEMENTS = (("split", "place"), ("split", "folders"), ("split",), ())
 
@@ -56,10 +72,10 @@ class Split:
     """Pairs of image and mask that are read when they are asked for.
 
     `split[i]` is `(image, labels)`: uint8 `(height, width, 3)` and uint8
-    `(height, width)`. `split[2:5]` is a split again.
+    `(height, width)`. `split[2:5]` is a split again. Where a picture has no mask, `labels` is None.
 
     Args:
-        pairs: sequence of `(image path, mask path)`.
+        pairs: sequence of `(image path, mask path)`; the mask may be None.
         classes: ClassTable.
         encoding: str, see `read_labels`.
         names: list of str, one for each pair; None for the images' file names without extension,
@@ -72,7 +88,7 @@ class Split:
     names: list | None = None
 
     def __post_init__(self):
-        pairs = [(pathlib.Path(image), pathlib.Path(mask)) for image, mask in self.pairs]
+        pairs = [(pathlib.Path(image), mask and pathlib.Path(mask)) for image, mask in self.pairs]
         object.__setattr__(self, "pairs", pairs)
         if self.names is None:
             object.__setattr__(self, "names", name_apart([image for image, _ in pairs]))
@@ -83,7 +99,10 @@ class Split:
     def __getitem__(self, index):
         if isinstance(index, slice):
             return dataclasses.replace(self, pairs=self.pairs[index], names=self.names[index])
-        return read_pair(*self.pairs[index], self.classes, encoding=self.encoding)
+        image, mask = self.pairs[index]
+        if mask is None:
+            return read_image(image), None
+        return read_pair(image, mask, self.classes, encoding=self.encoding)
 
     def __repr__(self):
         return f"Split({len(self)} pairs)"
@@ -93,7 +112,9 @@ class Split:
 class Dataset:
     """Three splits that share a class table. An absent split has length 0.
 
-    `unpaired` are the paths of photographs without mask and masks without photograph.
+    `unpaired` are the paths of photographs without mask and masks without photograph. `unlabelled`
+    is a Split of the photographs of a folder `unlabelled/`, or of a split without any mask, such as
+    `test/` in a competition; it is not among `splits`.
     """
 
     path: pathlib.Path
@@ -102,6 +123,12 @@ class Dataset:
     val: Split
     test: Split
     unpaired: tuple = ()
+    unlabelled: Split | None = None
+
+    def __post_init__(self):
+        if self.unlabelled is None:
+            empty = dataclasses.replace(self.train, pairs=[], names=[])
+            object.__setattr__(self, "unlabelled", empty)
 
     @property
     def splits(self) -> dict:
@@ -133,6 +160,46 @@ class Dataset:
             Dataset; `write_splits` keeps it.
         """
         old = list(self.splits.values())
+        pairs, names, groups, presence = self._gather(old, by, stratify)
+        dealt = splitting.deal_out(groups, fractions=fractions, seed=seed, presence=presence)
+        new = {name: _take(pairs, names, chosen, self.train) for name, chosen in dealt.items()}
+        return dataclasses.replace(self, **new)
+
+    def folds(self, count: int = 5, by="sequence", *, seed: int = 0, stratify=True) -> list:
+        """Deal the pairs of train and val out to folds; each fold is `val` of one data set.
+
+        Args:
+            count: int, how many folds.
+            by, seed, stratify: as of `split`. Groups stay unbroken.
+
+        Returns:
+            list of `count` Datasets: `val` is a fold, `train` all others, `test` as it is. To
+            deal out the pairs of test as well, call `dataset.split(fractions=(1, 0, 0)).folds()`.
+
+        Raises:
+            ValueError: there are fewer groups than folds.
+        """
+        pairs, names, groups, presence = self._gather([self.train, self.val], by, stratify)
+        groups = list(range(groups)) if isinstance(groups, int) else list(groups)
+        if not 1 < count <= len(set(groups)):
+            raise ValueError(
+                f"{len(set(groups))} groups cannot be dealt out to {count} folds: expected at least "
+                'two folds and a group for each; make finer groups, or pass by="random"'
+            )
+        left, folds = np.arange(len(pairs)), []
+        for number in range(count, 0, -1):
+            own, shares = [groups[i] for i in left], (1 - 1 / number, 1 / number, 0)
+            some = None if presence is None else presence[left]
+            dealt = splitting.deal_out(own, fractions=shares, seed=seed, presence=some)
+            fold, left = left[dealt["val"]], left[dealt["train"]]
+            others = np.setdiff1d(np.arange(len(pairs)), fold)
+            new = {"train": others, "val": fold}
+            new = {name: _take(pairs, names, chosen, self.train) for name, chosen in new.items()}
+            folds.append(dataclasses.replace(self, **new))
+        return folds
+
+    def _gather(self, old, by, stratify):
+        """`(pairs, names, groups, presence)` of these splits, for `splitting.deal_out`."""
         pairs = [pair for split in old for pair in split.pairs]
         names = [name for split in old for name in split.names]
         if isinstance(by, str) and by == "random":
@@ -151,21 +218,22 @@ class Dataset:
             ids = list(self.classes.scored_ids)
             labels, count = (labels for split in old for _, labels in split), max(ids) + 1
             presence = np.stack([np.bincount(x.ravel(), minlength=count)[ids] for x in labels])
-        dealt = splitting.deal_out(groups, fractions=fractions, seed=seed, presence=presence)
-        new = {}
-        for name, chosen in dealt.items():
-            halves = [pairs[i] for i in chosen]
-            own = [names[i] for i in chosen]
-            new[name] = dataclasses.replace(self.train, pairs=halves, names=own)
-        return dataclasses.replace(self, **new)
+        return pairs, names, groups, presence
 
     def write_splits(self, path):
         """Write which pair is in which split, for `open_dataset(..., splits=path)`."""
         splitting.write_splits(path, {n: s.pairs for n, s in self.splits.items()}, self.path)
 
     def __repr__(self):
-        counts = ", ".join(f"{name} {len(split)}" for name, split in self.splits.items())
+        shown = self.splits | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
+        counts = ", ".join(f"{name} {len(split)}" for name, split in shown.items())
         return f"Dataset({self.path.resolve().name}: {self.classes.num_classes} classes, {counts})"
+
+
+def _take(pairs, names, chosen, like):
+    """A Split like another one, of the chosen pairs."""
+    own = [names[i] for i in chosen]
+    return dataclasses.replace(like, pairs=[pairs[i] for i in chosen], names=own)
 
 
 def name_apart(images) -> list:
@@ -194,7 +262,8 @@ def open_dataset(
     Understood are the layouts in data/README.md: a folder a split, `images/` + `masks/` (or
     labels, annotations, …), Pascal VOC, labelme, Cityscapes, or all in one folder. Case does not
     matter. A mask is named like its image, but for an ending or beginning such as `_L`,
-    `_labelIds` or `mask_`. A split without any mask is left out.
+    `_labelIds` or `mask_`. The pictures of a split without any mask, and those in `unlabelled/`,
+    are `dataset.unlabelled`.
 
     Args:
         path: str or path of the folder. `data/streets`, written just so, is the embedded data set
@@ -230,6 +299,7 @@ def open_dataset(
         raise FileNotFoundError(f"no folder at {path}: expected images and masks in it")
     pictures, others = _find_pictures(path, images, masks)
     every, lonely = _choose_reading(path, pictures)
+    unlabelled = _find_unlabelled(pictures, every)
     pairs, lonely = _sort_into_splits(path, every, lonely, others)
     if unpaired == "error" and lonely:
         image, mask = (half.path.relative_to(path) for half in every[0])
@@ -243,15 +313,23 @@ def open_dataset(
     elif None in pairs:
         dealt = splitting.deal_out(len(pairs[None]), fractions=fractions, seed=seed)
         pairs = {name: [pairs[None][i] for i in chosen] for name, chosen in dealt.items()}
+    elif list(pairs) == ["train"]:
+        warnings.warn(
+            f"{path}: only train has masks, so val and test are empty: deal its pairs out with "
+            'dataset = dataset.split(fractions=(0.8, 0.2, 0)), or with by="sequence" for films',
+            stacklevel=2,
+        )
     pairs = {name: pairs.get(name, []) for name in SPLIT_NAMES}
     every = [pair for chosen in pairs.values() for pair in chosen]
-    classes, encoding = find_classes(path, classes, others, [mask for _, mask in every], encoding)
+    images, masks = ([pair[half] for pair in every] for half in (0, 1))
+    classes, encoding = find_classes(path, classes, others, masks, encoding, images)
     names = iter(name_apart([image for image, _ in every]))
     new = {
         name: Split(chosen, classes, encoding, list(itertools.islice(names, len(chosen))))
         for name, chosen in pairs.items()
     }
-    return Dataset(path, classes, **new, unpaired=tuple(lonely))
+    unlabelled = Split([(image, None) for image in unlabelled], classes, encoding)
+    return Dataset(path, classes, **new, unpaired=tuple(lonely), unlabelled=unlabelled)
 
 
 # The pictures in a folder, and what the names of their folders say about them
@@ -269,6 +347,7 @@ class Picture:
     source: tuple  # the words of the folders that say the role
     place: tuple  # what else is in the folders' names
     folders: tuple  # the folders that say neither split nor role
+    aside: bool = False  # of objects, parts or distances: taken where nothing else pairs
 
 
 def _find_pictures(path, images, masks):
@@ -300,25 +379,30 @@ def _describe(file, path, shared, asked):
     name = _name_below(file, path)
     chosen = next((role for role in asked if _matches(name, asked[role])), None)
     split = role = None
-    source, place, folders = (), (), ()
+    source, place, folders, aside = (), (), (), bool(OBJECT_NAME.search(file.stem))
     for part in file.parent.parts[shared:]:
         words = WORD.findall(RUN_TOGETHER.sub(r"\1_", _normalize(part)))
         words = [word.lower() for word in words]
         splits = [SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD]
         rest = tuple(word for word in words if word not in SPLIT_OF_WORD)
-        is_mask, is_image, is_other = (any(map(kind.fullmatch, words)) for kind in FOLDER_WORDS)
-        if chosen is None and (is_other or (is_mask and {"object", "objects"} & set(words))):
+        is_mask, is_image, is_other, are_objects, are_distances = (
+            any(map(kind.fullmatch, words)) for kind in FOLDER_WORDS
+        )
+        if chosen is None and is_other:
             return None
         if splits:  # train_val is for training
             split = "train" if "train" in splits else splits[-1]
-        if is_mask or is_image:
-            role, source = "mask" if is_mask else "image", source + rest
+        are_objects |= is_mask and not {"object", "objects"}.isdisjoint(words)
+        aside |= are_objects or are_distances
+        if is_mask or is_image or are_objects:
+            role, source = "image" if is_image and not is_mask else "mask", source + rest
         elif not splits:
             folders += (part,)
         place += tuple(w for w in rest if not any(kind.fullmatch(w) for kind in FOLDER_WORDS[:2]))
     if chosen is None and (role or "image") in asked:
         return None  # another one of the kind that was chosen
-    return Picture(file, name, _normalize(file.stem), split, chosen or role, source, place, folders)
+    stem, aside = _normalize(file.stem), aside and chosen is None
+    return Picture(file, name, stem, split, chosen or role, source, place, folders, aside)
 
 
 def _normalize(name):
@@ -340,9 +424,9 @@ def _matches(name, pattern):
 
 
 def _choose_reading(path, pictures):
-    """`(pairs, lonely)`: what pairs most; other readings are told of."""
-    photographs, sources = _tell_apart(pictures)
-    found = [reading for masks in sources for reading in _find_readings(photographs, masks)]
+    """`(pairs, lonely, left)`: what pairs most; other readings are told of."""
+    found = _find_all_readings([picture for picture in pictures if not picture.aside])
+    found = found or _find_all_readings(pictures)
     if not found:
         names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
         names[10:] = ["…"] * (len(names) > 10)
@@ -352,6 +436,9 @@ def _choose_reading(path, pictures):
             f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
         )
     best = max(found, key=lambda reading: len(reading[0]))
+    if len(found) > 1 and not _vary(best):  # such as the field of view beside the vessels
+        vivid = [reading for reading in found if not reading[2] and _vary(reading)]
+        best = max(vivid, key=lambda reading: len(reading[0]), default=best)
     pairs, doubles, lonely = best
     if doubles:
         first, second = doubles[0][:2]
@@ -359,27 +446,65 @@ def _choose_reading(path, pictures):
             f"{first.path} and {second.path} have the same name: expected one picture of each; "
             "remove or rename one, or choose folders with images= and masks="
         )
+    _refuse_several(pairs, pictures)
     others = ", ".join(f"masks={_name_masks(r[0])!r}" for r in found if r is not best)
-    if others:
+    unsaid = pairs[0][1].role is None and pairs[0][0].role == "image"
+    if others or unsaid:
         taken = _name_masks(pairs)
+        possible = f"; also possible are {others}, passed to open_dataset" if others else ""
         warnings.warn(
-            f"{path}: masks are taken from {taken}; also possible are {others}, passed to "
-            f"open_dataset; or pass masks={taken!r} to confirm the choice",
+            f"{path}: masks are taken from {taken}{possible}; or pass masks={taken!r} to confirm "
+            "the choice",
             stacklevel=3,
         )
     return pairs, lonely
 
 
-def _tell_apart(pictures):
-    """`(photographs, lists of masks by source)`; by their names where no folder says."""
+def _refuse_several(pairs, pictures):
+    """Raise DatasetError where a picture has a second mask file, such as `x_mask_1.png`."""
+    taken = {(mask.path.parent, _bare(mask.stem)): (image, mask) for image, mask in pairs}
+    for picture in pictures:
+        pair = taken.get((picture.path.parent, _bare(picture.stem)))
+        affix = MASK_AFFIX.search(picture.stem)
+        if pair and picture not in pair and affix and affix[0][-1].isdigit():
+            raise DatasetError(
+                f"{pair[0].path} has several mask files, {pair[1].path.name} and "
+                f"{picture.path.name}: merge them into one, or pass masks={_name_masks(pairs)!r} "
+                "to read one of each picture"
+            )
+
+
+def _find_all_readings(pictures):
+    """Readings of each source of masks; where no folder says which are masks, their names do."""
+    pictures = [picture for picture in pictures if picture.split != "unlabelled"]
     masks, photographs, unsaid = ([p for p in pictures if p.role == r] for r in (*ROLES, None))
-    photographs = photographs or unsaid
-    if masks and photographs:
-        sources = collections.defaultdict(list)
-        for mask in masks:
-            sources[mask.source].append(mask)
-        return photographs, sources.values()
-    pictures = masks or pictures  # all in one folder, whose name may say labels
+    sources = collections.defaultdict(list)
+    for mask in masks:
+        sources["mask", mask.source].append(mask)
+    for picture in unsaid if photographs else ():
+        sources["unsaid", picture.folders[:1]].append(picture)
+    found = []
+    for (said, _), group in sources.items():
+        if said == "mask" or _looks_drawn(group[0].path):
+            found += _find_readings(photographs or unsaid, group)
+    if found or (masks and (photographs or unsaid)):
+        return found
+    return _find_readings(*_tell_by_names(masks or pictures))
+
+
+def _vary(reading):
+    """Whether its masks differ from each other about as much as pixels within them do."""
+    masks = [mask.path for _, mask in reading[0]]
+    small = [
+        open_picture(mask).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        for mask in masks[:: -(-len(masks) // MAX_COMPARED)]
+    ]
+    values = np.array([np.asarray(picture, float) for picture in small])
+    return values.var(axis=0).mean() > MIN_VARIATION * values.var()
+
+
+def _tell_by_names(pictures):
+    """`(photographs, masks)` of pictures that lie in one folder, whose name may say labels."""
     named = [picture for picture in pictures if MASK_AFFIX.search(picture.stem)]
     plain = {(p.path.parent, _bare(p.stem)) for p in pictures if not MASK_AFFIX.search(p.stem)}
     masks = [mask for mask in named if (mask.path.parent, _bare(mask.stem)) in plain]
@@ -388,7 +513,14 @@ def _tell_apart(pictures):
         lossy = {p.path.with_suffix("") for p in set(pictures).difference(lossless)}
         masks = [picture for picture in lossless if picture.path.with_suffix("") in lossy]
     chosen = set(masks)
-    return [picture for picture in pictures if picture not in chosen], [masks]
+    return [picture for picture in pictures if picture not in chosen], masks
+
+
+def _looks_drawn(file):
+    """Whether a picture has few colours, and so may be a mask."""
+    with contextlib.suppress(DatasetError):
+        return open_picture(file).getcolors(MAX_DRAWN) is not None
+    return False
 
 
 def _find_readings(photographs, masks):
@@ -483,6 +615,21 @@ def _name_masks(pairs):
 
 
 # Who gets what, and what it shows
+
+
+def _find_unlabelled(pictures, every):
+    """Paths of the photographs that lie in a split without any pair."""
+    paired = {half for pair in every for half in pair}
+    splits, role = {None, *(image.split for image, _ in every)}, every[0][0].role
+    return [
+        picture.path
+        for picture in pictures
+        if picture.split not in splits
+        and picture not in paired
+        and not picture.aside
+        and picture.role != "mask"
+        and (picture.role == role or not picture.folders)
+    ]
 
 
 def _sort_into_splits(path, every, lonely, others):

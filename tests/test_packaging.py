@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-DATA = ("__init__.pyi", "py.typed", "measured.csv")
+DATA = ("__init__.pyi", "py.typed", "known_classes.csv", "measured.csv")
 NOTEBOOKS_AND_TESTS = ("jupyterlab", "ipywidgets", "papermill", "nbval", "pytest")
 SLOW = ("keras", "tensorflow", "matplotlib", "pandas", "scipy", "skimage", "sklearn")
 
