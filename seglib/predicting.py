@@ -1,4 +1,4 @@
-"""From a model and pictures to label maps: predicted, evaluated, cleaned up, cut up, submitted.
+"""From a model and pictures to label maps: predicted, evaluated, cleaned up, cut up.
 
 Keras is imported for Keras models alone: an export of another format does without it.
 """
@@ -8,7 +8,7 @@ import itertools
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +20,20 @@ from skimage import measure, morphology, segmentation
 from seglib.classes import ClassTable
 from seglib.datasets import Split
 from seglib.images import cut_padding, fit_classes, fit_image, resize_image
-from seglib.reports import Report, confusion_matrix, create_report, find_regions, mean_iou
-from seglib.system import replacing, show_progress
+from seglib.reports import (
+    Report,
+    confusion_matrix,
+    create_report,
+    find_regions,
+    mean_iou,
+    score_min_sizes,
+)
+from seglib.system import show_progress
 
 BUFFER = 256e6  # bytes of probabilities that tiles are blended in, at the most
 BAND = 128  # rows of a picture that labels are enlarged to at once
 MORPHOLOGY = {"dilation": "+", "erosion": "-", "opening": "-+", "closing": "+-"}  # + grows
+MIN_SIZES = np.array([0, *(2 ** np.arange(2, 18))])  # pixels of regions that `fit_thresholds` tries
 SCALE_STEP = np.log(1.5)  # by which pictures may differ from those that a model learned from
 BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most
 
@@ -46,6 +54,7 @@ class Scorer:
     num_classes: int  # ignored ones included
     classes: ClassTable | None = None  # where they are known
     native: tuple | None = None  # as of `seglib.models.model_native`
+    parts: tuple = ()  # Scorers whose probabilities are averaged, in place of `score`
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -53,7 +62,9 @@ class Scorer:
         return tuple(range(self.num_classes)) if self.classes is None else self.classes.scored_ids
 
 
-def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool | None = None) -> ArrayLike:
+def predict(
+    model, images: ArrayLike, *, flip: bool = False, tile: bool | None = None, thresholds=None
+) -> ArrayLike:
     """Label pictures of any size.
 
     A picture is resized to the model's size (antialiased, bilinear), stretched or letterboxed as in
@@ -61,22 +72,32 @@ def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool | None =
     probable class. The ignored class is never predicted.
 
     Args:
-        model: keras.Model whose last output is logits, or Predictor, or of `combine_scales`.
+        model: keras.Model whose last output is logits, or Predictor, or of `combine_scales`; or a
+            list of models of the same classes, whose probabilities are averaged.
         images: uint8 RGB array `(height, width, 3)`, a batch `(n, height, width, 3)`, or
             a list of pictures of any sizes.
         flip: True averages with the mirrored picture's probabilities.
         tile: True works at the picture's own scale, in overlapping tiles of the model's size that
             are blended smoothly; False on the whole picture. None does what the model learned
             from: tiles after training with `Augmentation(native=True)`.
+        thresholds: what `fit_thresholds` found or `apply_thresholds` takes, or None.
 
     Returns:
         uint8 array `(height, width)` of ids (uint16 from 257 classes on); for a batch
         `(n, height, width)`, for a list a list.
 
     Raises:
-        ValueError: a picture is no uint8 RGB array, or the model answers NaN.
+        ValueError: a picture is no uint8 RGB array, the models know different classes, or one
+            answers NaN.
     """
     scorer, is_list = get_scorer(model, flip=flip), isinstance(images, list | tuple)
+    if scorer.parts or thresholds is not None:
+        if not is_list and np.ndim(images) != 4:
+            planes = predict_probabilities(scorer, images, tile=tile)
+            return apply_thresholds(planes, {} if thresholds is None else thresholds)
+        every = show_progress(images, desc="predicting", unit="image")
+        labels = [predict(scorer, image, tile=tile, thresholds=thresholds) for image in every]
+        return labels if is_list else np.array(labels)
     tile = scorer.native is not None if tile is None else tile
     if not is_list and np.ndim(images) != 4:
         return _label_pictures(scorer, [images], tile)[0]
@@ -94,6 +115,9 @@ def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=None) ->
     The probability of the ignored class is 0.
     """
     scorer, size = get_scorer(model, flip=flip), np.shape(image)[:2]
+    if scorer.parts:
+        every = (predict_probabilities(part, image, tile=tile) for part in scorer.parts)
+        return sum(every) / np.float32(len(scorer.parts))
     planes = np.zeros((*size, scorer.num_classes), np.float32)
     if tile or (tile is None and scorer.native):
         for place, scores in _score_tiles(scorer, image):
@@ -161,11 +185,13 @@ def combine_scales(model, scales: Sequence[float] = (1, 1.5)) -> Scorer:
     return dataclasses.replace(parts[-1], score=score, size=shown)
 
 
-def evaluate(model, split: Split, *, flip=False, tile=None, seed: int = 0) -> Report:
+def evaluate(
+    model, split: Split, *, flip=False, tile=None, thresholds=None, seed: int = 0
+) -> Report:
     """Score a model on the pairs of a split, at the pictures' own sizes.
 
     Args:
-        model, flip, tile: as in `predict`.
+        model, flip, tile, thresholds: as in `predict`.
         split: Split with at least one pair.
         seed: int, of the bootstrap intervals.
 
@@ -175,18 +201,13 @@ def evaluate(model, split: Split, *, flip=False, tile=None, seed: int = 0) -> Re
     Raises:
         ValueError: the split is empty, or of other classes than the model.
     """
-    labelled = label_split(model, split, flip=flip, tile=tile)
+    labelled = label_split(model, split, flip=flip, tile=tile, thresholds=thresholds)
     return create_report(labelled, split.classes, names=split.names, seed=seed)
 
 
-def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
+def label_split(model, split: Split, **options) -> Iterator[tuple]:
     """Yield true labels, predicted labels and the milliseconds of `predict` for each pair."""
-    scorer, classes = get_scorer(model), split.classes
-    if scorer.classes not in (None, classes, fit_classes(classes, fit=scorer.fit)):
-        known = scorer.classes.names
-        raise ValueError(f"the model was trained for {known}, the data have {classes.names}")
-    if scorer.classes is None:
-        scorer = _leave_out_ignored(scorer, classes)
+    scorer = fit_scorer(get_scorer(model), split.classes)
     for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
         image, labels = split[i]
         if i == 0:
@@ -198,16 +219,49 @@ def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
 
 
 def get_scorer(model, *, flip: bool = False) -> Scorer:
-    """Return the Scorer of a model's last head, compiled once; of a Predictor itself."""
+    """Return the Scorer of a model's last head, compiled once; of a Predictor itself.
+
+    That of a list of models has theirs as `parts`.
+    """
+    model = _combine(map(get_scorer, model)) if isinstance(model, list | tuple) else model
     scorer = model if isinstance(model, Scorer) else _create_scorer(model)
     if not flip:
         return scorer
+    if scorer.parts:
+        return _combine(get_scorer(part, flip=True) for part in scorer.parts)
 
     def score(batch):
         mirrored = scorer.score(np.ascontiguousarray(batch[:, :, ::-1]))
         return (scorer.score(batch) + mirrored[:, :, ::-1]) / 2
 
     return dataclasses.replace(scorer, score=score)
+
+
+def _combine(parts):
+    """Return the Scorer that averages others."""
+    parts = tuple(parts)
+    if not parts:
+        raise ValueError("expected a model or several, received an empty list")
+    known = next((part.classes for part in parts if part.classes is not None), None)
+    if known is not None:
+        parts = tuple(x if x.classes is not None else _leave_out_ignored(x, known) for x in parts)
+    kinds = {(x.num_classes, x.ids, x.classes and x.classes.names): x for x in parts}
+    if len(kinds) > 1:
+        first, second = [names or f"{count} classes" for count, _, names in kinds][:2]
+        raise ValueError(f"the models know different classes: {first} and {second}")
+    return dataclasses.replace(parts[0], parts=parts)
+
+
+def fit_scorer(scorer: Scorer, classes: ClassTable) -> Scorer:
+    """Return the scorer of a table's classes; ValueError where it is known to be of others."""
+    if scorer.parts:
+        return _combine(fit_scorer(part, classes) for part in scorer.parts)
+    if scorer.classes is None:
+        return _leave_out_ignored(scorer, classes)
+    if scorer.classes not in (classes, fit_classes(classes, fit=scorer.fit)):
+        known = scorer.classes.names
+        raise ValueError(f"the model was trained for {known}, the data have {classes.names}")
+    return scorer
 
 
 def _leave_out_ignored(scorer, classes):
@@ -458,7 +512,14 @@ def _find_neighbors(source, length):
 # Cleaning up: new arrays of the same shape and dtype, without any class that was not there
 
 
-def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> np.ndarray:
+class Thresholds(NamedTuple):
+    """What `fit_thresholds` finds for each class: arrays `(k,)` that `apply_thresholds` takes."""
+
+    thresholds: np.ndarray  # float32, the least probability of a pixel
+    min_sizes: np.ndarray  # int, the least pixels of a region
+
+
+def apply_thresholds(probabilities: ArrayLike, thresholds) -> np.ndarray:
     """Turn probabilities into labels, with a threshold that each class has to reach.
 
     A pixel takes the most probable class that reaches its threshold, or the most probable of all
@@ -466,11 +527,15 @@ def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> 
 
     Args:
         probabilities: float array `(..., k)`, such as `(height, width, k)`.
-        thresholds: array `(k,)`, or dict `{id: float}`, 0 for the others.
+        thresholds: array `(k,)`, or dict `{id: float}`, 0 for the others; or Thresholds, and then
+            the small regions of `(height, width)` labels are removed too.
 
     Returns:
         uint8 array `(...)`, uint16 where an id is above 255; of equal classes the lower id.
     """
+    if isinstance(thresholds, Thresholds):
+        labels = apply_thresholds(probabilities, thresholds.thresholds)
+        return remove_small_regions(labels, min_size=dict(enumerate(thresholds.min_sizes)))
     probabilities = np.asarray(probabilities)
     # In the dtype of the probabilities, as a float32 0.7 is below a float64 one.
     limits = np.zeros(probabilities.shape[-1], probabilities.dtype)
@@ -485,29 +550,45 @@ def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> 
     return labels.astype(np.min_scalar_type(len(limits) - 1))
 
 
-def fit_thresholds(probabilities: ArrayLike, labels: ArrayLike, *, ignore_label=None) -> np.ndarray:
-    """Choose the thresholds, `(k,)` float32 for `apply_thresholds`, of the highest mean IoU.
+def fit_thresholds(probabilities, labels, *, ignore_label=None, regions=False):
+    """Choose what each class has to reach, for `apply_thresholds`.
 
     Classes are fitted one after the other, the most frequent first, each to the best of 0, 0.1 …
-    0.9 given the others. Fit on pictures that are not used for the final scores.
+    0.9 given the others. Fit on pictures that are not used for the final scores, such as those of
+    `predict_out_of_fold`.
 
     Args:
-        probabilities: float array `(..., k)`.
-        labels: int array `(...)`. Pixels of the id `ignore_label` do not count.
+        probabilities: float array `(..., k)`; with `regions` a list of `(height, width, k)`.
+        labels: int array `(...)`, or list of `(height, width)`. Pixels of the id `ignore_label` do
+            not count.
+        regions: False fits thresholds, `(k,)` float32, to the highest mean IoU. True fits
+            Thresholds, with the smallest region of each class too, to the highest mean Dice a
+            picture and class, as `class_dice` counts it.
     """
-    probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
-    valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
-    probabilities, labels = probabilities[valid], labels[valid]
-    num_classes, candidates = probabilities.shape[-1], np.arange(10) / 10
+    if not regions:
+        probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
+        valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+        probabilities, labels = [probabilities[valid]], [labels[valid]]
+    num_classes, candidates = probabilities[0].shape[-1], np.arange(10) / 10
     thresholds = np.zeros(num_classes, np.float32)
-    for label in np.argsort(-np.bincount(labels, minlength=num_classes), kind="stable"):
+    counting = {"num_classes": num_classes, "ignore_label": ignore_label}
+
+    def score():  # a row for each smallest region, a column for each class
+        maps = (apply_thresholds(np.float32(planes), thresholds) for planes in probabilities)
+        if regions:
+            return score_min_sizes(zip(labels, maps, strict=True), MIN_SIZES, **counting)
+        matrix = confusion_matrix(labels[0], next(maps), **counting)
+        return np.array([[mean_iou(matrix, ignore_label=ignore_label)]])
+
+    counts = sum(np.bincount(x[x != ignore_label], minlength=num_classes) for x in labels)
+    for label in show_progress(np.argsort(-counts, kind="stable"), desc="fitting", unit="class"):
         scores = []
         for thresholds[label] in candidates:
-            predicted = apply_thresholds(probabilities, thresholds)
-            matrix = confusion_matrix(labels, predicted, num_classes=num_classes)
-            scores.append(mean_iou(matrix, ignore_label=ignore_label))
+            scores.append(score().max(axis=0).mean())
         thresholds[label] = candidates[np.argmax(scores)]
-    return thresholds
+    if not regions:
+        return thresholds
+    return Thresholds(thresholds, MIN_SIZES[score().argmax(axis=0)])
 
 
 def morph_labels(labels: ArrayLike, operation: str, *, radius: float = 1) -> np.ndarray:
@@ -654,112 +735,3 @@ def _separate(mask, boundary, min_size, threshold):
 
 def _drop_small(objects, min_size):
     return np.where(np.bincount(objects.ravel())[objects] < min_size, 0, objects)
-
-
-# Submissions
-
-
-def encode_rle(mask: ArrayLike) -> str:
-    """Encode a mask as `start length start length ...`, as Kaggle's segmentation contests do.
-
-    Pixels are counted from 1, down the first column, then down the second.
-
-    Args:
-        mask: bool or 0/1 array `(height, width)`. An empty one gives an empty str.
-
-    Example:
-        >>> encode_rle([[0, 1], [1, 1], [0, 0]])
-        '2 1 4 2'
-    """
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or not np.isin(mask, (0, 1)).all():
-        raise ValueError("a mask is 2D and of 0 and 1: encode labels as labels == class_id, each")
-    flat = np.pad(mask.T.ravel().astype(np.int8), 1)
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    starts, ends = edges[::2], edges[1::2]
-    return " ".join(map(str, np.column_stack([starts, ends - starts]).ravel().tolist()))
-
-
-def decode_rle(text: str, shape: tuple[int, int]) -> np.ndarray:
-    """Decode what `encode_rle` wrote, its runs in any order, to a bool array of a shape.
-
-    Raises:
-        ValueError: these are no pairs, a run is empty or leaves the image, or two runs overlap.
-    """
-    pixels = shape[0] * shape[1]
-    try:
-        runs = np.array(text.split(), np.int64).reshape(-1, 2)
-        starts, lengths = runs[np.argsort(runs[:, 0])].T
-        ends = starts + lengths
-        fits = (starts >= 1) & (lengths >= 1) & (lengths <= pixels + 1 - starts)
-        if not fits.all() or (starts[1:] < ends[:-1]).any():
-            raise ValueError
-    except (ValueError, OverflowError):
-        wanted = f"'start length start length ...', no overlap, within {pixels} pixels from 1 on"
-        raise ValueError(f"expected {wanted}, received {text[:60]!r}") from None
-    change = np.zeros(pixels + 2, np.int8)
-    change[starts] += 1
-    change[ends] -= 1
-    return (np.cumsum(change)[1:-1] > 0).reshape(shape[::-1]).T
-
-
-def write_submission(path, predictions: Iterable, classes: ClassTable, *, empty_mask="") -> None:
-    """Write a CSV file with a run-length encoded mask for each image and each scored class.
-
-    Args:
-        path: str or path of the CSV file, columns `image_id, class, rle`.
-        predictions: iterable of (image id, labels), labels int `(height, width)`; consumed one
-            at a time. Pixels of the ignored class, or 255 where there is none, get no row.
-        empty_mask: str, what a contest wants for a class that has no pixel, such as "-1".
-
-    Raises:
-        ValueError: an image id occurs twice, or an id in labels is no class.
-    """
-    rows, known = {}, [*classes.scored_ids, _no_class_id(classes)]
-    for image_id, labels in predictions:
-        strange = np.setdiff1d(labels, known)[:5].tolist()
-        if strange or (image_id, classes.scored_ids[0]) in rows:
-            problem = f"ids {strange} are no class of {known}" if strange else "it occurs twice"
-            raise ValueError(f"image {image_id!r}: {problem}")
-        for i in classes.scored_ids:
-            rows[image_id, i] = encode_rle(np.asarray(labels) == i) or empty_mask
-    lines = [(image_id, classes.names[i], text) for (image_id, i), text in rows.items()]
-    table = pd.DataFrame(lines, columns=["image_id", "class", "rle"])
-    with replacing(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
-
-
-def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_mask="") -> dict:
-    """Read a file that `write_submission` wrote back into label maps.
-
-    Args:
-        shapes: dict `{image id: (height, width)}`, or one `(height, width)` for all images.
-
-    Returns:
-        dict `{image id: labels (height, width)}`; pixels of no class have the table's
-        ignore label, 255 where it has none.
-
-    Raises:
-        ValueError: a row names an unknown class or image, a run is wrong, or two classes hold the
-            same pixel; the image and the class are named.
-    """
-    ids, nothing = {classes.names[i]: i for i in classes.scored_ids}, _no_class_id(classes)
-    dtype, images = np.min_scalar_type(max(nothing, classes.num_classes - 1)), {}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for image_id, name, text in table[["image_id", "class", "rle"]].itertuples(index=False):
-        try:
-            shape = shapes[image_id] if isinstance(shapes, dict) else shapes
-            labels = images.setdefault(image_id, np.full(shape, nothing, dtype))
-            mask = decode_rle("" if text == empty_mask else text, shape)
-            if (labels[mask] != nothing).any():
-                raise ValueError("some of its pixels are already of another class")
-            labels[mask] = ids[name]
-        except (KeyError, ValueError) as error:
-            problem = f"{error} is not known" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path}: image {image_id!r}, class {name!r}: {problem}") from None
-    return images
-
-
-def _no_class_id(classes):
-    """Return the id of pixels without a class, as letterboxing chooses it."""
-    return fit_classes(classes, fit="letterbox").ignore_label
