@@ -308,7 +308,8 @@ def adopt_model(model, size, num_classes):
         raise ValueError(f"{type(model).__name__} {model.name!r} cannot be trained: {problem}")
     image, logits = model.inputs[0], models.ClassLogits
     heads = [logits(name=f"class_logits_{i}")(x, image) for i, x in enumerate(model.outputs)]
-    own = keras.Model(image, heads[0] if len(heads) == 1 else heads, name=model.name)
+    name = re.sub(r"_\d+$", "", model.name)  # Keras counts models, and a resumed run is the same
+    own = keras.Model(image, heads[0] if len(heads) == 1 else heads, name=name)
     try:
         models.copy_model(own)
     except Exception as error:  # each layer has its own

@@ -618,14 +618,14 @@ def _check_data(model, data, augmentation, seed):
     given = getattr(augmentation, "size", None) or stored
     if callable(augmentation):
         given = call_function(augmentation, *data.train[0], seed=seed, epoch=0, index=1)[1].shape
-    model = learning.adopt_model(model, given, data.classes.num_classes)
-    size = model.input_shape[1:3]
+    size = model.input_shape[1:3] if len(model.inputs) == 1 else given
     if any(side not in (None, wanted) for side, wanted in zip(size, given, strict=True)):
         raise ValueError(
             f"the model takes images of {size} (height, width) but gets {given} of data prepared "
             f"as {stored}: use dataset.prepare(image_size={size}), or "
             f"augment=Augmentation(size={size}) to cut windows out of larger pictures"
         )
+    model = learning.adopt_model(model, given, data.classes.num_classes)
     is_stretched = given[0] / given[1] != stored[0] / stored[1]
     if data.resize == "letterbox" and is_stretched and not getattr(augmentation, "native", False):
         raise ValueError(
