@@ -43,7 +43,7 @@ def create_split(size):
 
 def read_batches(split, augmentation):
     """One epoch of what `seglib.train` reads."""
-    batches = Batches(split, batch_size=BATCH_SIZE, seed=0, augment=augmentation, heads=1)
+    batches = Batches(split, batch_size=BATCH_SIZE, seed=0, augment=augmentation)
     for i in range(batches.steps_per_epoch):
         batches[i]
 
