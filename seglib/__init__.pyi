@@ -23,6 +23,7 @@ from . import (
     runs,
     scenes,
     splitting,
+    submissions,
     system,
     training,
 )
@@ -65,17 +66,21 @@ from .models import (
 from .optimizers import AdamW, Muon
 from .predicting import (
     combine_scales,
-    decode_rle,
-    encode_rle,
     evaluate,
     predict,
     predict_heads,
     predict_probabilities,
-    read_submission,
     separate_instances,
-    write_submission,
 )
 from .recipes import Recipe, get_preset
 from .reports import create_report
 from .runs import list_runs, load_model
+from .submissions import (
+    decode_rle,
+    encode_rle,
+    predict_folder,
+    predict_out_of_fold,
+    read_submission,
+    write_submission,
+)
 from .training import rehearse_kill, train

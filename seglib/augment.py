@@ -7,6 +7,7 @@ of a place in the window.
 
 import dataclasses
 import statistics
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -41,7 +42,8 @@ class Augmentation:
             of the stored picture. None for the stored size.
         native: bool. False: at scale 1 the whole picture fills the window, stretched where the
             shapes differ, as `predict` shows it. True: at scale 1 a pixel of the window is one of
-            the stored picture, as `predict(tile=True)` shows it.
+            the stored picture; prepare pictures at their own size. A model that learns from such
+            windows is validated and used in blended tiles.
         flip: probability of mirroring left and right.
         scale: `(lowest, highest)` factor of enlargement within [0.01, 100], drawn log-uniformly.
             Above 1 a part of the picture fills the window; below 1 the picture fills a part of
@@ -126,13 +128,42 @@ class Augmentation:
         return dataclasses.asdict(self)
 
 
-def choose_augmentation(augment: "bool | Augmentation | None") -> Augmentation | None:
-    """Return the Augmentation that `augment=` of `seglib.train` means; None for none."""
-    if isinstance(augment, Augmentation):
+def choose_augmentation(augment: "bool | Augmentation | Callable | None"):
+    """Return the Augmentation or function that `augment=` of `seglib.train` means; None for none.
+
+    Raises:
+        ValueError: it means none.
+    """
+    if isinstance(augment, Augmentation) or (callable(augment) and not isinstance(augment, type)):
         return augment
-    if augment in (None, False, True):
+    if augment is None or isinstance(augment, bool):
         return Augmentation() if augment else None
-    raise ValueError(f"expected augment=True, False or a seglib.Augmentation, received {augment!r}")
+    raise ValueError(
+        "expected augment to be a function of (image, labels, seed), True, False or a "
+        f"seglib.Augmentation, received {augment!r}"
+    )
+
+
+def call_function(function: Callable, image, labels, *, seed: int, epoch: int, index: int) -> tuple:
+    """Change a pair by a user's own function of (image, labels, seed).
+
+    The seed that it gets, an int below 2³², depends on `seed`, `epoch` and `index` alone.
+
+    Raises:
+        ValueError: it returns no pair of a uint8 image and integer labels of the same size.
+    """
+    drawn = int(np.random.default_rng([seed, epoch, index]).integers(2**32))
+    changed = function(np.array(image), np.array(labels), drawn)
+    is_pair = isinstance(changed, tuple | list) and len(changed) == 2
+    image, labels = map(np.asarray, changed if is_pair else (changed, None))
+    fits = labels.ndim == 2 and image.shape[:-1] == labels.shape
+    if not fits or image.dtype != np.uint8 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            "expected augment to return a uint8 image (height, width, channels) and integer labels "
+            f"(height, width), received {image.dtype} {image.shape} and {labels.dtype} "
+            f"{labels.shape}"
+        )
+    return image, labels
 
 
 def augment_pair(

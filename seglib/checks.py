@@ -25,6 +25,7 @@ from seglib.reports import find_regions
 from seglib.system import make_folder, show_progress
 
 MAX_ASPECTS, MAX_AREAS = 1.2, 4  # the largest by the smallest: what augmentation makes up for
+MAX_SHRINKING = 3  # times that pictures are larger than what is trained at: more loses thin things
 MIN_RATIO = 10  # of the commonest class's pixels to the rarest's: less needs no class weights
 OUTLINE, MIN_ALIKE = 64, 0.9  # the size at which masks are compared; IoU of each of their classes
 MIN_LOST, MANY_LOST = 0.01, 0.5  # of a class's pixels, in regions that are too small
@@ -51,6 +52,8 @@ ADVICE = {
     "turned photographs": "See to it that the masks stand upright too.",
     "picture sizes": 'Augment the scale; prepare(resize="letterbox") keeps proportions.',
     "tiny regions": "They vanish in training: choose a larger image_size if they matter.",
+    "large pictures": 'For their own scale: notebook 3 with SCALE = "native", or '
+    "get_preset(name, native_size=(height, width) of the pictures).",
     "class imbalance": "The default loss hears rare classes; notebook 5 shows what more there is.",
 }
 # Checks of single pairs: columns of the table. What the first cell says is added to the words.
@@ -176,6 +179,20 @@ def check_dataset(dataset, *, image_size: int | tuple = (128, 128)) -> DatasetRe
     path = pathlib.Path(dataset.path)
     pixels = dataset.train.pixels
     return DatasetReport(path, dataset.classes, sizes, image_size, tuple(findings), pixels)
+
+
+def explain_shrinking(size: tuple, image_size: tuple) -> str:
+    """Say what a picture loses that is shrunk to over three times smaller; "" where it is not.
+
+    Example:
+        >>> explain_shrinking((512, 512), (128, 128))
+        '512×512 shrunk to 128×128: what is thinner than 4 pixels is lost'
+    """
+    factor = max(np.divide(size, image_size))
+    if factor <= MAX_SHRINKING:
+        return ""
+    sizes = " shrunk to ".join(f"{height}×{width}" for height, width in (size, image_size))
+    return f"{sizes}: what is thinner than {math.ceil(factor)} pixels is lost"
 
 
 # One pass over all pairs
@@ -329,6 +346,13 @@ def _check_classes(rows, dataset, image_size):
         severity = "warning" if lost.max() > MANY_LOST else "note"
         rows = rows.sort_values("tiny regions", ascending=False, kind="stable")
         yield _find_in_pairs("tiny regions", severity, "", rows, dataset, text)
+    lost = [explain_shrinking(size, image_size) for size in rows.image_size]
+    if any(lost):
+        where = [_shorten(path, dataset) for path in rows["image"][np.array(lost) != ""]]
+        worst = max(rows.image_size, key=lambda size: max(np.divide(size, image_size)))
+        lost = explain_shrinking(worst, image_size)
+        meaning = f"{len(where):,} of {len(rows):,} pictures, at worst {lost}"
+        yield _find("large pictures", "note", "", where, meaning)
     counts = {split: sum(part.counts) for split, part in rows.groupby("split", sort=False)}
     anywhere = sum(counts.values())
     for split, pixels in {"": anywhere, **counts}.items():

@@ -62,6 +62,7 @@ class ClassTable:
     values: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        check_ignore_label(self.ignore_label)
         names, colors = tuple(map(str, self.names)), np.asarray(self.colors)
         fits = colors.shape == (len(names), 3) and np.isin(colors, range(256)).all()
         if not (names and fits):
@@ -134,6 +135,13 @@ class ClassTable:
             "also_ignored": list(self.also_ignored),
         }
         return table | {"values": dict(self.values)} if self.values else table
+
+
+def check_ignore_label(label: int | None) -> int | None:
+    """Return the label that is ignored; ValueError where it is neither a whole number nor None."""
+    if label is not None and (isinstance(label, bool) or not float(label).is_integer()):
+        raise ValueError(f"expected ignore_label to be a whole number or None, received {label!r}")
+    return label
 
 
 class ClassRow(typing.NamedTuple):

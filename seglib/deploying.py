@@ -54,7 +54,7 @@ class Predictor(predicting.Scorer):
         """The size of its files."""
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()) / 1e6
 
-    def predict(self, images, *, flip: bool = False, tile: bool = False):
+    def predict(self, images, *, flip: bool = False, tile: bool | None = None):
         """Label pictures of any size, as `seglib.predict` does."""
         return predicting.predict(self, images, flip=flip, tile=tile)
 
@@ -85,7 +85,7 @@ def export(
         ModuleNotFoundError: the runtime is not installed; the message names it.
         RuntimeError: any format but "keras" where Keras does not run on TensorFlow.
     """
-    from seglib.models import model_classes, model_fit, model_pixels
+    from seglib.models import model_classes, model_fit, model_native, model_pixels
 
     _check_export(model, format, precision, calibration)
     size, fit, classes = model.input_shape[1:3], model_fit(model), model_classes(model)
@@ -113,6 +113,7 @@ def export(
         card["classes"] = classes and dataclasses.asdict(classes)
         if model.input_shape[3] != 3 or model_pixels(model).to_dict():
             card |= {"channels": model.input_shape[3], "pixels": model_pixels(model).to_dict()}
+        card |= {"native": model_native(model)} if model_native(model) else {}
         text = json.dumps(card, indent=1, default=np.ndarray.tolist)
         (new / CARD).write_text(text, encoding="utf-8")
         if folder.exists():
@@ -139,6 +140,7 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
         known["size"] = tuple(card["image_size"])
         known["classes"] = card["classes"] and ClassTable(**card["classes"])
         known |= {"channels": card.get("channels", 3), "pixels": Pixels(**card.get("pixels", {}))}
+        known["native"] = card.get("native")
         format = FORMATS[card["format"]]
         _check_installed(card["format"], format.needs[:1])
         with _quiet():
@@ -540,7 +542,7 @@ class Frame(NamedTuple):
 
 
 def predict_video(
-    model: Any, source: Any, output=None, *, opacity=0.5, flip=False, tile=False
+    model: Any, source: Any, output=None, *, opacity=0.5, flip=False, tile=None
 ) -> Iterator[Frame] | pathlib.Path:
     """Label a video, a camera or any other stream of frames, and paint the classes over it.
 

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from seglib import reports
-from seglib.augment import augment_pair, blend_pairs, soften
+from seglib import models, predicting, reports
+from seglib.augment import augment_pair, blend_pairs, call_function, soften
 from seglib.images import resize_image
 from seglib.losses import (
     BoundaryLoss,
@@ -87,9 +87,16 @@ class Batches:
 
     def _read_pair(self, index, epoch, place):
         pair = self._change_pair(self.split[index], epoch, place)
+        classes, labels = self.split.classes, pair[1]
+        known = (labels >= 0) & (labels < classes.num_classes) | (labels == classes.ignore_label)
+        if labels.ndim == 2 and not known.all():  # else they are shares of classes
+            raise ValueError(
+                f"training pair {index} has the ids {np.unique(labels[~known])[:5].tolist()}: "
+                f"expected 0 to {classes.num_classes - 1}, or the ignored {classes.ignore_label}"
+            )
         if not getattr(self.split, "is_soft", False):
             return pair
-        classes, share = self.split.classes, float(self.split.share[index])
+        share = float(self.split.share[index])
         options = {"num_classes": classes.num_classes, "ignore_label": classes.ignore_label}
         if share == 1:
             return pair[0], soften([(pair[1], 1.0)], **options)
@@ -100,12 +107,13 @@ class Batches:
     def _change_pair(self, pair, epoch, place):
         if self.augment is None:
             return pair
+        # Not the pair's own index: one drawn twice is changed twice. 0 drew the order.
+        drawn = {"seed": self.seed, "epoch": epoch, "index": place + 1}
+        if callable(self.augment):
+            return call_function(self.augment, *pair, **drawn)
         return augment_pair(
             *pair,
-            seed=self.seed,
-            epoch=epoch,
-            # Not the pair's own: one drawn twice is changed twice. 0 drew the order.
-            index=place + 1,
+            **drawn,
             augmentation=self.augment,
             ignore_label=self.split.classes.ignore_label,
             partners=self.split,
@@ -131,7 +139,9 @@ class Reader:
     def read(self, step):
         """Return the batch of a step, and begin to read the one after it."""
         key = step, self.batches.batch_size
-        batch = self.ahead[key].result() if key in self.ahead else self.batches[step]
+        # In the thread alone: a user's function may keep a state that two calls would mix up.
+        batch = self.ahead.get(key) or self.thread.submit(self.batches.__getitem__, step)
+        batch = batch.result()
         following = self.thread.submit(self.batches.__getitem__, step + 1)
         self.ahead = {(step + 1, self.batches.batch_size): following}
         return batch
@@ -260,8 +270,12 @@ class Learner:
     def predict_batch(self, images, batch_size):
         """Return the kept copy's logits of up to `batch_size` images.
 
-        They are computed in a batch of always that size: another one would be compiled anew.
+        They are computed in a batch of always that size: another one would be compiled anew. Of a
+        model that learns at the pictures' own scale, they are what its blended tiles amount to.
         """
+        if models.model_native(self.kept):
+            planes = [predicting.predict_probabilities(self.kept, image) for image in images]
+            return np.log(np.maximum(planes, np.float32(1e-7)))
         padding = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
         filled = np.concatenate([images, padding])
         return np.array(self.scorer.predict_on_batch(filled))[: len(images)]
@@ -275,6 +289,62 @@ class Learner:
 
     def _dropout_states(self):
         return [variable for variable in self.model.variables if "seed_generator" in variable.path]
+
+
+def adopt_model(model, size, num_classes):
+    """Return a user's own model with ClassLogits at its ends; one of seglib's as it is.
+
+    It has the layers of the given one, and its file knows the classes. `size` is that of the
+    pictures that it will get.
+
+    Raises:
+        ValueError: it cannot be trained; the message says why and what to do.
+    """
+    model = models.adopted.get(model, model)
+    if any(isinstance(layer, models.Logits) for layer in model.layers):
+        return model
+    problem = _find_problem(model, tuple(size), num_classes)
+    if problem:
+        raise ValueError(f"{type(model).__name__} {model.name!r} cannot be trained: {problem}")
+    image, logits = model.inputs[0], models.ClassLogits
+    heads = [logits(name=f"class_logits_{i}")(x, image) for i, x in enumerate(model.outputs)]
+    name = re.sub(r"_\d+$", "", model.name)  # Keras counts models, and a resumed run is the same
+    own = keras.Model(image, heads[0] if len(heads) == 1 else heads, name=name)
+    try:
+        models.copy_model(own)
+    except Exception as error:  # each layer has its own
+        raise ValueError(
+            f"{model.name!r} cannot be kept in a file: a layer of your own needs get_config and "
+            f"@keras.saving.register_keras_serializable() ({_first_line(error)})"
+        ) from error
+    models.adopted[model] = own
+    return own
+
+
+def _find_problem(model, size, num_classes):
+    """Return why a user's own model cannot be trained, or None."""
+    if getattr(model, "preprocessor", None) is not None:
+        return "it changes pictures by a preprocessor: put that into layers, and preprocessor=None"
+    try:
+        answers = predicting.answer_noise(model, size)
+    except Exception as error:  # each layer has its own
+        return f"it takes no batch of pictures of {size}: {_first_line(error)}"
+    for scores in answers:
+        if scores.shape[1:] != (*size, num_classes):
+            return (
+                f"it answers {scores.shape[1:]} to a picture, not logits {(*size, num_classes)}: "
+                "give it a channel for each class, and the picture's size by keras.layers.Resizing"
+            )
+        if predicting.are_probabilities(scores):
+            return (
+                "it answers with probabilities, but seglib learns from logits: leave its last "
+                "softmax or sigmoid away"
+            )
+    return None
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 class Callbacks:

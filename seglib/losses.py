@@ -14,6 +14,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from seglib.classes import check_ignore_label
+
 register = keras.saving.register_keras_serializable(package="seglib")
 
 
@@ -25,7 +27,7 @@ class LabelLoss(keras.losses.Loss):
     def __init__(self, ignore_label: int | None = None, name: str | None = None, **kwargs):
         words = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
         super().__init__(name=name or words, **kwargs)
-        self.ignore_label = ignore_label
+        self.ignore_label = check_ignore_label(ignore_label)
 
     def get_config(self):
         return {**super().get_config(), **{name: getattr(self, name) for name in self.settings}}
@@ -315,6 +317,8 @@ def create_loss(
     """
     if loss is None:
         weights = None if class_weights is None else check_weights(class_weights, num_classes)
+        if weights and not any(w for i, w in enumerate(weights) if i != ignore_label):
+            raise ValueError(f"class_weights of {class_weights} leave nothing to learn: all are 0")
         return CrossEntropyDice(weights, ignore_label)
     if class_weights is not None:
         raise ValueError(
@@ -356,9 +360,10 @@ def create_loss(
 def check_weights(weights: Sequence[float], num_classes: int | None = None) -> list[float]:
     """Return class weights as a list; ValueError where they cannot weigh so many classes."""
     array = np.asarray(weights, np.float32)
-    if array.shape != (num_classes or len(array),) or not (array >= 0).all():
-        count = num_classes or "the"
-        raise ValueError(f"expected a weight ≥ 0 for each of {count} classes, received {weights}")
+    fits = array.shape == (num_classes or len(array),) and (array >= 0).all()
+    if not fits or not 0 < array.sum() < np.inf:
+        expected = f"a weight ≥ 0 for each of {num_classes or 'the'} classes, not all 0"
+        raise ValueError(f"expected {expected}, received {weights}")
     return array.tolist()
 
 

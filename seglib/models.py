@@ -3,6 +3,7 @@
 import itertools
 import json
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -25,6 +26,8 @@ TASKS = ("boundary", "presence", "segmentation")  # in the order of the outputs
 VGG_STAGES = (2, 2, 3, 3, 3)  # convolutions of VGG-16's stages
 DEEPLAB_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # by output stride, of pictures of 512 pixels
 
+adopted = weakref.WeakKeyDictionary()  # a user's own model -> the same with ClassLogits
+
 
 class Logits(layers.Layer):
     """Scores as float32, a map cropped to the picture's size."""
@@ -46,13 +49,16 @@ class Logits(layers.Layer):
 class ClassLogits(Logits):
     """Scores of classes; it also keeps which classes, and what pictures are brought to, and how.
 
-    `offsets` are added to the scores of the classes, unless they are None.
+    `offsets` are added to the scores of the classes, unless they are None. `native` is as of
+    `model_native`.
     """
 
-    def __init__(self, classes=None, fit="stretch", offsets=None, pixels=RGB, **kwargs):
+    def __init__(
+        self, classes=None, fit="stretch", offsets=None, native=None, pixels=RGB, **kwargs
+    ):
         super().__init__(**kwargs)
         self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes
-        self.fit, self.offsets = fit, offsets
+        self.fit, self.offsets, self.native = fit, offsets, native
         self.pixels = Pixels(**pixels) if isinstance(pixels, dict) else pixels
 
     def call(self, scores, image):
@@ -62,8 +68,9 @@ class ClassLogits(Logits):
     def get_config(self):
         classes = self.classes.to_dict() if self.classes else None
         config = {**super().get_config(), "classes": classes, "fit": self.fit}
-        config |= {"pixels": options} if (options := self.pixels.to_dict()) else {}
-        return config if self.offsets is None else {**config, "offsets": self.offsets}
+        rare = {"offsets": self.offsets, "native": self.native}
+        rare["pixels"] = self.pixels.to_dict() or None
+        return config | {name: value for name, value in rare.items() if value is not None}
 
 
 @register
@@ -583,18 +590,24 @@ class _Builder:
 
 
 def check_model(model) -> None:
-    """Raise TypeError unless something is a Keras model."""
+    """Raise TypeError unless this is a Keras model, ValueError unless its outputs are known."""
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"expected a keras.Model, received a {type(model).__name__}: "
             "seglib.load_model(folder) loads one, and a Run has it as run.model"
         )
+    if not getattr(model, "outputs", None):
+        raise ValueError(
+            f"the outputs of {model.name!r} are not known, as it is subclassed or not built: give "
+            "keras.Model(image, model(image)) with image = keras.Input((height, width, 3))"
+        )
 
 
 def class_heads(model: keras.Model) -> list[ClassLogits]:
-    """Return the layers that make the logits of classes."""
+    """Return the layers that make the logits of classes; none of a user's own model."""
     check_model(model)
-    return [layer for layer in model.layers if isinstance(layer, ClassLogits)]
+    layers = adopted.get(model, model).layers
+    return [layer for layer in layers if isinstance(layer, ClassLogits)]
 
 
 def task_layers(model: keras.Model) -> list:
@@ -645,9 +658,9 @@ def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Mode
 
 
 def set_model_classes(
-    model: keras.Model, classes: ClassTable, *, fit: str = "stretch", pixels: Pixels = RGB
+    model, classes: ClassTable, *, fit: str = "stretch", native=None, pixels: Pixels = RGB
 ) -> None:
-    """Store in a model its classes, and how pictures are brought to its size and channels.
+    """Store in a model its classes, how pictures become what it takes, and `model_native`.
 
     Raises:
         ValueError: the model has another number of classes, or `fit` is unknown.
@@ -660,7 +673,7 @@ def set_model_classes(
             f"create it with num_classes={classes.num_classes}"
         )
     for head in class_heads(model):
-        head.classes, head.fit, head.pixels = classes, fit, pixels
+        head.classes, head.fit, head.native, head.pixels = classes, fit, native, pixels
 
 
 def model_classes(model: keras.Model) -> ClassTable | None:
@@ -676,6 +689,15 @@ def model_fit(model: keras.Model) -> str:
 def model_pixels(model: keras.Model) -> Pixels:
     """Return how the values in a picture's file become the channels that a model takes."""
     return next((head.pixels for head in class_heads(model)), RGB)
+
+
+def model_native(model: keras.Model) -> tuple | None:
+    """Return the sizes of the windows at own scale that a model learned from, and their pictures.
+
+    `((height, width), (height, width))`; None if it learned from whole pictures.
+    """
+    native = next((head.native for head in class_heads(model)), None)
+    return native and tuple(map(tuple, native))
 
 
 def set_precision(model: keras.Model, policy: str) -> None:

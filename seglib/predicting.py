@@ -1,4 +1,4 @@
-"""From a model and pictures to label maps: predicted, evaluated, cleaned up, cut up, submitted.
+"""From a model and pictures to label maps: predicted, evaluated, cleaned up, cut up.
 
 Keras is imported for Keras models alone: an export of another format does without it.
 """
@@ -7,8 +7,9 @@ import dataclasses
 import itertools
 import os
 import time
+import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +22,21 @@ from seglib import images
 from seglib.classes import ClassTable
 from seglib.datasets import Split
 from seglib.images import RGB, Pixels, cut_padding, fit_classes, fit_image, resize_image
-from seglib.reports import Report, confusion_matrix, create_report, find_regions, mean_iou
-from seglib.system import replacing, show_progress
+from seglib.reports import (
+    Report,
+    confusion_matrix,
+    create_report,
+    find_regions,
+    mean_iou,
+    score_min_sizes,
+)
+from seglib.system import show_progress
 
+BUFFER = 256e6  # bytes of probabilities that tiles are blended in, at the most
+BAND = 128  # rows of a picture that labels are enlarged to at once
 MORPHOLOGY = {"dilation": "+", "erosion": "-", "opening": "-+", "closing": "+-"}  # + grows
+MIN_SIZES = np.array([0, *(2 ** np.arange(2, 18))])  # pixels of regions that `fit_thresholds` tries
+SCALE_STEP = np.log(1.5)  # by which pictures may differ from those that a model learned from
 BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most
 
 _networks = weakref.WeakKeyDictionary()  # model -> {what made it: network}
@@ -45,6 +57,8 @@ class Scorer:
     classes: ClassTable | None = None  # where they are known
     channels: int = 3
     pixels: Pixels = RGB  # how the values in a picture's file become these channels
+    native: tuple | None = None  # as of `seglib.models.model_native`
+    parts: tuple = ()  # Scorers whose probabilities are averaged, in place of `score`
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -52,7 +66,9 @@ class Scorer:
         return tuple(range(self.num_classes)) if self.classes is None else self.classes.scored_ids
 
 
-def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool = False) -> ArrayLike:
+def predict(
+    model, images: ArrayLike, *, flip: bool = False, tile: bool | None = None, thresholds=None
+) -> ArrayLike:
     """Label pictures of any size.
 
     A picture is resized to the model's size (antialiased, bilinear), stretched or letterboxed as in
@@ -60,48 +76,62 @@ def predict(model, images: ArrayLike, *, flip: bool = False, tile: bool = False)
     probable class. The ignored class is never predicted.
 
     Args:
-        model: keras.Model whose last output is logits, or Predictor, or of `combine_scales`.
+        model: keras.Model whose last output is logits, or Predictor, or of `combine_scales`; or a
+            list of models of the same classes, whose probabilities are averaged.
         images: uint8 array `(height, width, channels)`, RGB for most models, a batch
             `(n, height, width, channels)`, or a list of pictures of any sizes. A picture may also
             be the path of its file, or an array of the file's own values: the model carries the
             bands and the range of values that it was trained with.
         flip: True averages with the mirrored picture's probabilities.
         tile: True works at the picture's own scale, in overlapping tiles of the model's size that
-            are blended smoothly.
+            are blended smoothly; False on the whole picture. None does what the model learned
+            from: tiles after training with `Augmentation(native=True)`.
+        thresholds: what `fit_thresholds` found or `apply_thresholds` takes, or None.
 
     Returns:
         uint8 array `(height, width)` of ids (uint16 from 257 classes on); for a batch
         `(n, height, width)`, for a list a list.
 
     Raises:
-        ValueError: a picture is no uint8 RGB array, or not of the model's channels.
+        ValueError: a picture is no uint8 RGB array or not of the model's channels, the models know
+            different classes, or one answers NaN.
     """
     scorer, is_list = get_scorer(model, flip=flip), isinstance(images, list | tuple)
+    if scorer.parts or thresholds is not None:
+        if not is_list and np.ndim(images) != 4:
+            planes = predict_probabilities(scorer, images, tile=tile)
+            return apply_thresholds(planes, {} if thresholds is None else thresholds)
+        every = show_progress(images, desc="predicting", unit="image")
+        labels = [predict(scorer, image, tile=tile, thresholds=thresholds) for image in every]
+        return labels if is_list else np.array(labels)
+    tile = scorer.native is not None if tile is None else tile
     if not is_list and np.ndim(images) != 4:
-        image = take_picture(scorer, images)
-        (scores,) = _score_pictures(scorer, [image], tile)
-        return label_probabilities(scores, image.shape[:2], scorer.ids)
+        return _label_pictures(scorer, [images], tile)[0]
     # Tiles are batches by themselves, and pictures of any size may differ.
-    count, labels = 1 if tile or None in scorer.size else _count_together(scorer.size), []
+    count, labels = 1 if tile or None in scorer.size else count_together(scorer.size), []
     for start in show_progress(range(0, len(images), count), desc="predicting", unit="batch"):
-        batch = [take_picture(scorer, image) for image in images[start:][:count]]
-        for scores, image in zip(_score_pictures(scorer, batch, tile), batch, strict=True):
-            labels.append(label_probabilities(scores, np.shape(image)[:2], scorer.ids))
+        labels += _label_pictures(scorer, images[start:][:count], tile)
     dtype = np.min_scalar_type(max(scorer.ids))
     return labels if is_list else np.array(labels, dtype).reshape(images.shape[:3])
 
 
-def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=False) -> np.ndarray:
+def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=None) -> np.ndarray:
     """Return what `predict` chooses from: float32 `(height, width, num_classes)` of one picture.
 
     The probability of the ignored class is 0.
     """
     scorer = get_scorer(model, flip=flip)
+    if scorer.parts:
+        every = (predict_probabilities(part, image, tile=tile) for part in scorer.parts)
+        return sum(every) / np.float32(len(scorer.parts))
     image = take_picture(scorer, image)
     size = image.shape[:2]
-    (scores,) = _score_pictures(scorer, [image], tile)
     planes = np.zeros((*size, scorer.num_classes), np.float32)
-    planes[..., list(scorer.ids)] = _enlarge(scores, size)
+    if tile or (tile is None and scorer.native):
+        for place, scores in _score_tiles(scorer, image):
+            planes[place][..., list(scorer.ids)] = scores
+    else:
+        planes[..., list(scorer.ids)] = _enlarge(_score_pictures(scorer, [image])[0], size)
     return planes
 
 
@@ -115,8 +145,13 @@ def predict_heads(model, image: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         dict of the heads that the model has, float32 probabilities: "boundary" `(height, width)`,
         for `separate_instances`; "presence" `(num_classes,)`, meaningless for the ignored class.
+
+    Raises:
+        ValueError: there is no such head, or the model learned from windows at own scale.
     """
     scorer = get_scorer(model)
+    if scorer.native:
+        raise ValueError("the model learned from windows, and heads are of whole pictures alone")
     image = take_picture(scorer, image)
     size = image.shape[:2]
     scores = _compile(model, _create_heads).predict_on_batch(_fit_pictures(scorer, [image]))
@@ -143,27 +178,30 @@ def combine_scales(model, scales: Sequence[float] = (1, 1.5)) -> Scorer:
     """
     from seglib.models import resize_model
 
-    own = get_scorer(model).size
+    own, native = get_scorer(model).size, get_scorer(model).native
     if None in own:
         raise ValueError("the model takes any size: first resize_model(model, (height, width))")
     sizes = sorted(tuple(round(scale * side) for side in own) for scale in scales)
     parts = [get_scorer(resize_model(model, size)) for size in sizes]
+    shown = own if native else sizes[-1]  # a tile shows as much of a picture as in training
 
     def score(batch):
         answers = []
         for part in parts:
             pictures = np.stack([resize_image(picture, part.size) for picture in batch])
-            answers.append([_enlarge(answer, sizes[-1]) for answer in part.score(pictures)])
+            answers.append([_enlarge(answer, shown) for answer in part.score(pictures)])
         return np.mean(answers, axis=0)
 
-    return dataclasses.replace(parts[-1], score=score)
+    return dataclasses.replace(parts[-1], score=score, size=shown)
 
 
-def evaluate(model, split: Split, *, flip=False, tile=False, seed: int = 0) -> Report:
+def evaluate(
+    model, split: Split, *, flip=False, tile=None, thresholds=None, seed: int = 0
+) -> Report:
     """Score a model on the pairs of a split, at the pictures' own sizes.
 
     Args:
-        model, flip, tile: as in `predict`.
+        model, flip, tile, thresholds: as in `predict`.
         split: Split with at least one pair.
         seed: int, of the bootstrap intervals.
 
@@ -173,32 +211,42 @@ def evaluate(model, split: Split, *, flip=False, tile=False, seed: int = 0) -> R
     Raises:
         ValueError: the split is empty, or of other classes than the model.
     """
-    labelled = label_split(model, split, flip=flip, tile=tile)
+    labelled = label_split(model, split, flip=flip, tile=tile, thresholds=thresholds)
     return create_report(labelled, split.classes, names=split.names, seed=seed)
 
 
-def label_split(model, split: Split, **options: bool) -> Iterator[tuple]:
+def label_split(model, split: Split, **options) -> Iterator[tuple]:
     """Yield true labels, predicted labels and the milliseconds of `predict` for each pair."""
-    scorer, classes = get_scorer(model), split.classes
-    if scorer.classes not in (None, classes, fit_classes(classes, fit=scorer.fit)):
-        known = scorer.classes.names
-        raise ValueError(f"the model was trained for {known}, the data have {classes.names}")
-    if scorer.pixels != RGB and isinstance(split, Split):  # as in training, not as this data set's
-        split = dataclasses.replace(split, pixels=scorer.pixels)
+    scorer = fit_scorer(get_scorer(model), split.classes)
+    split = read_as_learned(split, scorer)
     for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
         image, labels = split[i]
         if i == 0:
+            _check_scale(scorer, labels.shape, **options)
             predict(scorer, image, **options)  # compiles, which is no latency
         start = time.perf_counter()
         predicted = predict(scorer, image, **options)
         yield labels, predicted, 1e3 * (time.perf_counter() - start)
 
 
+def read_as_learned(split: Split, scorer: Scorer) -> Split:
+    """Return a split whose photographs are read as those that the model was trained on."""
+    if scorer.pixels == RGB or not isinstance(split, Split):
+        return split
+    return dataclasses.replace(split, pixels=scorer.pixels)
+
+
 def get_scorer(model, *, flip: bool = False) -> Scorer:
-    """Return the Scorer of a model's last head, compiled once; of a Predictor itself."""
+    """Return the Scorer of a model's last head, compiled once; of a Predictor itself.
+
+    That of a list of models has theirs as `parts`.
+    """
+    model = _combine(map(get_scorer, model)) if isinstance(model, list | tuple) else model
     scorer = model if isinstance(model, Scorer) else _create_scorer(model)
     if not flip:
         return scorer
+    if scorer.parts:
+        return _combine(get_scorer(part, flip=True) for part in scorer.parts)
 
     def score(batch):
         mirrored = scorer.score(np.ascontiguousarray(batch[:, :, ::-1]))
@@ -207,8 +255,57 @@ def get_scorer(model, *, flip: bool = False) -> Scorer:
     return dataclasses.replace(scorer, score=score)
 
 
+def _combine(parts):
+    """Return the Scorer that averages others."""
+    parts = tuple(parts)
+    if not parts:
+        raise ValueError("expected a model or several, received an empty list")
+    known = next((part.classes for part in parts if part.classes is not None), None)
+    if known is not None:
+        parts = tuple(x if x.classes is not None else _leave_out_ignored(x, known) for x in parts)
+    kinds = {(x.num_classes, x.ids, x.classes and x.classes.names): x for x in parts}
+    if len(kinds) > 1:
+        first, second = [names or f"{count} classes" for count, _, names in kinds][:2]
+        raise ValueError(f"the models know different classes: {first} and {second}")
+    return dataclasses.replace(parts[0], parts=parts)
+
+
+def fit_scorer(scorer: Scorer, classes: ClassTable) -> Scorer:
+    """Return the scorer of a table's classes; ValueError where it is known to be of others."""
+    if scorer.parts:
+        return _combine(fit_scorer(part, classes) for part in scorer.parts)
+    if scorer.classes is None:
+        return _leave_out_ignored(scorer, classes)
+    if scorer.classes not in (classes, fit_classes(classes, fit=scorer.fit)):
+        known = scorer.classes.names
+        raise ValueError(f"the model was trained for {known}, the data have {classes.names}")
+    return scorer
+
+
+def _leave_out_ignored(scorer, classes):
+    """Return a scorer that knew no classes with those of a table."""
+    if scorer.num_classes != classes.num_classes:
+        known = f"{classes.num_classes}, {', '.join(classes.names)}"
+        raise ValueError(f"the model has {scorer.num_classes} classes, the data have {known}")
+
+    def score(batch):
+        scores = scorer.score(batch)[..., list(classes.scored_ids)]
+        return scores / np.maximum(scores.sum(axis=-1, keepdims=True), 1e-12)
+
+    return dataclasses.replace(scorer, score=score, classes=classes)
+
+
+def _check_scale(scorer, size, *, tile=None, **options):
+    """Warn where a model that learned at the pictures' own scale meets pictures at another one."""
+    learned = scorer.native and scorer.native[1]
+    if learned and tile is not False and np.ptp(np.log([size, learned]), axis=0).max() > SCALE_STEP:
+        sizes = f"{learned[0]}×{learned[1]}, and these are {size[0]}×{size[1]}"
+        advice = "train on pictures prepared at their own size, or give tile=False"
+        warnings.warn(f"the model learned from pictures of {sizes}: {advice}", stacklevel=4)
+
+
 def _create_scorer(model):
-    from seglib.models import model_classes, model_fit, model_pixels
+    from seglib.models import model_classes, model_fit, model_native, model_pixels
 
     return Scorer(
         score=_compile(model, create_probabilities).predict_on_batch,
@@ -218,6 +315,7 @@ def _create_scorer(model):
         classes=model_classes(model),
         channels=model.input_shape[3],
         pixels=model_pixels(model),
+        native=model_native(model),
     )
 
 
@@ -225,12 +323,33 @@ def create_probabilities(model):
     """Return the network from pictures to probabilities of the classes that are not ignored."""
     import keras
 
-    from seglib.models import model_classes
+    from seglib.models import class_heads, model_classes
 
     logits, classes = model.outputs[-1], model_classes(model)
+    if logits.shape[-1] == 1:
+        advice = "give its last layer a channel for each class, the background included"
+        raise ValueError(f"the model answers in one channel, as of a sigmoid: {advice}")
+    size = [side or 64 for side in model.input_shape[1:3]]
+    if not class_heads(model) and are_probabilities(answer_noise(model, size)[-1]):
+        logits = keras.ops.log(logits + 1e-7)  # of a model that ends in softmax or sigmoid
     if classes is not None and len(classes.scored_ids) < logits.shape[-1]:
         logits = keras.ops.take(logits, np.array(classes.scored_ids), axis=-1)
     return keras.Model(model.inputs[0], keras.ops.softmax(logits), name=model.name)
+
+
+def answer_noise(model, size: Sequence[int]) -> list[np.ndarray]:
+    """Return what each output of a keras model answers to two pictures of noise of a size."""
+    import keras
+
+    shape = 2, *size, model.inputs[0].shape[-1]
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
+    answers = keras.tree.flatten(model(noise, training=False))
+    return [keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in answers]
+
+
+def are_probabilities(scores: np.ndarray) -> bool:
+    """Return whether the scores of noise look like the answer of a softmax or sigmoid."""
+    return bool(scores.min() >= 0 and 0 < scores.max() <= 1)
 
 
 def take_picture(scorer: Scorer, picture: ArrayLike | str | os.PathLike) -> np.ndarray:
@@ -270,23 +389,48 @@ def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[in
     left, right, across = _find_neighbors(best.shape[1], size[1])
     padded = np.pad(best, ((0, 1), (0, 1)), mode="edge")
     differ = (padded[1:, :-1] != best) | (padded[:-1, 1:] != best) | (padded[1:, 1:] != best)
-    labels = best[above][:, left]
-    rows, columns = np.nonzero(differ[above][:, left])
-    down, across = down[rows, None], across[columns, None]
-    sides = []
-    for y in (above[rows], below[rows]):
-        start = probabilities[y, left[columns]]
-        sides.append(start + across * (probabilities[y, right[columns]] - start))
-    labels[rows, columns] = (sides[0] + down * (sides[1] - sides[0])).argmax(axis=-1)
-    return ids[labels]
+    labels = np.empty(size, ids.dtype)
+    for top in range(0, size[0], BAND):  # of a large picture, not all at once
+        band = np.s_[top : top + BAND]
+        labels[band] = best[above[band]][:, left]
+        rows, columns = np.nonzero(differ[above[band]][:, left])
+        sides = []
+        for y in (above[band][rows], below[band][rows]):
+            start, end = probabilities[y, left[columns]], probabilities[y, right[columns]]
+            sides.append(start + across[columns, None] * (end - start))
+        mixed = sides[0] + down[band][rows, None] * (sides[1] - sides[0])
+        labels[band][rows, columns] = mixed.argmax(axis=-1)
+        labels[band] = ids[labels[band]]
+    return labels
 
 
-def _score_pictures(scorer, pictures, tile):
+def _label_pictures(scorer, pictures, tile):
+    """Return the label map of each picture, in tiles or not."""
+    pictures = [take_picture(scorer, picture) for picture in pictures]
+    if not tile:
+        pairs = zip(_score_pictures(scorer, pictures), pictures, strict=True)
+        return [label_probabilities(x, np.shape(image)[:2], scorer.ids) for x, image in pairs]
+    maps = []
+    for picture in pictures:
+        maps.append(np.empty(np.shape(picture)[:2], np.min_scalar_type(max(scorer.ids))))
+        for place, scores in _score_tiles(scorer, picture):
+            maps[-1][place] = label_probabilities(scores, scores.shape[:2], scorer.ids)
+    return maps
+
+
+def _score_pictures(scorer, pictures):
     """Return the probabilities of each picture, at the scorer's scale."""
-    if tile:
-        return [_score_tiles(scorer, picture) for picture in pictures]
-    pairs = zip(scorer.score(_fit_pictures(scorer, pictures)), pictures, strict=True)
+    pairs = zip(_score(scorer, _fit_pictures(scorer, pictures)), pictures, strict=True)
     return [cut_padding(scores, np.shape(image)[:2], fit=scorer.fit) for scores, image in pairs]
+
+
+def _score(scorer, batch):
+    """Return the probabilities of a batch; one pixel tells whether all are NaN."""
+    scores = scorer.score(batch)
+    if np.isnan(scores[0, scores.shape[1] // 2, scores.shape[2] // 2]).any():
+        advice = "load an earlier one, or train anew at a lower learning_rate"
+        raise ValueError(f"the model answers NaN, as its weights hold NaN or infinity: {advice}")
+    return scores
 
 
 def _fit_pictures(scorer, pictures):
@@ -299,26 +443,48 @@ def _fit_pictures(scorer, pictures):
 
 
 def _score_tiles(scorer, picture):
-    """Probabilities at the picture's own scale: tiles that overlap by half, blended."""
+    """Yield places and their probabilities, at the picture's own scale, of blended tiles.
+
+    Tiles overlap by half. Rows are yielded as soon as no tile to come covers them. Where rows of
+    tiles would take more than BUFFER, strips of columns are scored one after the other.
+    """
     check_picture(picture, scorer.channels)
-    rows, columns = (side or 128 for side in scorer.size)
+    learned = scorer.native[0] if scorer.native else (128, 128)
+    rows, columns = tile = [side or own for side, own in zip(scorer.size, learned, strict=True)]
     height, width = np.shape(picture)[:2]
-    missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)
-    padded = np.pad(picture, missing, mode="symmetric")
-    corners = itertools.product(*map(_start_tiles, padded.shape[:2], (rows, columns)))
-    places = [np.s_[top : top + rows, left : left + columns] for top, left in corners]
-    ramps = (np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in (rows, columns))
+    if height < rows or width < columns:
+        missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)
+        picture = np.pad(picture, missing, mode="symmetric")
+    ramps = (np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in tile)
     window = (np.outer(*ramps) ** 2)[..., None].astype(np.float32)
-    total = np.zeros((*padded.shape[:2], len(scorer.ids)), np.float32)
-    weight = np.zeros((*padded.shape[:2], 1), np.float32)
-    count = _count_together((rows, columns))
-    for start in range(0, len(places), count):
-        some = places[start:][:count]
-        scores = scorer.score(np.stack([padded[place] for place in some]))
-        for place, score in zip(some, scores, strict=True):
-            total[place] += score * window
-            weight[place] += window
-    return (total / weight)[:height, :width]
+    tops, lefts = map(_start_tiles, np.shape(picture)[:2], tile)
+    most = max(1, int(BUFFER / (4 * window.size * len(scorer.ids))))  # tiles at a time
+    count = min(most, count_together(tile))
+    starts, strips = lefts[::most], []
+    for begin, end in zip(starts, [*starts[1:], width], strict=True):
+        strips.append((begin, end, lefts[(lefts < end) & (lefts + columns > begin)]))
+    total = len(tops) * sum(len(seen) for *_, seen in strips)
+    with show_progress(total=total, desc="labelling", unit="tile", leave=False) as bar:
+        for begin, end, seen in strips:
+            left, corners = seen[0], list(itertools.product(tops, seen))
+            groups = [corners[i : i + count] for i in range(0, len(corners), count)]
+            high = rows + max(group[-1][0] - group[0][0] for group in groups)
+            scores = np.zeros((high, seen[-1] + columns - left, len(scorer.ids)), np.float32)
+            weights = np.zeros((*scores.shape[:2], 1), np.float32)
+            for group, (below, *_) in zip(groups, [*groups[1:], [(height, 0)]], strict=True):
+                top, done = group[0][0], below[0] - group[0][0]  # rows that are then whole
+                batch = [picture[y : y + rows, x : x + columns] for y, x in group]
+                for (y, x), answer in zip(group, _score(scorer, np.stack(batch)), strict=True):
+                    place = np.s_[y - top : y - top + rows, x - left : x - left + columns]
+                    scores[place] += _enlarge(answer, tile) * window
+                    weights[place] += window
+                bar.update(len(group))
+                if done:
+                    whole = np.s_[:done, begin - left : end - left]
+                    yield np.s_[top : top + done, begin:end], scores[whole] / weights[whole]
+                    for sums in (scores, weights):
+                        sums[:-done] = sums[done:]
+                        sums[-done:] = 0
 
 
 def _start_tiles(length, side):
@@ -327,7 +493,7 @@ def _start_tiles(length, side):
     return np.linspace(0, length - side, count).round().astype(int)
 
 
-def _count_together(size):
+def count_together(size):
     """How many pictures of a size are scored in one batch, so that it fits into memory."""
     return max(1, min(BATCH_SIZE, BATCH_PIXELS // int(np.prod(size))))
 
@@ -382,7 +548,14 @@ def _find_neighbors(source, length):
 # Cleaning up: new arrays of the same shape and dtype, without any class that was not there
 
 
-def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> np.ndarray:
+class Thresholds(NamedTuple):
+    """What `fit_thresholds` finds for each class: arrays `(k,)` that `apply_thresholds` takes."""
+
+    thresholds: np.ndarray  # float32, the least probability of a pixel
+    min_sizes: np.ndarray  # int, the least pixels of a region
+
+
+def apply_thresholds(probabilities: ArrayLike, thresholds) -> np.ndarray:
     """Turn probabilities into labels, with a threshold that each class has to reach.
 
     A pixel takes the most probable class that reaches its threshold, or the most probable of all
@@ -390,11 +563,15 @@ def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> 
 
     Args:
         probabilities: float array `(..., k)`, such as `(height, width, k)`.
-        thresholds: array `(k,)`, or dict `{id: float}`, 0 for the others.
+        thresholds: array `(k,)`, or dict `{id: float}`, 0 for the others; or Thresholds, and then
+            the small regions of `(height, width)` labels are removed too.
 
     Returns:
         uint8 array `(...)`, uint16 where an id is above 255; of equal classes the lower id.
     """
+    if isinstance(thresholds, Thresholds):
+        labels = apply_thresholds(probabilities, thresholds.thresholds)
+        return remove_small_regions(labels, min_size=dict(enumerate(thresholds.min_sizes)))
     probabilities = np.asarray(probabilities)
     # In the dtype of the probabilities, as a float32 0.7 is below a float64 one.
     limits = np.zeros(probabilities.shape[-1], probabilities.dtype)
@@ -409,29 +586,45 @@ def apply_thresholds(probabilities: ArrayLike, thresholds: ArrayLike | dict) -> 
     return labels.astype(np.min_scalar_type(len(limits) - 1))
 
 
-def fit_thresholds(probabilities: ArrayLike, labels: ArrayLike, *, ignore_label=None) -> np.ndarray:
-    """Choose the thresholds, `(k,)` float32 for `apply_thresholds`, of the highest mean IoU.
+def fit_thresholds(probabilities, labels, *, ignore_label=None, regions=False):
+    """Choose what each class has to reach, for `apply_thresholds`.
 
     Classes are fitted one after the other, the most frequent first, each to the best of 0, 0.1 …
-    0.9 given the others. Fit on pictures that are not used for the final scores.
+    0.9 given the others. Fit on pictures that are not used for the final scores, such as those of
+    `predict_out_of_fold`.
 
     Args:
-        probabilities: float array `(..., k)`.
-        labels: int array `(...)`. Pixels of the id `ignore_label` do not count.
+        probabilities: float array `(..., k)`; with `regions` a list of `(height, width, k)`.
+        labels: int array `(...)`, or list of `(height, width)`. Pixels of the id `ignore_label` do
+            not count.
+        regions: False fits thresholds, `(k,)` float32, to the highest mean IoU. True fits
+            Thresholds, with the smallest region of each class too, to the highest mean Dice a
+            picture and class, as `class_dice` counts it.
     """
-    probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
-    valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
-    probabilities, labels = probabilities[valid], labels[valid]
-    num_classes, candidates = probabilities.shape[-1], np.arange(10) / 10
+    if not regions:
+        probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
+        valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+        probabilities, labels = [probabilities[valid]], [labels[valid]]
+    num_classes, candidates = probabilities[0].shape[-1], np.arange(10) / 10
     thresholds = np.zeros(num_classes, np.float32)
-    for label in np.argsort(-np.bincount(labels, minlength=num_classes), kind="stable"):
+    counting = {"num_classes": num_classes, "ignore_label": ignore_label}
+
+    def score():  # a row for each smallest region, a column for each class
+        maps = (apply_thresholds(np.float32(planes), thresholds) for planes in probabilities)
+        if regions:
+            return score_min_sizes(zip(labels, maps, strict=True), MIN_SIZES, **counting)
+        matrix = confusion_matrix(labels[0], next(maps), **counting)
+        return np.array([[mean_iou(matrix, ignore_label=ignore_label)]])
+
+    counts = sum(np.bincount(x[x != ignore_label], minlength=num_classes) for x in labels)
+    for label in show_progress(np.argsort(-counts, kind="stable"), desc="fitting", unit="class"):
         scores = []
         for thresholds[label] in candidates:
-            predicted = apply_thresholds(probabilities, thresholds)
-            matrix = confusion_matrix(labels, predicted, num_classes=num_classes)
-            scores.append(mean_iou(matrix, ignore_label=ignore_label))
+            scores.append(score().max(axis=0).mean())
         thresholds[label] = candidates[np.argmax(scores)]
-    return thresholds
+    if not regions:
+        return thresholds
+    return Thresholds(thresholds, MIN_SIZES[score().argmax(axis=0)])
 
 
 def morph_labels(labels: ArrayLike, operation: str, *, radius: float = 1) -> np.ndarray:
@@ -578,112 +771,3 @@ def _separate(mask, boundary, min_size, threshold):
 
 def _drop_small(objects, min_size):
     return np.where(np.bincount(objects.ravel())[objects] < min_size, 0, objects)
-
-
-# Submissions
-
-
-def encode_rle(mask: ArrayLike) -> str:
-    """Encode a mask as `start length start length ...`, as Kaggle's segmentation contests do.
-
-    Pixels are counted from 1, down the first column, then down the second.
-
-    Args:
-        mask: bool or 0/1 array `(height, width)`. An empty one gives an empty str.
-
-    Example:
-        >>> encode_rle([[0, 1], [1, 1], [0, 0]])
-        '2 1 4 2'
-    """
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or not np.isin(mask, (0, 1)).all():
-        raise ValueError("a mask is 2D and of 0 and 1: encode labels as labels == class_id, each")
-    flat = np.pad(mask.T.ravel().astype(np.int8), 1)
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    starts, ends = edges[::2], edges[1::2]
-    return " ".join(map(str, np.column_stack([starts, ends - starts]).ravel().tolist()))
-
-
-def decode_rle(text: str, shape: tuple[int, int]) -> np.ndarray:
-    """Decode what `encode_rle` wrote, its runs in any order, to a bool array of a shape.
-
-    Raises:
-        ValueError: these are no pairs, a run is empty or leaves the image, or two runs overlap.
-    """
-    pixels = shape[0] * shape[1]
-    try:
-        runs = np.array(text.split(), np.int64).reshape(-1, 2)
-        starts, lengths = runs[np.argsort(runs[:, 0])].T
-        ends = starts + lengths
-        fits = (starts >= 1) & (lengths >= 1) & (lengths <= pixels + 1 - starts)
-        if not fits.all() or (starts[1:] < ends[:-1]).any():
-            raise ValueError
-    except (ValueError, OverflowError):
-        wanted = f"'start length start length ...', no overlap, within {pixels} pixels from 1 on"
-        raise ValueError(f"expected {wanted}, received {text[:60]!r}") from None
-    change = np.zeros(pixels + 2, np.int8)
-    change[starts] += 1
-    change[ends] -= 1
-    return (np.cumsum(change)[1:-1] > 0).reshape(shape[::-1]).T
-
-
-def write_submission(path, predictions: Iterable, classes: ClassTable, *, empty_mask="") -> None:
-    """Write a CSV file with a run-length encoded mask for each image and each scored class.
-
-    Args:
-        path: str or path of the CSV file, columns `image_id, class, rle`.
-        predictions: iterable of (image id, labels), labels int `(height, width)`; consumed one
-            at a time. Pixels of the ignored class, or 255 where there is none, get no row.
-        empty_mask: str, what a contest wants for a class that has no pixel, such as "-1".
-
-    Raises:
-        ValueError: an image id occurs twice, or an id in labels is no class.
-    """
-    rows, known = {}, [*classes.scored_ids, _no_class_id(classes)]
-    for image_id, labels in predictions:
-        strange = np.setdiff1d(labels, known)[:5].tolist()
-        if strange or (image_id, classes.scored_ids[0]) in rows:
-            problem = f"ids {strange} are no class of {known}" if strange else "it occurs twice"
-            raise ValueError(f"image {image_id!r}: {problem}")
-        for i in classes.scored_ids:
-            rows[image_id, i] = encode_rle(np.asarray(labels) == i) or empty_mask
-    lines = [(image_id, classes.names[i], text) for (image_id, i), text in rows.items()]
-    table = pd.DataFrame(lines, columns=["image_id", "class", "rle"])
-    with replacing(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
-
-
-def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_mask="") -> dict:
-    """Read a file that `write_submission` wrote back into label maps.
-
-    Args:
-        shapes: dict `{image id: (height, width)}`, or one `(height, width)` for all images.
-
-    Returns:
-        dict `{image id: labels (height, width)}`; pixels of no class have the table's
-        ignore label, 255 where it has none.
-
-    Raises:
-        ValueError: a row names an unknown class or image, a run is wrong, or two classes hold the
-            same pixel; the image and the class are named.
-    """
-    ids, nothing = {classes.names[i]: i for i in classes.scored_ids}, _no_class_id(classes)
-    dtype, images = np.min_scalar_type(max(nothing, classes.num_classes - 1)), {}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for image_id, name, text in table[["image_id", "class", "rle"]].itertuples(index=False):
-        try:
-            shape = shapes[image_id] if isinstance(shapes, dict) else shapes
-            labels = images.setdefault(image_id, np.full(shape, nothing, dtype))
-            mask = decode_rle("" if text == empty_mask else text, shape)
-            if (labels[mask] != nothing).any():
-                raise ValueError("some of its pixels are already of another class")
-            labels[mask] = ids[name]
-        except (KeyError, ValueError) as error:
-            problem = f"{error} is not known" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path}: image {image_id!r}, class {name!r}: {problem}") from None
-    return images
-
-
-def _no_class_id(classes):
-    """Return the id of pixels without a class, as letterboxing chooses it."""
-    return fit_classes(classes, fit="letterbox").ignore_label

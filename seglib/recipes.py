@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 
 import numpy as np
 
@@ -119,7 +120,8 @@ def simplify(value):
         return {"class": name, **simplify(value.to_dict())}
     if hasattr(value, "get_config"):
         return {"class": name, **simplify(_without_names(value.get_config()))}
-    return {"class": name, "name": getattr(value, "__qualname__", repr(value))}
+    settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))  # which each process has anew
+    return {"class": name, "name": getattr(value, "__qualname__", settings)}
 
 
 def _without_names(config):
@@ -245,7 +247,9 @@ PRESETS = {
 }
 
 
-def get_preset(name: str, *, image_size: int | tuple[int, int] | None = None) -> Recipe:
+def get_preset(
+    name: str, *, image_size: int | tuple | None = None, native_size: tuple | None = None
+) -> Recipe:
     """Return a preset. What each choice is worth was measured on CamVid: `docs/results.md`.
 
     Args:
@@ -253,6 +257,8 @@ def get_preset(name: str, *, image_size: int | tuple[int, int] | None = None) ->
             began with.
         image_size: `(height, width)`, or an int for a square: of the model, in place of the
             preset's own. What is prepared grows in proportion.
+        native_size: `(height, width)` of the pictures, to work at their own scale: they are
+            prepared at it, and what is learned from are windows that keep it.
 
     Returns:
         Recipe.
@@ -263,14 +269,16 @@ def get_preset(name: str, *, image_size: int | tuple[int, int] | None = None) ->
     if name not in PRESETS:
         raise ValueError(f"expected a preset of {', '.join(PRESETS)}, received {name!r}")
     preset = copy.deepcopy(PRESETS[name])
-    if image_size is None:
-        return preset
-    height, width = np.broadcast_to(image_size, 2).tolist()
     own, stored = preset.model["input_shape"], preset.prepare["image_size"]
+    height, width = np.broadcast_to(own[:2] if image_size is None else image_size, 2).tolist()
     prepared = round(height * stored[0] / own[0]), round(width * stored[1] / own[1])
     train = dict(preset.train)
     if isinstance(train["augment"], Augmentation):
         train["augment"] = dataclasses.replace(train["augment"], size=(height, width))
+    if native_size is not None:
+        prepared, windows = tuple(native_size), {"size": (height, width), "native": True}
+        plain = Augmentation(flip=0, brightness=0, contrast=0)  # of "original"
+        train["augment"] = dataclasses.replace(train["augment"] or plain, **windows)
     return dataclasses.replace(
         preset,
         prepare={**preset.prepare, "image_size": prepared},

@@ -68,6 +68,17 @@ def class_f1(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarra
     return _divide(2 * hits, true + predicted)
 
 
+def class_dice(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
+    """`class_f1` as contests score a picture: 1 for a class that it neither shows nor is given.
+
+    Example:
+        >>> class_dice([[1, 1, 0], [0, 2, 0], [0, 0, 0]]).round(3)
+        array([0.667, 0.8  , 1.   ])
+    """
+    hits, true, predicted = _count(matrix, ignore_label)
+    return np.where(true + predicted == 0, 1, _divide(2 * hits, true + predicted))
+
+
 def class_precision(matrix: ArrayLike, *, ignore_label: int | None = None) -> np.ndarray:
     """Share of each class's predicted pixels that are right, 0 for a class never predicted."""
     hits, true, predicted = _count(matrix, ignore_label)
@@ -184,12 +195,13 @@ class Report:
     Args:
         matrices: int64 array `(n, k, k)`, the confusion matrix of each image.
         per_image: DataFrame, a row for each image: image (its name), pixel_accuracy, mean_iou,
-            boundary_f1, latency_ms (NaN where it was not measured).
+            boundary_f1, latency_ms (NaN where it was not measured), dice (mean over classes).
         per_class: DataFrame by class name, a row for each scored class in the order of ids:
             iou with iou_low and iou_high, f1, precision, recall, boundary_f1 (mean over the images
-            that hold the class), and its support in the truth: pixels, images.
+            that hold the class), its support in the truth: pixels, images, and dice (mean over all
+            images, 1 for one where the class is neither true nor predicted, as contests score).
         pixel_accuracy, mean_iou, mean_accuracy, frequency_weighted_iou: float, of `confusion`.
-        boundary_f1: float, the mean over classes of `per_class.boundary_f1`.
+        boundary_f1, dice: float, the mean over classes of those of `per_class`.
         intervals: dict `{figure: (low, high)}` of the figures that follow from the matrix; 95 %
             bootstrap intervals over images.
     """
@@ -202,6 +214,7 @@ class Report:
     mean_accuracy: float
     frequency_weighted_iou: float
     boundary_f1: float
+    dice: float
     intervals: dict
 
     @property
@@ -212,7 +225,7 @@ class Report:
     def summary(self) -> pd.DataFrame:
         """Return a table with a row for each figure: value, low, high (NaN: no interval)."""
         rows = {name: (getattr(self, name), *bounds) for name, bounds in self.intervals.items()}
-        rows["boundary_f1"] = self.boundary_f1, np.nan, np.nan
+        rows |= {name: (getattr(self, name), np.nan, np.nan) for name in ("boundary_f1", "dice")}
         table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
         return table.rename_axis("figure")
 
@@ -277,6 +290,7 @@ def create_report(
     def score(matrices):  # each figure, and then the IoU of each class
         return np.column_stack([figure(matrices, **ignored) for figure in (*FIGURES, class_iou)])
 
+    dice = pd.DataFrame(class_dice(matrices, **ignored))
     bounds = bootstrap_interval(matrices, score, seed=seed)
     values, low, high = (x.tolist() for x in (score(confusion[None])[0], *bounds))
     figures, iou = [figure.__name__ for figure in FIGURES], slice(len(FIGURES), None)
@@ -286,6 +300,7 @@ def create_report(
         "mean_iou": mean_iou(matrices, **ignored),
         "boundary_f1": boundaries.mean(axis=1),
         "latency_ms": np.array(latencies, float),
+        "dice": dice.mean(axis=1),
     }
     per_class = {
         "iou": values[iou],
@@ -297,6 +312,7 @@ def create_report(
         "boundary_f1": boundaries.mean(axis=0),
         "pixels": pixels.sum(axis=0),
         "images": (pixels > 0).sum(axis=0),
+        "dice": dice.mean(axis=0),
     }
     table = pd.DataFrame(per_class).iloc[list(classes.scored_ids)]
     table.index = pd.Index([classes.names[i] for i in classes.scored_ids], name="class")
@@ -306,6 +322,7 @@ def create_report(
         per_class=table,
         **dict(zip(figures, values, strict=False)),
         boundary_f1=float(table["boundary_f1"].mean()),
+        dice=float(table["dice"].mean()),
         intervals=dict(zip(figures, zip(low, high, strict=True), strict=False)),
     )
 
@@ -320,6 +337,28 @@ def find_regions(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     ids = np.full(len(areas), -1)
     ids[regions] = labels
     return regions, ids, areas
+
+
+def score_min_sizes(
+    pairs: Iterable, sizes: Sequence[int], *, num_classes: int, ignore_label: int | None = None
+) -> np.ndarray:
+    """Return the mean `class_dice` of images were predicted regions below a size left out.
+
+    float64 `(sizes, num_classes)`. `pairs` are (labels_true, labels_pred).
+    """
+    scores = []
+    for truth, predicted in pairs:
+        regions, ids, areas = find_regions(predicted)
+        valid = truth != ignore_label
+        right = valid & (truth == predicted)
+        pixels, hits = (np.bincount(regions[some], minlength=len(areas)) for some in (valid, right))
+        true = np.bincount(truth[valid], minlength=num_classes)
+        scores.append([])
+        for size in sizes:
+            kept = (areas >= size) & (ids >= 0)
+            found, met = (np.bincount(ids[kept], x[kept], num_classes) for x in (pixels, hits))
+            scores[-1].append(np.where(true + found == 0, 1, _divide(2 * met, true + found)))
+    return np.mean(scores, axis=0)
 
 
 def _check_labels(y_true, y_pred, num_classes, ignore_label):

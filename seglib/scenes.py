@@ -33,6 +33,7 @@ STREET_CLASSES = ClassTable(list(_COLORS), list(_COLORS.values()), ignore_label=
 SKY, BUILDING, POLE, ROAD, WALK, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST, VOID = range(12)
 THINGS = frozenset({POLE, SIGN, CAR, PEDESTRIAN, BICYCLIST})
 
+UNLABELLED = 12  # further scenes, without masks, as a contest's pictures are
 _SCALE = 2  # the photo is drawn this much larger and reduced, against jagged edges
 _ENDINGS = {"": ".jpg", "_labels": "_L.png", "_instances": "_I.png"}
 # For each weather: how often, sky above, sky at the horizon, clouds, sight in m, dullness, sun.
@@ -86,16 +87,19 @@ def write_scenes(
 ) -> pathlib.Path:
     """Write scenes as a data set in CamVid's layout, 70 % train, 15 % val, 15 % test.
 
+    Twelve further scenes in `unlabelled/` have no masks.
+
     The folder appears whole or not at all. One that is already there is kept.
 
     Args:
         path: str or path of the folder, for example `data/streets`.
-        num_scenes: int, at least 3. Indices 0.. in the order train, val, test.
+        num_scenes: int, at least 3. Indices 0.. in the order train, val, test, unlabelled.
         seed, size: as of `draw_scene`.
 
     Returns:
         pathlib.Path of the folder: `class_dict.csv`, and for each split `train/*.jpg`,
-        `train_labels/*_L.png` in the classes' colours and `train_instances/*_I.png` of 16 bits.
+        `train_labels/*_L.png` in the classes' colours and `train_instances/*_I.png` of 16 bits;
+        `unlabelled/*.jpg`.
 
     Raises:
         ValueError: `num_scenes` is below 3.
@@ -110,7 +114,8 @@ def write_scenes(
         reason = "it holds no class_dict.csv: remove it or choose another path"
         raise FileExistsError(f"{path} is in the way, {reason}")
     held_out = max(1, round(0.15 * num_scenes))
-    splits = np.repeat(["train", "val", "test"], [num_scenes - 2 * held_out, held_out, held_out])
+    counts = num_scenes - 2 * held_out, held_out, held_out, UNLABELLED
+    splits = np.repeat(["train", "val", "test", "unlabelled"], counts)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as holder:
         folder = pathlib.Path(holder, path.name)
@@ -118,6 +123,8 @@ def write_scenes(
             image, labels, instances = draw_scene(index, seed=seed, size=size)
             pictures = image, STREET_CLASSES.colors[labels], instances
             for (kind, ending), pixels in zip(_ENDINGS.items(), pictures, strict=True):
+                if kind and split == "unlabelled":
+                    continue
                 file = folder / f"{split}{kind}" / f"street_{index:04d}{ending}"
                 file.parent.mkdir(parents=True, exist_ok=True)  # PNG: quick, and a third smaller
                 Image.fromarray(pixels).save(file, quality=95, compress_level=3, compress_type=3)

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from seglib import learning, models, system
-from seglib.augment import choose_augmentation
+from seglib import learning, models, predicting, system
+from seglib.augment import call_function, choose_augmentation
 from seglib.learning import Batches, Callbacks, Learner, Reader, learning_rate_at
 from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
@@ -27,8 +27,8 @@ from seglib.runs import Run, RunFolder, RunState, describe_settings, load_model,
 
 SCHEDULES = ("trapezoid", "cosine", "constant")
 FREE = ("precision", "patience")  # options that may differ when a run is resumed
+HIGHEST = {"learning_rate": 1e6, "weight_decay": 1, "encoder_rate": 1, "ema": 1}
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL
-LARGEST_BATCH = 16  # of validation
 RECENT = 100  # steps that the speed is measured over
 STEADY = 3  # steps after which the size of batches is chosen, by the median of their durations
 COMPILING = 20, 5.0  # times the usual step and seconds: only a step that compiles takes so long
@@ -64,9 +64,12 @@ def train(
     and SIGTERM write a checkpoint and return the run as it stands.
 
     Args:
-        model: keras.Model from `seglib.create_…_model`. Its weights become the best ones.
+        model: keras.Model from `seglib.create_…_model`, or of your own: functional, pictures of 0
+            to 255 in, logits of the same size out; `Run.model` is then a model of its layers that
+            knows the classes, which the given one does not in a file. The weights become the best.
         data: PreparedDataset of the model's input size; of another size where `augment` cuts
-            windows of the model's. Validation pairs are then resized, as `predict` does.
+            windows of the model's. Validation pairs are then resized, as `predict` does, or seen
+            in blended tiles after `Augmentation(native=True)`.
         run_dir: path of the run's folder, created if missing.
         recipe: Recipe, whose `train` part is used; None for `seglib.recipes.DEFAULTS`.
         epochs: int, passes over the training pairs, all calls together. The last batch of an
@@ -110,7 +113,9 @@ def train(
               `{"boundary": 0.5}`; None to learn them.
             - sampling: `(len(data.train),)` numbers by which pairs are drawn, with replacement,
               such as of `seglib.image_weights`; None: each pair once an epoch.
-            - augment: bool or Augmentation. True mirrors and changes brightness and contrast.
+            - augment: bool or Augmentation. True mirrors and changes brightness and contrast. Or
+              a function of (image, labels, seed) that returns image and labels, in which all that
+              is random follows from the seed; a run that is resumed is given it again.
             - ema: bool or momentum in (0, 1) of an exponential moving average of the weights,
               which is then validated, kept as best and returned. True is 0.98.
             - precision: "auto", or the name of a Keras dtype policy such as "float32".
@@ -142,15 +147,18 @@ def train(
     most, least = _check_options(options, epochs)
     interval = _parse_interval(checkpoint_every)
     augmentation = choose_augmentation(options["augment"])
-    _check_data(model, data, augmentation)
-    models.set_model_classes(model, data.classes, fit=data.resize, pixels=data.pixels)
+    model, size = _check_data(model, data, augmentation, seed)
+    native = (size, data.image_size) if getattr(augmentation, "native", False) else None
+    models.set_model_classes(
+        model, data.classes, fit=data.resize, native=native, pixels=data.pixels
+    )
     learning.weigh_tasks(model, options["task_weights"])
     loss = create_loss(
         options["loss"],
         ignore_label=data.classes.ignore_label,
         class_weights=options["class_weights"],
         num_classes=data.classes.num_classes,
-        soft=getattr(data.train, "is_soft", False) or bool(augmentation and augmentation.mixup),
+        soft=getattr(data.train, "is_soft", False) or getattr(augmentation, "mixup", 0) > 0,
     )
     optimizer, options = learning.take_optimizer(options, changes)
     kept = {name: value for name, value in options.items() if name not in FREE}
@@ -180,7 +188,7 @@ def train(
             state.arrays, state.settings = None, settings
             about = {"precision": learner.precision, **learning.describe_versions()}
             folder.begin_session(state, clock, **about)
-            split = learning.resize_split(data.val, model.input_shape[1:3])
+            split = data.val if native else learning.resize_split(data.val, model.input_shape[1:3])
             told = Callbacks(callbacks, model)
             loop = Loop(learner, batches, split, state, plan, options, folder, told, request)
             ended_by = loop.run(least, *interval)
@@ -218,7 +226,8 @@ class Loop:
         self.save_steps, self.save_seconds = save_steps, save_seconds
         self.saved = self.state.step, self.plan.clock.elapsed
         self.epoch_start = self.plan.clock.elapsed - self.state.epoch_seconds
-        self.validation_batch = min(LARGEST_BATCH, self.batches.batch_size, len(self.split) or 1)
+        most = predicting.count_together(self.split.images.shape[1:3])
+        self.validation_batch = min(most, self.batches.batch_size, len(self.split) or 1)
         self.tell("running")
         advice = "the newest checkpoint is whole: make room and call train again, it carries on"
         progress = {"total": self.plan.steps, "initial": self.state.step, "unit": "step"}
@@ -566,6 +575,10 @@ def _check_options(options, epochs):
         raise ValueError(
             f"expected a schedule of {', '.join(SCHEDULES)}, received {options['schedule']!r}"
         )
+    for name, highest in HIGHEST.items():
+        value = options[name]
+        if not isinstance(value, int | float | np.number) or not 0 <= value <= highest:
+            raise ValueError(f"expected {name} within [0, {highest}], received {value!r}")
     return sizes[0], sizes[-1]
 
 
@@ -584,36 +597,52 @@ def _parse_interval(checkpoint_every):
     return checkpoint_every, np.inf
 
 
-def _check_data(model, data, augmentation):
+def _check_data(model, data, augmentation, seed):
+    """Refuse data that cannot be learned from; return the model and the size that it gets."""
     models.check_model(model)
     if not hasattr(data, "image_size"):
         raise TypeError(
             f"expected prepared data, received a {type(data).__name__}: "
             "dataset.prepare(image_size=…) gives them"
         )
-    size, stored = model.input_shape[1:3], data.image_size
-    given = (augmentation and augmentation.size) or stored
+    if not len(data.train):
+        raise ValueError("the training split is empty: expected at least one pair")
+    names = [data.classes.names[i] for i in data.classes.scored_ids]
+    if len(names) < 2:
+        raise ValueError(
+            f"expected at least two classes to tell apart, received {names} beside the ignored "
+            "one: give open_dataset a class table (classes=…) with 0 in the column `ignore`"
+        )
+    every = (labels != data.classes.ignore_label for labels in data.train.labels)
+    if not any(learned.any() for learned in every):
+        raise ValueError("all training pixels are ignored: check masks and the class table")
+    stored = data.image_size
+    given = getattr(augmentation, "size", None) or stored
+    if callable(augmentation):
+        given = call_function(augmentation, *data.train[0], seed=seed, epoch=0, index=1)[1].shape
+    size = model.input_shape[1:3] if len(model.inputs) == 1 else given
     if any(side not in (None, wanted) for side, wanted in zip(size, given, strict=True)):
         raise ValueError(
             f"the model takes images of {size} (height, width) but gets {given} of data prepared "
             f"as {stored}: use dataset.prepare(image_size={size}), or "
             f"augment=Augmentation(size={size}) to cut windows out of larger pictures"
         )
+    model = learning.adopt_model(model, given, data.classes.num_classes)
     channels, stored_channels = model.input_shape[3], data.train.images.shape[3]
     if channels != stored_channels:
         raise ValueError(
             f"the model takes images of {channels} channels but the data have {stored_channels}: "
             f"create it with input_shape={(*given, stored_channels)}"
         )
-    if data.resize == "letterbox" and given[0] / given[1] != stored[0] / stored[1]:
+    is_stretched = given[0] / given[1] != stored[0] / stored[1]
+    if data.resize == "letterbox" and is_stretched and not getattr(augmentation, "native", False):
         raise ValueError(
             f"letterboxed pictures of {stored} would be stretched to {given}: prepare them in a "
             "size of the same shape as the model's"
         )
-    if not len(data.train):
-        raise ValueError("the training split is empty: expected at least one pair")
     is_soft = getattr(data.train, "is_soft", False)
-    if is_soft and augmentation and (augmentation.mixes or augmentation.focus):
+    changes = getattr(augmentation, "mixes", False) or getattr(augmentation, "focus", 0)
+    if is_soft and changes:
         raise ValueError(
             "the training pairs are blended already: use an Augmentation with mixup=0, cutmix=0, "
             "paste=0 and focus=0"
@@ -624,6 +653,7 @@ def _check_data(model, data, augmentation):
             raise ValueError(
                 f"expected {data.classes.num_classes} {name}, a class each, received {len(weights)}"
             )
+    return model, tuple(given)
 
 
 def _start_from(model, init_from):

@@ -145,6 +145,11 @@ def cut_a_pair(city, classes):
         save(path, read(path)[:, :32])
 
 
+def enlarge_a_pair(city, classes):
+    for path in (photograph(city, 0), mask(city, 0)):
+        save(path, read(path).repeat(10, axis=0).repeat(10, axis=1))
+
+
 def empty_val(city, classes):
     for path in [*(city / "val").iterdir(), *(city / "val_labels").iterdir()]:
         path.unlink()
@@ -185,6 +190,9 @@ def empty_val(city, classes):
          "Sky has 24 times as many pixels as Road, the rarest class. The default loss hears rare"),
         (cut_a_pair, "picture sizes", "note", "", 2, "40×32, 40×48",
          "2 sizes, from 40×32 to 40×48, 0.8 to 1.2 times as wide as high. Augment the scale"),
+        (enlarge_a_pair, "large pictures", "note", "", 1, "train/scene_0.png",
+         "1 of 8 pictures, at worst 400×480 shrunk to 128×128: what is thinner than 4 pixels is "
+         "lost. For their own scale: notebook 3 with SCALE = "),
         (empty_val, "empty split", "warning", "val", 0, "", "There is no pair to choose the best"),
     ],
 )  # fmt: skip

@@ -188,6 +188,7 @@ def test_tables_differ_by_name_colour_and_ignore_label_and_stay_as_they_are():
         ({"names": ["a"], "colors": [[0] * 3], "values": {"x": 0}}, "received 'x': 0"),
         (3, "expected a class table as .*, received 3"),
         ({"names": [], "colors": []}, "received 0 names"),
+        ({**TABLE.to_dict(), "ignore_label": 1.5}, "ignore_label to be a whole number or None"),
     ],
 )
 def test_wrong_tables(read, call, words):

@@ -20,7 +20,11 @@ MIXED = seglib.Augmentation(
 # Batches
 
 
-@pytest.mark.parametrize("augment", [None, seglib.Augmentation(), MIXED])
+def shift(image, labels, seed):
+    return image + np.uint8(seed % 50), labels
+
+
+@pytest.mark.parametrize("augment", [None, seglib.Augmentation(), MIXED, shift])
 def test_batches_are_a_function_of_seed_and_step(augment):
     split = make_split(5, 0)
     first, second = (Batches(split, 2, 1, augment=augment) for _ in "ab")

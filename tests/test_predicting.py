@@ -1,4 +1,6 @@
+import dataclasses
 import itertools
+import tracemalloc
 
 import keras
 import numpy as np
@@ -134,6 +136,88 @@ def test_tiles_see_the_picture_at_its_own_scale(size):
         np.testing.assert_array_equal(predict(see_colors(free), [paint(labels)])[0], labels)
 
 
+def blend_by_hand(scorer, picture):
+    """What tiles of 32×32 amount to, all probabilities in memory at once."""
+    rows, columns = picture.shape[:2]
+    missing = (0, max(0, 32 - rows)), (0, max(0, 32 - columns)), (0, 0)
+    padded = np.pad(picture, missing, "symmetric")
+    window = np.outer(*[np.sin(np.pi * (np.arange(32) + 0.5) / 32) ** 2] * 2)[..., None]
+    total, weight = np.zeros((*padded.shape[:2], 4)), np.zeros((*padded.shape[:2], 1))
+    starts = [
+        np.linspace(0, side - 32, 1 - (32 - side) // 16).round().astype(int)
+        for side in padded.shape[:2]
+    ]
+    for y, x in itertools.product(*starts):
+        place = np.s_[y : y + 32, x : x + 32]
+        total[place] += scorer.score(padded[None, *place])[0] * window
+        weight[place] += window
+    return (total / weight)[:rows, :columns]
+
+
+@pytest.mark.parametrize("size", [(97, 131), (40, 300), (300, 40), (20, 90), (32, 33)])
+@pytest.mark.parametrize("tiles", [1000, 3, 1])
+def test_tiles_are_blended_the_same_whatever_fits_into_memory(monkeypatch, size, tiles):
+    monkeypatch.setattr(seglib.predicting, "BUFFER", tiles * 4 * 32 * 32 * 4)
+    shape = (32, 32, 4)
+    tilt = np.random.default_rng(0).random(shape).astype(np.float32)  # a tile's places differ
+    scorer = Scorer(
+        score=lambda batch: (batch[..., [0, 1, 2, 0]] / np.float32(255) + tilt) / 9,
+        size=(32, 32),
+        fit="stretch",
+        num_classes=4,
+    )
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    expected = blend_by_hand(scorer, picture)
+    answer = predict_probabilities(scorer, picture, tile=True)
+    np.testing.assert_allclose(answer, expected, atol=1e-6)
+    np.testing.assert_array_equal(predict(scorer, picture, tile=True), answer.argmax(axis=-1))
+
+
+@pytest.mark.parametrize("tile", [True, False])
+def test_a_picture_of_a_hundred_megapixels_takes_little_memory(tile):
+    ramp = np.linspace(0, 1, 256 * 4, dtype=np.float32).reshape(256, 4)
+
+    def score(batch):
+        return np.broadcast_to(ramp, (*batch.shape[:2], 256, 4))
+
+    scorer = Scorer(score=score, size=(256, 256), fit="stretch", num_classes=4)
+    picture = np.broadcast_to(np.uint8(9), (10_000, 10_000, 3))
+    tracemalloc.start()
+    labels = predict(scorer, picture, tile=tile)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert labels.shape == (10_000, 10_000)
+    assert peak < 0.6e9
+
+
+def test_a_model_of_windows_labels_in_tiles_by_itself():
+    labels = blocks(97, 133, side=1)  # single pixels would be lost by any resizing
+    plain = see_colors()
+    native = dataclasses.replace(plain, native=((32, 32), (97, 133)))
+    np.testing.assert_array_equal(predict(native, paint(labels)), labels)
+    np.testing.assert_array_equal(predict(native, [paint(labels)])[0], labels)
+    np.testing.assert_array_equal(predict_probabilities(native, paint(labels)).argmax(-1), labels)
+    whole = predict(plain, paint(labels))
+    np.testing.assert_array_equal(predict(native, paint(labels), tile=False), whole)
+    assert evaluate(native, Pairs([(paint(labels), labels)])).pixel_accuracy == 1
+    large = np.kron(labels, np.ones((2, 2), np.uint8))
+    with pytest.warns(UserWarning, match="from pictures of 97×133, and these are 194×266: train"):
+        evaluate(native, Pairs([(paint(large), large)]))
+
+
+def test_weights_that_are_no_numbers_are_refused(model):
+    before, picture = model.get_weights(), paint(blocks(40, 48))
+    model.set_weights([before[0], np.array([0, np.nan, 0, 0])])
+    for options in ({}, {"tile": True}):
+        with pytest.raises(
+            ValueError, match=r"answers NaN, as its weights .*: load an earlier one"
+        ):
+            predict(model, picture, **options)
+    with pytest.raises(ValueError, match="answers NaN"):
+        evaluate(model, Pairs([(picture, blocks(40, 48))]))
+    model.set_weights(before)
+
+
 @pytest.mark.parametrize("size", [(64, 96), (33, 50), (20, 20), (1, 7), (32, 24), (97, 131)])
 def test_labels_are_the_most_probable_of_probabilities_enlarged_bilinearly(size):
     """Though they are computed only where neighbours differ."""
@@ -208,6 +292,25 @@ def test_a_keras_model_is_compiled_once_and_follows_its_classes_and_weights(mode
     model.layers[-2].set_weights([before[0], np.array([0, 99.0, 0, 0])])
     assert (predict(model, red) == 1).all()
     model.layers[-2].set_weights(before)
+
+
+def test_a_keras_model_of_ones_own_is_understood():
+    """The ignored class of the data is not scored; probabilities are taken as they are."""
+    table = ClassTable(list("rgbx"), COLORS, ignore_label=3)
+    labels = blocks(32, 32)
+    grey = np.where(np.arange(32) < 8, 3, labels)  # what the model would call class 3
+    pair = paint(grey), labels
+    image = keras.Input((32, 32, 3))
+    scores = keras.layers.Conv2D(4, 1)(keras.layers.Rescaling(1 / 20)(image))
+    for outputs in (scores, {"masks": keras.layers.Softmax()(scores)}):
+        own = keras.Model(image, outputs)
+        own.layers[2].set_weights([np.eye(3, 4)[None, None], np.array([0, 0, 0, 5.0])])
+        assert evaluate(own, Pairs([pair], table)).confusion[:, 3].sum() == 0
+        expected = keras.ops.softmax(keras.Model(image, scores)(pair[0][None]))[0]
+        np.testing.assert_allclose(predict_probabilities(own, pair[0]), expected, atol=1e-4)
+    one = keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(image))
+    with pytest.raises(ValueError, match=r"answers in one channel.*a channel for each class"):
+        predict(one, pair[0])
 
 
 def test_scales_are_averaged(model):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -34,6 +35,15 @@ def test_a_preset_at_another_size_prepares_in_proportion():
     assert seglib.get_preset("original", image_size=64).prepare["image_size"] == (64, 64)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_works_at_the_pictures_own_scale(name):
+    recipe = seglib.get_preset(name, image_size=96, native_size=(512, 400))
+    assert recipe.prepare["image_size"] == (512, 400)
+    augment = recipe.train["augment"]
+    assert (augment.size, augment.native) == ((96, 96), True)
+    assert seglib.Recipe.from_json(recipe.to_json()) == recipe
+
+
 def test_arrays_and_lists_compare_as_numbers():
     weights = np.array([1.0, 2.5])
     recipe = seglib.Recipe(train={"class_weights": weights, "batch_size": [16, np.int64(4)]})
@@ -51,6 +61,10 @@ def test_functions_and_keras_objects_are_written_but_not_read():
     assert "categorical_crossentropy" in recipe.to_json()
     with pytest.raises(ValueError, match="loss was a function"):
         seglib.Recipe.from_json(recipe.to_json())
+    function = functools.partial(np.clip, a_min=np.float64.conjugate)  # holds addresses
+    text = seglib.Recipe(train={"augment": function}).to_json()
+    assert "partial" in text
+    assert "0x" not in text
 
 
 @pytest.mark.parametrize(

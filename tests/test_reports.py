@@ -209,12 +209,14 @@ def test_report_of_a_hand_typed_image():
     report = create_report([(y_true, y_pred)], CLASSES)
     assert report.confusion.tolist() == [[0] * 4, [0, 3, 1, 0], [0, 0, 3, 0], [0] * 4]
     assert report.intervals["mean_iou"] == pytest.approx((3 / 4, 3 / 4))
-    figures = [6 / 7, 3 / 4, (3 / 4 + 1) / 2, 3 / 4, 1]  # all boundaries within one pixel
+    # All boundaries are within one pixel. Car, neither true nor predicted, has a Dice of 1.
+    figures = [6 / 7, 3 / 4, (3 / 4 + 1) / 2, 3 / 4, 1, (6 / 7 + 6 / 7 + 1) / 3]
     assert report.summary()["value"].tolist() == pytest.approx(figures)
     columns = ["iou", "iou_low", "iou_high", "f1", "precision", "recall", "boundary_f1"]
     rows = [[3 / 4] * 3 + [6 / 7, 1, 3 / 4, 1], [3 / 4] * 3 + [6 / 7, 3 / 4, 1, 1], [NAN] * 7]
     index = pd.Index(["road", "sky", "car"], name="class")
     expected = pd.DataFrame(rows, index, columns).assign(pixels=[4, 3, 0], images=[1, 1, 0])
+    expected["dice"] = [6 / 7, 6 / 7, 1]
     pd.testing.assert_frame_equal(report.per_class, expected)
 
 
@@ -236,6 +238,21 @@ def test_report_follows_from_the_matrices_of_its_images(report):
     assert report.per_class["images"].tolist() == scores.count().tolist()
     assert report.per_image["image"].tolist() == list("abcdef")
     assert report.per_image["latency_ms"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_dice_is_scikit_learns_of_each_image_and_class():
+    pairs = [*draw_pairs(), ([[1, 0]], [[1, 3]]), ([[2, 3]], [[1, 1]])]
+    report, expected = create_report(pairs, CLASSES), []
+    for truth, predicted in pairs:
+        valid = np.asarray(truth) != 0
+        both = np.asarray(truth)[valid], np.asarray(predicted)[valid]
+        options = {"labels": [1, 2, 3], "average": None, "zero_division": 1}
+        expected.append(sklearn.metrics.f1_score(*both, **options))
+    assert len({tuple(row == 1) for row in expected}) > 1  # some classes are in no half
+    np.testing.assert_allclose(reports.class_dice(report.matrices, ignore_label=0)[:, 1:], expected)
+    np.testing.assert_allclose(report.per_class["dice"], np.mean(expected, axis=0))
+    np.testing.assert_allclose(report.per_image["dice"], np.mean(expected, axis=1))
+    assert report.dice == report.summary().loc["dice", "value"] == pytest.approx(np.mean(expected))
 
 
 def test_worst_and_best_are_by_mean_iou_and_unscored_images_come_last():

@@ -85,7 +85,9 @@ def test_layout_is_that_of_camvid(folder):
     assert "class_dict.csv" in names
     assert {"train/street_0000.jpg", "train_labels/street_0000_L.png"} < set(names)
     assert {"val_instances/street_0006_I.png", "test/street_0007.jpg"} < set(names)
-    assert len(names) == 8 * 3 + 1
+    unlabelled = [f"unlabelled/street_{index:04d}.jpg" for index in range(8, 20)]
+    assert [name for name in names if "unlabelled" in name] == unlabelled
+    assert len(names) == 8 * 3 + 1 + 12
     assert [entry.name for entry in folder.parent.iterdir()] == ["street"]
 
 

@@ -30,7 +30,7 @@ FLOORS = """
     losses balance
     optimizers encoders
     models compressing
-    predicting
+    predicting submissions
     learning runs
     training
     deploying

@@ -27,6 +27,7 @@ from small_runs import (
 )
 
 import seglib
+from seglib.classes import ClassTable
 from seglib.learning import learning_rate_at
 from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS
@@ -608,6 +609,117 @@ def test_windows_of_larger_pictures_train_with_a_keras_optimizer(tmp_path):
     assert report.pixel_accuracy == pytest.approx(run.best["pixel_accuracy"], abs=0.02)
 
 
+WINDOWS = seglib.Augmentation(size=32, native=True)
+
+
+def test_windows_at_own_scale_are_validated_and_used_in_tiles(tmp_path):
+    options = {"data": make_large_dataset(), "augment": WINDOWS, "checkpoint_every": 1}
+    run = train(tmp_path / "whole", **options)
+    scores = {
+        tile: seglib.evaluate(run.model, options["data"].val, tile=tile) for tile in (None, True)
+    }
+    assert scores[None].mean_iou == pytest.approx(run.best["mean_iou"])
+    np.testing.assert_array_equal(scores[None].confusion, scores[True].confusion)
+    assert np.isfinite(run.history["val_loss"]).all()
+    loaded = seglib.load_model(run.run_dir)
+    assert seglib.models.model_native(loaded) == ((32, 32), (64, 64))
+    predictor = seglib.load_predictor(seglib.export(loaded, tmp_path / "export", format="keras"))
+    image = options["data"].val.images[0]
+    np.testing.assert_array_equal(
+        predictor.predict(image), seglib.predict(loaded, image, tile=True)
+    )
+    with pytest.raises(Stop):
+        train(tmp_path / "parts", callbacks=[Die()], **options)
+    assert_same_run(run, train(tmp_path / "parts", **options))
+
+
+def jitter(image, labels, seed):
+    random = np.random.default_rng(seed)
+    image += random.integers(0, 9, image.shape, np.uint8)
+    return (image[:, ::-1], labels[:, ::-1]) if random.random() < 0.5 else (image, labels)
+
+
+def test_a_function_of_ones_own_augments_and_is_resumed_exactly(tmp_path):
+    options = {"augment": jitter, "checkpoint_every": 1}
+    whole = train(tmp_path / "whole", **options)
+    with pytest.raises(Stop):
+        train(tmp_path / "parts", callbacks=[Die()], **options)
+    with pytest.raises(ValueError, match=r"augment\.class: 'function' before, 'Augmentation' now"):
+        train(tmp_path / "parts")
+    assert_same_run(whole, train(tmp_path / "parts", **options))
+
+
+def make_own(channels=3, *, size=(32, 32), activation=None, wrap=None, stride=1):
+    """A small network of somebody's who does not know seglib."""
+    image = keras.Input((*size, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(image / 255)
+    x = keras.layers.Conv2D(channels, stride, stride, activation=activation)(x)
+    return keras.Model(image, wrap(x, image) if wrap else x)
+
+
+class Subclassed(keras.Model):
+    """A network without known outputs, and not registered."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = keras.layers.Conv2D(3, 1)
+
+    def call(self, image):
+        return self.scores(image)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda: make_own(wrap=lambda x, image: {"masks": x}),
+        lambda: make_own(size=(None, None), wrap=lambda x, image: [x, 2 * x]),
+    ],
+)
+def test_a_model_of_ones_own_learns_and_its_file_knows_the_classes(tmp_path, own):
+    model, data = own(), make_dataset()
+    run = train(tmp_path, model=model, epochs=2)
+    assert train(tmp_path, model=own(), epochs=2).history.equals(run.history)
+    run.model.save(tmp_path / "saved.keras")
+    every = [
+        model,
+        run.model,
+        seglib.load_model(tmp_path),
+        seglib.load_model(tmp_path / "saved.keras"),
+    ]
+    for each in every:
+        assert seglib.models.model_classes(each) == data.classes
+        assert seglib.evaluate(each, data.val).mean_iou == pytest.approx(run.best["mean_iou"])
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (lambda: make_own(activation="softmax"), "answers with probabilities.*softmax or sigmoid"),
+        (lambda: make_own(activation="sigmoid"), "answers with probabilities"),
+        (
+            lambda: make_own(
+                stride=2,
+                wrap=lambda x, image: keras.layers.UpSampling2D(2)(keras.layers.Softmax()(x)),
+            ),
+            "answers with probabilities",
+        ),
+        (
+            lambda: make_own(1, activation="sigmoid"),
+            r"answers \(32, 32, 1\).*a channel for each class",
+        ),
+        (lambda: make_own(stride=2), r"\(16, 16, 3\) to a picture.*keras.layers.Resizing"),
+        (lambda: make_own(wrap=lambda x, image: [keras.ops.mean(x, (1, 2)), x]), r"answers \(3,\)"),
+        (Subclassed, r"not known.*give keras.Model\(image, model\(image\)\)"),
+        (lambda: keras.Sequential([keras.layers.Conv2D(3, 1)]), "not known.*not built"),
+        (lambda: make_own(wrap=lambda x, image: Subclassed()(image)), "cannot be kept in a file"),
+        (lambda: make_own(size=(64, 64)), r"takes images of \(64, 64\)"),
+    ],
+)
+def test_a_model_of_ones_own_that_cannot_be_trained_says_why(tmp_path, own, words):
+    with pytest.raises(ValueError, match=words):
+        train(tmp_path, model=own())
+
+
 def test_other_data_classes_models_and_settings_are_refused(finished):
     for options, words in (
         ({"data": make_dataset(fingerprint="other")}, r"data: 'data' before, 'other' now"),
@@ -625,7 +737,17 @@ def test_other_data_classes_models_and_settings_are_refused(finished):
             train(finished.run_dir, **options)
 
 
-WINDOWS, MIXUP = seglib.Augmentation(size=32), seglib.Augmentation(mixup=0.3)
+CUT, MIXUP = seglib.Augmentation(size=32), seglib.Augmentation(mixup=0.3)
+
+
+def change_labels(function, *, classes=None):
+    """The pairs of `make_dataset` with other labels, or with other classes."""
+    data = make_dataset() if classes is None else make_dataset(classes=classes)
+    split = dataclasses.replace(data.train, labels=function(data.train.labels.astype(int)))
+    return dataclasses.replace(data, train=split)
+
+
+ONE_LEFT = ClassTable(["unlabeled", "road"], [(0, 0, 0), (9, 9, 9)], ignore_label=0)
 
 
 @pytest.fixture(scope="module")
@@ -646,6 +768,21 @@ def untrained():
         ({"checkpoint_every": "often"}, "expected a duration such as"),
         ({"schedule": "linear"}, "schedule of trapezoid, cosine, constant"),
         ({"patience": 0}, "patience to be a whole number"),
+        ({"learning_rate": -1}, r"learning_rate within \[0, "),
+        ({"learning_rate": float("nan")}, "learning_rate within"),
+        ({"weight_decay": -0.1}, r"weight_decay within \[0, 1\], received -0.1"),
+        ({"class_weights": [0, 0, 0]}, "a weight ≥ 0 for each of 3 classes, not all 0"),
+        ({"class_weights": [0, 0, 1]}, "leave nothing to learn: all are 0"),
+        ({"data": make_dataset(classes=ONE_LEFT)}, r"at least two classes.*\['road'\]"),
+        ({"data": change_labels(lambda x: 0 * x + 2)}, "all training pixels are ignored"),
+        ({"data": change_labels(lambda x: x + 70)}, r"has the ids \[70, 71, 72\]: expected 0 to 2"),
+        ({"data": change_labels(lambda x: x - 1)}, r"has the ids \[-1\]: expected 0 to 2"),
+        ({"augment": lambda image, labels, seed: None}, "a uint8 image .* received object"),
+        ({"augment": lambda image, labels, seed: (image, labels[1:])}, "a uint8 image .*32, 32, 3"),
+        (
+            {"augment": lambda image, labels, seed: (image[:16], labels[:16])},
+            r"takes images of \(32, 32\) .* gets \(16, 32\)",
+        ),
         ({"learningrate": 0.1}, "no option 'learningrate': did you mean learning_rate"),
         ({"task_weights": {"boundary": 1}}, "the model's tasks are none"),
         ({"optimizer": "fastest"}, "received 'fastest'"),
@@ -663,7 +800,7 @@ def untrained():
         (
             {
                 "data": make_large_dataset(resize="letterbox", image_size=(64, 48)),
-                "augment": WINDOWS,
+                "augment": CUT,
             },
             "would be stretched",
         ),
