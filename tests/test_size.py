@@ -16,8 +16,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from size import count_code, measure_modules  # noqa: E402
 
-LINES, CODE = 11_680, 7_590  # with room for the kinds of data to come: lower them after
-MODULES = range(20, 29)
+LINES, CODE = 13_600, 9_050  # the kinds of data of competitions took 2,170: lower them with each cut
+MODULES = range(20, 31)
 LONGEST = 750
 MODULES_TO_LABELS = 7  # formats asks whether a picture has several masks
 # From the ground up. A module imports from floors below, or from what is before it on its own.
