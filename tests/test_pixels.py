@@ -115,14 +115,14 @@ def test_of_four_bands_three_are_taken_and_the_others_named(tmp_path, write_data
     values = np.moveaxis(planes, 0, -1)
     options = {"photometric": "minisblack", "planarconfig": "separate"}
     tifffile.imwrite(tmp_path / "planar.tif", planes, **options)
-    with pytest.warns(UserWarning, match=r"left out: 3; pass bands=\(0, 1, 2\) to"):
+    with pytest.warns(UserWarning, match=r"left out: 3: pass bands=\(0, 1, 2\) to"):
         np.testing.assert_array_equal(read_image(tmp_path / "planar.tif"), values[..., :3])
     every = read_image(tmp_path / "planar.tif", Pixels((3, 2, 1, 0)))
     np.testing.assert_array_equal(every, values[..., ::-1])
     Image.fromarray(values).save(tmp_path / "alpha.png")  # near infrared, taken for transparency
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.png", Pixels((3,))), values[..., 3:])
     path = write_data([values] * 3)
-    with pytest.warns(UserWarning, match="left out: 3;"):
+    with pytest.warns(UserWarning, match="left out: 3: pass"):
         assert seglib.open_dataset(path).train[0][0].shape == (64, 64, 3)
     assert seglib.open_dataset(path, bands=(0, 1, 2, 3)).train[0][0].shape == (64, 64, 4)
 
@@ -149,8 +149,9 @@ def test_pages_are_pairs_or_bands(tmp_path):
             number = int(path.name) // 2
             np.testing.assert_array_equal(picture[..., 0], pages[number] >> 4)
             np.testing.assert_array_equal(labels, masks[number] > 0)
-    with pytest.warns(UserWarning, match=r"6 pages, of which the first is read: .*stack.tif/2 is"):
-        read_image(image, Pixels(value_range=(0, 4095)))
+    with pytest.warns(UserWarning, match="bands 0 to 5 these are left out: 3, 4, 5: pass bands"):
+        found = read_image(image, Pixels(value_range=(0, 4095)))
+    np.testing.assert_array_equal(found, np.dstack(list(pages[:3])) >> 4)
     tifffile.imwrite(mask, LABELS)
     with pytest.raises(DatasetError, match=r"6 pages but its mask .* has 1: .*bands=\(0, 1, 2\)"):
         seglib.open_dataset(tmp_path / "d")
@@ -242,6 +243,9 @@ def test_what_cannot_be_read_says_why(tmp_path):
     np.save(tmp_path / "b.npy", RAMP.astype(np.float32))
     with pytest.raises(DatasetError, match=r"values from 0 to 3000: .*value_range=\(0, 3000\)"):
         read_image(tmp_path / "b.npy")
+    tifffile.imwrite(tmp_path / "c.tif", RAMP.astype(np.complex64))
+    with pytest.raises(DatasetError, match=r"c.tif cannot be read .*its array is complex64"):
+        read_image(tmp_path / "c.tif")
     for wrong in ({"bands": ()}, {"bands": range(9)}, {"bands": (-1,)}, {"value_range": (1, 1)}):
         with pytest.raises(ValueError, match=r"expected 1 to 8 bands, .*received Pixels"):
             Pixels(**wrong)
