@@ -53,9 +53,9 @@ class Pixels:
     def __post_init__(self):
         for name, values in self.to_dict().items():
             object.__setattr__(self, name, tuple(values))
-        limits = self.value_range or (0, 1)
-        is_range = len(limits) == 2 and -np.inf < limits[0] < limits[1] < np.inf
-        if not (is_range and 1 <= self.channels <= MAX_CHANNELS and min(self.bands or [0]) >= 0):
+        bands, limits = self.to_dict().get("bands", [0]), self.value_range or (0, 1)
+        known = set(bands) <= set(range(1000)) and 1 <= len(bands) <= MAX_CHANNELS
+        if not (known and len(limits) == 2 and -np.inf < limits[0] < limits[1] < np.inf):
             wanted = f"1 to {MAX_CHANNELS} bands, counted from 0, and a value_range (low, high)"
             raise ValueError(f"expected {wanted}, received {self}")
 
@@ -243,7 +243,11 @@ def _read_array(path):
         return None
     with _explaining(path):
         if _ends(file, ".png"):
-            return _read_png(file)
+            with Image.open(file) as picture:
+                if picture.tile[0].args in ("RGB;16B", "RGBA;16B"):
+                    words = "has 16 bits a channel, of which Pillow reads 8"
+                    raise DatasetError(f"{path} {words}: save it as TIFF")
+            return None
         with _open_pages(file) as pages:
             parts = list(pages.values()) if number is None else [pages[number]]
             if _ends(file, TIFF):
@@ -254,7 +258,8 @@ def _read_array(path):
                 parts = [np.moveaxis(p.asarray(), p.axes.find("S"), -1) for p in parts]
             values = np.dstack(parts)
         if values.ndim != 3 or not values.size or values.dtype.kind not in "buif":
-            raise ValueError(f"its array is {values.dtype} {values.shape}")
+            words = "expected real numbers (height, width, bands)"
+            raise DatasetError(f"{path} holds {values.dtype} {values.shape}: {words}")
         return values
 
 
@@ -279,19 +284,6 @@ def _open_pages(file):
         values = values[values.files[0]] if _ends(file, ".npz") else values
         is_stack = values.ndim > 3 or values.shape[2:] > (MAX_CHANNELS,)
         yield dict(enumerate(values if is_stack else [values]))
-
-
-def _read_png(file):
-    """Values of a PNG file of 16 bits RGB, of which Pillow keeps one byte, the upper; or None."""
-    halves = []
-    for order in "BL":
-        with Image.open(file) as picture:
-            tile = picture.tile[0]
-            if tile.args not in ("RGB;16B", "RGBA;16B"):
-                return None
-            picture.tile = [tile._replace(args=tile.args[:-1] + order)]
-            halves.append(np.asarray(ImageOps.exif_transpose(picture), np.uint16))
-    return halves[0] << 8 | halves[1]
 
 
 def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Image.Image:
