@@ -217,8 +217,9 @@ def _sample_values(path):
     """Some pixels of a photograph that holds more than 8 bits of grey or RGB; None of others."""
     with contextlib.suppress(DatasetError):  # reading it tells why
         values, mode = _read_array(path), None
-        if values is None and (mode := open_picture(path, decode=False).mode) in (*DEEP, "RGBA"):
-            values = _read_values(path, alpha=True)
+        if values is None:
+            mode = open_picture(path, decode=False).mode
+            values = _read_values(path, alpha=True) if mode in (*DEEP, "RGBA") else None
         is_transparent = mode == "RGBA" and np.isin(values[..., 3], (0, 255)).mean() > 0.5
         if values is not None and not is_transparent:
             step = -(-max(values.shape) // SAMPLED_SIDE)
@@ -253,11 +254,11 @@ def _read_array(path):
             if _ends(file, TIFF):
                 if len(parts) == 1 and _suits_pillow(parts[0]):
                     return None
-                for page in parts:
-                    _check_pixels(path, page.imagelength, page.imagewidth)
+                _check_pixels(path, parts[0].imagelength, parts[0].imagewidth)
                 parts = [np.moveaxis(p.asarray(), p.axes.find("S"), -1) for p in parts]
             values = np.dstack(parts)
-        if values.ndim != 3 or not values.size or values.dtype.kind not in "buif":
+        is_picture = np.ndim(parts[0]) > 1 and values.ndim == 3 and values.size
+        if not is_picture or values.dtype.kind not in "buif":
             words = "expected real numbers (height, width, bands)"
             raise DatasetError(f"{path} holds {values.dtype} {values.shape}: {words}")
         return values
