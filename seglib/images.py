@@ -244,11 +244,7 @@ def _read_array(path):
         return None
     with _explaining(path):
         if _ends(file, ".png"):
-            with Image.open(file) as picture:
-                if picture.tile[0].args in ("RGB;16B", "RGBA;16B"):
-                    words = "has 16 bits a channel, of which Pillow reads 8"
-                    raise DatasetError(f"{path} {words}: save it as TIFF")
-            return None
+            return _read_png(file)
         with _open_pages(file) as pages:
             parts = list(pages.values()) if number is None else [pages[number]]
             if _ends(file, TIFF):
@@ -285,6 +281,22 @@ def _open_pages(file):
         values = values[values.files[0]] if _ends(file, ".npz") else values
         is_stack = values.ndim > 3 or values.shape[2:] > (MAX_CHANNELS,)
         yield dict(enumerate(values if is_stack else [values]))
+
+
+def _read_png(file):
+    """Values of a PNG file of 16 bits RGB, of which Pillow keeps one byte, the upper; or None.
+
+    Pillow's raw modes choose the byte: big-endian is the upper one, little-endian the lower.
+    """
+    halves = []
+    for order in "BL":
+        with Image.open(file) as picture:
+            tile = picture.tile[0]
+            if tile.args not in ("RGB;16B", "RGBA;16B"):
+                return None
+            picture.tile = [tile._replace(args=tile.args[:-1] + order)]
+            halves.append(np.asarray(ImageOps.exif_transpose(picture), np.uint16))
+    return halves[0] << 8 | halves[1]
 
 
 def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Image.Image:

@@ -232,6 +232,15 @@ def test_augmentation_changes_all_channels_alike(channels):
     plots.plot_grid([[pairs[0][0], labels]], seglib.create_class_table(list("abc")), overlay=True)
 
 
+def test_png_of_16_bits_rgb_keeps_all_of_them(tmp_path):
+    values = np.dstack([RAMP, RAMP[::-1], RAMP // 2]).astype(np.uint16)
+    write_png(tmp_path / "photo.png", values)
+    read = read_image(tmp_path / "photo.png", Pixels(value_range=(0, 255)))
+    np.testing.assert_array_equal(read, values.clip(0, 255))
+    whole = read_image(tmp_path / "photo.png", Pixels(value_range=(0, 65535)))
+    np.testing.assert_array_equal(whole, values >> 8)
+
+
 def test_what_cannot_be_read_says_why(tmp_path):
     Image.fromarray(RAMP.astype(np.uint16)).save(tmp_path / "a.tif", compression="tiff_lzw")
     with pytest.warns(UserWarning, match="values from 2 to 2997 become 0 to 255"):
@@ -241,9 +250,6 @@ def test_what_cannot_be_read_says_why(tmp_path):
     np.save(tmp_path / "b.npy", RAMP.astype(np.float32))
     with pytest.raises(DatasetError, match=r"values from 0 to 3000: .*value_range=\(0, 3000\)"):
         read_image(tmp_path / "b.npy")
-    write_png(tmp_path / "c.png", np.dstack([RAMP] * 3))
-    with pytest.raises(DatasetError, match="16 bits a channel, of which Pillow reads 8: save it"):
-        read_image(tmp_path / "c.png")
     tifffile.imwrite(tmp_path / "c.tif", RAMP.astype(np.complex64))
     with pytest.raises(DatasetError, match=r"c.tif holds complex64 .*: expected real numbers"):
         read_image(tmp_path / "c.tif")
