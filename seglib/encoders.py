@@ -267,12 +267,10 @@ def _load_lite0(model, weights):
             array = array.transpose((2, 3, 0, 1) if array.shape[1] == 1 else (2, 3, 1, 0))
         if not name.endswith("num_batches_tracked"):
             arrays.append(array)
-    channels = model.input_shape[3]
-    if channels != 3:
-        arrays[0] = adapt_kernel(arrays[0], np.arange(channels) % 3)
     try:
+        arrays[0] = adapt_kernel(arrays[0], np.arange(model.input_shape[3]) % 3)
         model.set_weights(arrays[: len(model.weights)])
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise ValueError(f"{weights} holds another network than EfficientNet-Lite0") from error
 
 

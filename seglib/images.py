@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import re
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
@@ -23,9 +22,9 @@ TIFF, ARRAYS = (".tif", ".tiff"), (".npy", ".npz")
 MAX_CHANNELS = 8
 SAMPLED, SAMPLED_SIDE = 64, 128  # photographs that a range is chosen by, and their rows, columns
 CUT_OFF = 0.1  # % of the values at either end of a range: hot pixels and the like
-SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")  # Pillow's modes of more than 8 bits
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on, height and width change places
-ONE_CHANNEL = ("1", "L", "LA", "La", "P", "PA", "F", *SIXTEEN_BITS)
+ONE_CHANNEL = ("1", "L", "LA", "La", "P", "PA", *DEEP)
 FITS = ("stretch", "letterbox")
 PADDING = 128  # the models scale it to 0, with which convolutions pad as well
 
@@ -79,7 +78,7 @@ class Pixels:
         if max(bands) >= count:
             found = f"{source} has bands 0 to {count - 1}, but bands={bands} are wanted"
             raise DatasetError(f"{found}: choose others, or remove the picture")
-        return values[..., list(bands)]
+        return values if bands == tuple(range(count)) else values[..., list(bands)]
 
     def convert(self, values: ArrayLike, source="the picture") -> np.ndarray:
         """Return the uint8 image `(height, width, channels)` of values; see `select`."""
@@ -100,14 +99,15 @@ class Pixels:
         return np.nan_to_num(levels).clip(0, 255).astype(np.uint8)
 
 
-RGB, SIXTEEN = Pixels(), Pixels(value_range=(0, 65535))
+RGB = Pixels()
 
 
 def read_image(path: str | os.PathLike, pixels: Pixels = RGB) -> np.ndarray:
     """Read a photograph, turned upright where its EXIF data say that it lies on its side.
 
     Args:
-        path: str or path of a picture, of a page such as `stack.tif/3`, or of a `.npy` array.
+        path: str or path of a picture, of a page such as `stack.tif/3`, or of a `.npy` array. The
+            pages of a whole stack count as bands.
         pixels: Pixels, which bands become channels, and which values 0 to 255. What it leaves
             open is chosen by this one file, with a warning, where `open_dataset` chooses for all;
             but values in floating point must be in [0, 1] then.
@@ -118,18 +118,8 @@ def read_image(path: str | os.PathLike, pixels: Pixels = RGB) -> np.ndarray:
     Raises:
         DatasetError: the file is truncated, no picture, of more than `MAX_PIXELS`, or lacks a band.
     """
-    if pixels.bands is None and len(pages := list_pages(path)) > 1:
-        words = f"{path} has {len(pages)} pages, of which the first is read"
-        warnings.warn(f"{words}: {path}/{pages[1]} is the second", stacklevel=2)
-        path = pathlib.Path(path, str(pages[0]))
-    values = read_values(path)
-    if values is not None:
-        return choose_pixels([values], pixels, path, kinds="iu").convert(values, path)
-    picture = open_picture(path, upright=True)
-    if pixels.bands is None:
-        return np.asarray(convert_to_rgb(picture, path))
-    has_alpha = picture.mode in ("LA", "RGBA")  # which may be a band
-    return pixels.convert(picture if has_alpha else convert_to_rgb(picture, path), path)
+    values = _read_values(path, alpha=pixels.bands is not None)
+    return choose_pixels([values], pixels, path, kinds="iu").convert(values, path)
 
 
 def find_file(path: str | os.PathLike) -> tuple:
@@ -142,17 +132,10 @@ def find_file(path: str | os.PathLike) -> tuple:
 
 
 def list_pages(path: str | os.PathLike) -> list:
-    """Return the numbers of a TIFF file's pages, without smaller copies of them, or of the rows in
-    a stack of arrays; [0] of others.
-    """
-    if _ends(path, ARRAYS):
-        with contextlib.suppress(Exception):
-            shape = _open_array(path).shape
-            is_stack = len(shape) > 3 or shape[2:] > (MAX_CHANNELS,)
-            return list(range(shape[0])) if is_stack else [0]
-    if _ends(path, TIFF):
-        with contextlib.suppress(Exception), _open_tiff(path) as tiff:  # reading it tells why
-            return [page.index for page in tiff.pages if not (page.is_reduced or page.is_mask)]
+    """Return the numbers of a TIFF file's pages, or of the arrays in a stack; [0] of others."""
+    if _ends(path, TIFF + ARRAYS):
+        with contextlib.suppress(Exception), _open_pages(path) as pages:  # reading it tells why
+            return list(pages)
     return [0]
 
 
@@ -164,16 +147,18 @@ def split_pages(pairs, *, as_bands: bool = False) -> list:
     """
     split = []
     for image, mask in pairs:
-        pages, others = list_pages(image), list_pages(mask)
-        if len(others) == 1 and (len(pages) == 1 or as_bands):
-            split.append((image, mask))
-        elif len(pages) == len(others):
+        others = list_pages(mask)
+        pages = [0] if as_bands and len(others) == 1 else list_pages(image)
+        if len(pages) != len(others):
+            raise DatasetError(
+                f"{image} has {len(pages)} pages but its mask {mask} has {len(others)}: cut them "
+                "into pairs, or pass bands=(0, 1, 2) where pages are bands"
+            )
+        if len(pages) > 1:
             both = zip(pages, others, strict=True)
             split += [(image / str(page), mask / str(other)) for page, other in both]
         else:
-            found = f"{image} has {len(pages)} pages but its mask {mask} has {len(others)}"
-            advice = "cut them into pairs, or pass bands=(0, 1, 2) where pages are bands"
-            raise DatasetError(f"{found}: {advice}")
+            split.append((image, mask))
     return split
 
 
@@ -181,11 +166,7 @@ def survey_images(paths, pixels: Pixels, source) -> Pixels:
     """Return how all photographs are read: what `pixels` leave open, some `SAMPLED` decide."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         samples = pool.map(_sample_values, paths[:: -(-len(paths) // SAMPLED) or 1])
-        samples = [values for values in samples if values is not None]
-    if pixels.value_range and all(values.dtype == "u1" for values in samples):
-        words = "value_range changes nothing, as all photographs have 8 bits"
-        warnings.warn(f"{source}: {words}", stacklevel=3)
-    return choose_pixels(samples, pixels, source) if samples else pixels
+        return choose_pixels([v for v in samples if v is not None], pixels, source)
 
 
 def choose_pixels(samples: list, pixels: Pixels, source, *, kinds="iuf") -> Pixels:
@@ -193,22 +174,21 @@ def choose_pixels(samples: list, pixels: Pixels, source, *, kinds="iuf") -> Pixe
 
     A range is chosen for dtypes of these `kinds`.
     """
-    count = max(values.shape[2] for values in samples)
+    count, chosen = max((values.shape[2] for values in samples), default=3), []
     if pixels.bands is None and count not in (1, 3):
         bands = (0, 1, 2) if count > 2 else (0, 0, 0)
         pixels = dataclasses.replace(pixels, bands=bands)
         left = ", ".join(map(str, sorted({*range(count)} - {*bands})))
-        words = f"of bands 0 to {count - 1} these are left out: {left}; pass bands={bands}"
-        more = tuple(range(min(count, MAX_CHANNELS)))
-        warnings.warn(f"{source}: {words} to confirm, or others such as {more}", stacklevel=3)
+        chosen.append((f"of bands 0 to {count - 1} these are left out: {left}", f"bands={bands}"))
     deep = [v for v in samples if v.dtype != "u1" and v.dtype.kind in kinds]
     if pixels.value_range is None and deep:
         low, high = find_range(np.concatenate([pixels.select(v, source).ravel() for v in deep]))
         pixels = dataclasses.replace(pixels, value_range=(low, high))
         if high not in (1, 65535):
-            words = f"{source}: values from {low:g} to {high:g} become 0 to 255"
-            advice = f"pass value_range=({low:g}, {high:g}) to confirm, or another"
-            warnings.warn(f"{words}: {advice}", stacklevel=3)
+            words = f"values from {low:g} to {high:g} become 0 to 255"
+            chosen.append((words, f"value_range=({low:g}, {high:g})"))
+    for words, option in chosen:
+        warnings.warn(f"{source}: {words}: pass {option} to confirm, or another", stacklevel=3)
     return pixels
 
 
@@ -233,95 +213,90 @@ def find_range(values: np.ndarray) -> tuple:
     return low, high if high > low else low + 1
 
 
-def read_values(path: str | os.PathLike) -> np.ndarray | None:
-    """Return all that a photograph's file holds: `(height, width, bands)` of its own dtype.
-
-    Pages count as bands, unless `path` is that of one page. None where Pillow reads all of it,
-    8 bits of grey or RGB.
-    """
-    file, page = find_file(path)
-    try:
-        if _ends(file, ARRAYS):
-            values = np.load(file, mmap_mode="r")
-            values = values[values.files[0]] if _ends(file, ".npz") else values
-            values = np.array(values if page is None else values[page])
-        elif _ends(file, TIFF):
-            values = _read_tiff(file, page)
-        else:
-            values = _read_by_pillow(file, page) if _ends(file, ".png") else None
-        if values is not None and (values.ndim not in (2, 3) or not values.size):
-            raise ValueError(f"its array is {values.dtype} {values.shape}")
-        return None if values is None else np.atleast_3d(values)
-    except DatasetError:
-        raise
-    except Exception as error:
-        raise _explain(path, error) from error
-
-
 def _sample_values(path):
     """Some pixels of a photograph that holds more than 8 bits of grey or RGB; None of others."""
     with contextlib.suppress(DatasetError):  # reading it tells why
-        values = read_values(path)
-        if values is None and open_picture(path, decode=False).mode == "RGBA":
-            values = np.asarray(open_picture(path))  # with near infrared, or transparency
-            values = None if np.isin(values[..., 3], (0, 255)).mean() > 0.5 else values
-        step = 1 if values is None else -(-max(values.shape) // SAMPLED_SIDE)
-        return values if values is None else values[::step, ::step]
+        values, mode = _read_array(path), None
+        if values is None:
+            mode = open_picture(path, decode=False).mode
+            values = _read_values(path, alpha=True) if mode in (*DEEP, "RGBA") else None
+        is_transparent = mode == "RGBA" and np.isin(values[..., 3], (0, 255)).mean() > 0.5
+        if values is not None and not is_transparent:
+            step = -(-max(values.shape) // SAMPLED_SIDE)
+            return values[::step, ::step].copy()
+    return None
 
 
-def _open_array(file):
-    values = np.load(file, mmap_mode="r")
-    return values[values.files[0]] if _ends(file, ".npz") else values
+def _read_values(path, *, alpha):
+    """All values of a photograph, `(height, width, bands)`; transparency is a band if `alpha`."""
+    values = _read_array(path)
+    if values is None:
+        picture = open_picture(path, upright=True)
+        is_whole = picture.mode in DEEP or (alpha and picture.mode in ("LA", "RGBA"))
+        values = np.asarray(picture if is_whole else convert_to_rgb(picture, path))
+    return np.atleast_3d(values)
 
 
-def _open_tiff(file):
-    import tifffile
-
-    return tifffile.TiffFile(file)
-
-
-def _read_tiff(file, page):
-    """Values of a TIFF file by tifffile, or by Pillow where that alone can decompress it."""
-    try:
-        tiff = _open_tiff(file)
-    except Exception:  # another format, or damaged: Pillow tells
+def _read_array(path):
+    """All values of a file that Pillow reads in part or not at all; None of others."""
+    file, number = find_file(path)
+    if not _ends(file, (".png", *TIFF, *ARRAYS)):
         return None
-    planes = []
-    with tiff:
-        parts = [tiff.pages[i] for i in (list_pages(file) if page is None else [page])]
-        colors = parts[0].samplesperpixel - (tuple(parts[0].extrasamples) in ((1,), (2,)))  # alpha
-        is_known = colors in (1, 3, 4 if parts[0].photometric == 5 else 3)  # CMYK
-        if is_known and len(parts) == 1 and parts[0].dtype in ("u1", "?"):
-            return None
-        for part in parts:
-            _check_pixels(file, part.imagelength, part.imagewidth)
-            try:
-                values = part.asarray()
-            except ValueError:
-                values = _read_by_pillow(file, part.index)
-                if values is None or values.shape[2] != part.samplesperpixel:
-                    raise
-            planes.append(np.moveaxis(values, 0, -1) if part.axes == "SYX" else values)
-    return np.dstack(planes)
+    with _explaining(path):
+        if _ends(file, ".png"):
+            return _read_png(file)
+        with _open_pages(file) as pages:
+            parts = list(pages.values()) if number is None else [pages[number]]
+            if _ends(file, TIFF):
+                if len(parts) == 1 and _suits_pillow(parts[0]):
+                    return None
+                _check_pixels(path, parts[0].imagelength, parts[0].imagewidth)
+                parts = [np.moveaxis(p.asarray(), p.axes.find("S"), -1) for p in parts]
+            values = np.dstack(parts)
+        is_picture = np.ndim(parts[0]) > 1 and values.ndim == 3 and values.size
+        if not is_picture or values.dtype.kind not in "buif":
+            words = "expected real numbers (height, width, bands)"
+            raise DatasetError(f"{path} holds {values.dtype} {values.shape}: {words}")
+        return values
 
 
-def _read_by_pillow(file, page):
-    """Values of more than 8 bits, or None. Pillow keeps a byte of two in RGB, so it reads twice."""
+def _suits_pillow(page):
+    """Whether Pillow reads all of a TIFF page: grey, or 8 bits of colours and transparency."""
+    if page.samplesperpixel == 1:
+        return page.dtype in ("?", "u1", "u2", "i2", "i4", "f4")
+    is_cmyk, is_alpha = page.photometric == 5, tuple(page.extrasamples) in ((1,), (2,))
+    return page.dtype == "u1" and (page.samplesperpixel == 3 or is_cmyk or is_alpha)
+
+
+@contextlib.contextmanager
+def _open_pages(file):
+    """Pages of a TIFF file without smaller copies, or arrays of a stack, by their numbers."""
+    if _ends(file, TIFF):
+        import tifffile
+
+        with tifffile.TiffFile(file) as tiff:
+            yield {page.index: page for page in tiff.pages if not (page.is_reduced or page.is_mask)}
+    else:
+        values = np.load(file, mmap_mode="r")
+        values = values[values.files[0]] if _ends(file, ".npz") else values
+        is_stack = values.ndim > 3 or values.shape[2:] > (MAX_CHANNELS,)
+        yield dict(enumerate(values if is_stack else [values]))
+
+
+def _read_png(file):
+    """Values of a PNG file of 16 bits RGB, of which Pillow keeps one byte, the upper; or None.
+
+    Pillow's raw modes choose the byte: big-endian is the upper one, little-endian the lower.
+    """
     halves = []
     for order in "BL":
         with Image.open(file) as picture:
-            picture.seek(page or 0)
-            if not re.search("(RGBA?|I|F);(16|32)", str(picture.tile)):
+            tile = picture.tile[0]
+            if tile.args not in ("RGB;16B", "RGBA;16B"):
                 return None
-            is_big, tiles = ";16B" in str(picture.tile), []
-            for tile in picture.tile:
-                raw, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args
-                raw = re.sub("(RGBA?;16).", rf"\g<1>{order}", raw)
-                tiles.append(tile._replace(args=(raw, *rest)))
-            picture.tile = tiles
-            halves.append(np.atleast_3d(ImageOps.exif_transpose(picture)))
-    high, low = halves if is_big else halves[::-1]
-    return high.astype(np.uint16) << 8 | low if high.dtype == np.uint8 else high
+            picture.tile = [tile._replace(args=tile.args[:-1] + order)]
+            halves.append(np.asarray(ImageOps.exif_transpose(picture), np.uint16))
+    return halves[0] << 8 | halves[1]
 
 
 def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Image.Image:
@@ -330,22 +305,20 @@ def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Imag
     `path` may be that of a page such as `stack.tif/3`.
     """
     file, page = find_file(path)
-    try:
-        with Image.open(file) as picture:
-            picture.seek(page or 0)
-            _check_pixels(path, picture.height, picture.width)
-            if decode:
-                picture.load()
-            return ImageOps.exif_transpose(picture) if upright else picture
-    except DatasetError:
-        raise
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        is_unknown = isinstance(error, UnidentifiedImageError)
-        values = read_values(path) if is_unknown else None
-        if values is None or values.shape[2] != 1:
-            raise _explain(path, error) from error
-    keep = values.dtype in ("?", "u1", "u2")
-    return Image.fromarray(values[..., 0] if keep else np.float32(values[..., 0]))
+    with _explaining(path):
+        try:
+            with Image.open(file) as picture:
+                picture.seek(page or 0)
+                _check_pixels(path, picture.height, picture.width)
+                if decode:
+                    picture.load()
+                return ImageOps.exif_transpose(picture) if upright else picture
+        except UnidentifiedImageError:
+            values = _read_array(path)
+            if values is None or values.shape[2] != 1:
+                raise
+        keep = values.dtype in ("?", "u1", "u2")
+        return Image.fromarray(values[..., 0] if keep else np.float32(values[..., 0]))
 
 
 def _ends(file, suffixes):
@@ -361,20 +334,26 @@ def _check_pixels(path, height, width):
         )
 
 
-def _explain(path, error):
-    """DatasetError that tells why a file cannot be read."""
-    advice = "it is missing, truncated or of another format; copy it again or remove the pair"
-    if "imagecodecs" in str(error):
-        advice = "pip install imagecodecs, or save it with another compression, such as deflate"
-    return DatasetError(f"{path} cannot be read as a picture ({error}): {advice}")
+@contextlib.contextmanager
+def _explaining(path):
+    """Tell why a file cannot be read, whatever its reader raises."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        advice = "it is missing, truncated or of another format; copy it again or remove the pair"
+        if "imagecodecs" in str(error):
+            advice = "pip install imagecodecs, or save it with another compression, such as deflate"
+        raise DatasetError(f"{path} cannot be read as a picture ({error}): {advice}") from error
 
 
 def convert_to_rgb(picture: Image.Image, path: str | os.PathLike = "the picture") -> Image.Image:
     """Return a Pillow picture of any kind as one of RGB, 8 bits a channel."""
     if picture.mode == "RGB":
         return picture
-    if picture.mode in (*SIXTEEN_BITS, "F"):
-        pixels = RGB if picture.mode == "F" else SIXTEEN
+    if picture.mode in DEEP:
+        pixels = Pixels(value_range=None if picture.mode == "F" else (0, 65535))
         return Image.fromarray(pixels.convert(picture, path))
     if "transparency" in picture.info:  # Pillow warns of what it would drop
         picture = picture.convert("RGBA")

@@ -163,9 +163,7 @@ def _digest_files(dataset, index):
         known = {}
     pairs = [pair for split in dataset.splits.values() for pair in split.pairs]
     halves = [images.find_file(half) for pair in pairs for half in pair]
-    halves = [(_name_half(file), file, page) for file, page in halves]
-    files = {name: file for name, file, _ in halves}
-    names = list(files)
+    files = {_name_half(file): file for file, _ in halves}
 
     def digest(name):
         """Size, times of modification and change, digest. Tools restore the former time only."""
@@ -179,13 +177,13 @@ def _digest_files(dataset, index):
             content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
         return [*seen, content.hexdigest()]
 
-    digests = map_in_order(digest, names, workers=READERS)
-    digests = show_progress(digests, total=len(names), desc="comparing", unit="file")
-    found = dict(zip(names, digests, strict=True))
+    digests = map_in_order(digest, files, workers=READERS)
+    digests = show_progress(digests, total=len(files), desc="comparing", unit="file")
+    found = dict(zip(files, digests, strict=True))
     if not found.items() <= known.items():
         with replacing(index) as temporary:
             temporary.write_text(json.dumps(known | found), encoding="utf-8")
-    digests = [(found[name][-1], page) for name, _, page in halves]
+    digests = [(found[_name_half(file)][-1], page) for file, page in halves]
     return [digest if page is None else [digest, page] for digest, page in digests]
 
 

@@ -25,28 +25,27 @@ MORE = {"photometric": "rgb", "extrasamples": ["unspecified"]}
 OPTIONS = {3: {"photometric": "rgb"}, 4: MORE}
 
 
-def write_photo(path, values):
-    """Write a TIFF file; or a PNG of 16 bits RGB, which Pillow does not write."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".tif":
-        return tifffile.imwrite(path, values, **OPTIONS.get(values.shape[-1], {}))
+def write_png(path, values):
+    """Write a PNG of 16 bits RGB, which Pillow does not."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     head = struct.pack(">IIBBBBB", *values.shape[1::-1], 16, 2, 0, 0, 0)
-    parts = b""
+    content = b"\x89PNG\r\n\x1a\n"
     for name, data in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
-        ends = struct.pack(">I", len(data)), struct.pack(">I", zlib.crc32(name + data))
-        parts += ends[0] + name + data + ends[1]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+        size, check = (struct.pack(">I", number) for number in (len(data), zlib.crc32(name + data)))
+        content += size + name + data + check
+    path.write_bytes(content)
 
 
 @pytest.fixture
 def write_data(tmp_path):
     """Function that writes pairs of these photographs and a mask of black and white."""
 
-    def write(photographs, suffix=".tif"):
+    def write(photographs):
+        for folder in ("images", "masks"):
+            (tmp_path / "data" / folder).mkdir(parents=True)
         for i, values in enumerate(photographs):
-            write_photo(tmp_path / f"data/images/p_{i}{suffix}", values)
-            (tmp_path / "data/masks").mkdir(exist_ok=True)
+            options = OPTIONS.get(values.shape[-1], {})
+            tifffile.imwrite(tmp_path / f"data/images/p_{i}.tif", values, **options)
             Image.fromarray(LABELS).save(tmp_path / f"data/masks/p_{i}.png")
         return tmp_path / "data"
 
@@ -54,21 +53,20 @@ def write_data(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scale", "offset", "dtype", "bands", "suffix"),
+    ("scale", "offset", "dtype", "bands"),
     [
-        (1, 0, np.uint16, 1, ".tif"),
-        (1, -1024, np.int16, 1, ".tif"),
-        (1, 0, np.uint16, 3, ".png"),
-        (1, 0, np.uint16, 3, ".tif"),
-        (1e-4, 0, np.float32, 1, ".tif"),
-        (1e-4, -0.1, np.float64, 3, ".tif"),
-        (1000, 0, np.uint32, 1, ".tif"),
+        (1, 0, np.uint16, 1),
+        (1, -1024, np.int16, 1),
+        (1, 0, np.uint16, 3),
+        (1e-4, 0, np.float32, 1),
+        (1e-4, -0.1, np.float64, 3),
+        (1000, 0, np.uint32, 1),
     ],
 )
-def test_one_range_holds_for_all_photographs(write_data, scale, offset, dtype, bands, suffix):
+def test_one_range_holds_for_all_photographs(write_data, scale, offset, dtype, bands):
     photographs = [np.dstack([RAMP * share] * bands) for share in (1, 0.5, 0.25, 1)]
     photographs = [(scale * each + offset).astype(dtype) for each in photographs]
-    path = write_data([each if bands > 1 else each[..., 0] for each in photographs], suffix)
+    path = write_data([each if bands > 1 else each[..., 0] for each in photographs])
     with pytest.warns(UserWarning, match=r"become 0 to 255: pass value_range=\(.*to confirm"):
         dataset = seglib.open_dataset(path, fractions=(1, 0, 0))
     images = [image for image, _ in dataset.train]
@@ -115,14 +113,14 @@ def test_of_four_bands_three_are_taken_and_the_others_named(tmp_path, write_data
     values = np.moveaxis(planes, 0, -1)
     options = {"photometric": "minisblack", "planarconfig": "separate"}
     tifffile.imwrite(tmp_path / "planar.tif", planes, **options)
-    with pytest.warns(UserWarning, match=r"left out: 3; pass bands=\(0, 1, 2\) to"):
+    with pytest.warns(UserWarning, match=r"left out: 3: pass bands=\(0, 1, 2\) to"):
         np.testing.assert_array_equal(read_image(tmp_path / "planar.tif"), values[..., :3])
     every = read_image(tmp_path / "planar.tif", Pixels((3, 2, 1, 0)))
     np.testing.assert_array_equal(every, values[..., ::-1])
     Image.fromarray(values).save(tmp_path / "alpha.png")  # near infrared, taken for transparency
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.png", Pixels((3,))), values[..., 3:])
     path = write_data([values] * 3)
-    with pytest.warns(UserWarning, match="left out: 3;"):
+    with pytest.warns(UserWarning, match="left out: 3: pass"):
         assert seglib.open_dataset(path).train[0][0].shape == (64, 64, 3)
     assert seglib.open_dataset(path, bands=(0, 1, 2, 3)).train[0][0].shape == (64, 64, 4)
 
@@ -149,8 +147,9 @@ def test_pages_are_pairs_or_bands(tmp_path):
             number = int(path.name) // 2
             np.testing.assert_array_equal(picture[..., 0], pages[number] >> 4)
             np.testing.assert_array_equal(labels, masks[number] > 0)
-    with pytest.warns(UserWarning, match=r"6 pages, of which the first is read: .*stack.tif/2 is"):
-        read_image(image, Pixels(value_range=(0, 4095)))
+    with pytest.warns(UserWarning, match="bands 0 to 5 these are left out: 3, 4, 5: pass bands"):
+        found = read_image(image, Pixels(value_range=(0, 4095)))
+    np.testing.assert_array_equal(found, np.dstack(list(pages[:3])) >> 4)
     tifffile.imwrite(mask, LABELS)
     with pytest.raises(DatasetError, match=r"6 pages but its mask .* has 1: .*bands=\(0, 1, 2\)"):
         seglib.open_dataset(tmp_path / "d")
@@ -233,6 +232,15 @@ def test_augmentation_changes_all_channels_alike(channels):
     plots.plot_grid([[pairs[0][0], labels]], seglib.create_class_table(list("abc")), overlay=True)
 
 
+def test_png_of_16_bits_rgb_keeps_all_of_them(tmp_path):
+    values = np.dstack([RAMP, RAMP[::-1], RAMP // 2]).astype(np.uint16)
+    write_png(tmp_path / "photo.png", values)
+    read = read_image(tmp_path / "photo.png", Pixels(value_range=(0, 255)))
+    np.testing.assert_array_equal(read, values.clip(0, 255))
+    whole = read_image(tmp_path / "photo.png", Pixels(value_range=(0, 65535)))
+    np.testing.assert_array_equal(whole, values >> 8)
+
+
 def test_what_cannot_be_read_says_why(tmp_path):
     Image.fromarray(RAMP.astype(np.uint16)).save(tmp_path / "a.tif", compression="tiff_lzw")
     with pytest.warns(UserWarning, match="values from 2 to 2997 become 0 to 255"):
@@ -242,6 +250,9 @@ def test_what_cannot_be_read_says_why(tmp_path):
     np.save(tmp_path / "b.npy", RAMP.astype(np.float32))
     with pytest.raises(DatasetError, match=r"values from 0 to 3000: .*value_range=\(0, 3000\)"):
         read_image(tmp_path / "b.npy")
+    tifffile.imwrite(tmp_path / "c.tif", RAMP.astype(np.complex64))
+    with pytest.raises(DatasetError, match=r"c.tif holds complex64 .*: expected real numbers"):
+        read_image(tmp_path / "c.tif")
     for wrong in ({"bands": ()}, {"bands": range(9)}, {"bands": (-1,)}, {"value_range": (1, 1)}):
         with pytest.raises(ValueError, match=r"expected 1 to 8 bands, .*received Pixels"):
             Pixels(**wrong)
