@@ -1,19 +1,22 @@
 """Run notebooks 1 to 4 on two data sets of each kind, with nothing but the path of the data.
 
-The data sets are built from rows of tests/layouts.csv. No class table, mask folder or split is
-given.
+    python benchmarks/layouts.py            # all: a row a notebook in results/layouts.csv
+    python benchmarks/layouts.py Severstal  # one data set
 
-python benchmarks/layouts.py [NAME …]
+The data sets are built from rows of tests/layouts.csv. No class table, mask folder or split is
+given. Rows that are there are skipped, so that the campaign may be stopped and carried on.
 """
 
 import argparse
 import csv
+import datetime
 import pathlib
 import sys
 import tempfile
 import time
 
 import papermill
+from kill import describe_code
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -21,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from test_layouts import ROWS, build  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/layouts.csv"
-COLUMNS = ["kind", "data_set", "notebook", "seconds", "outcome"]
+COLUMNS = ["date", "code", "kind", "data_set", "notebook", "seconds", "outcome"]
 KINDS = {
     "known, colours": ("CamVid", "UAVid"),
     "known, ids": ("Cityscapes, ids", "ADE20K, scene parsing"),
@@ -57,30 +60,46 @@ def run_notebook(notebook, folder, data):
     return "done"
 
 
+def run_all(name, row):
+    """Yield how each of the four notebooks ended on one data set."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "data").mkdir()
+        build(folder / "data", row)
+        for notebook in sorted((ROOT / "notebooks").glob("0[1-4]*.ipynb")):
+            start = time.perf_counter()
+            outcome = run_notebook(notebook, folder, folder / "data")
+            yield notebook.stem, round(time.perf_counter() - start), outcome
+
+
+def read_done():
+    """Names of the data sets that have their rows already."""
+    if not RESULTS.is_file():
+        return set()
+    with open(RESULTS, newline="", encoding="utf-8") as file:
+        return {row["data_set"] for row in csv.DictReader(file)}
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", help="data sets; default: two of each kind")
-    names = parser.parse_args().names
+    names, done = parser.parse_args().names, read_done()
     rows = {row["data_set"]: row for row in ROWS}
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
+    is_new, start = not RESULTS.is_file(), [datetime.date.today().isoformat(), describe_code()]
+    with open(RESULTS, "a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if is_new:
+            writer.writerow(COLUMNS)
         for kind, pair in KINDS.items():
             for name in pair:
-                if names and name not in names:
+                if name in done or (names and name not in names):
                     continue
-                folder = pathlib.Path(tempfile.mkdtemp())
-                (folder / "data").mkdir()
-                build(folder / "data", rows[name])
-                for notebook in sorted((ROOT / "notebooks").glob("0[1-4]*.ipynb")):
-                    start = time.perf_counter()
-                    outcome = run_notebook(notebook, folder, folder / "data")
-                    seconds = round(time.perf_counter() - start)
-                    values = (kind, name, notebook.stem, seconds, outcome)
-                    writer.writerow(dict(zip(COLUMNS, values, strict=True)))
+                for values in run_all(name, rows[name]):
+                    writer.writerow([*start, kind, name, *values])
                     file.flush()
-                    print(*values, sep=", ")
+                    print(kind, name, *values, sep=", ", flush=True)
 
 
 if __name__ == "__main__":
