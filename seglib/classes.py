@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 IGNORED_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore")
 CUSTOMARY_IGNORE_LABEL = 255
 NO_NUMBER = np.iinfo(np.int64).min  # stands for NaN among the values of a mask
-VALUES = re.compile(r"(?P<low>-?\d+)(-(?P<high>-?\d+))?|rest|nan|#[0-9a-f]{6}")
+VALUES = re.compile(r"-?\d+(--?\d+)?|rest|nan|#[0-9a-f]{6}")
 # What tools call a row's name, its id and its colour, without spaces, signs and capitals.
 NAME_FIELDS = ("name", "class", "label", "title", "classname", "labelname")
 ID_FIELDS = ("id", "pixelvalue", "value", "pngindex", "index", "idx", "classid", "labelid", "label")
@@ -75,11 +75,9 @@ class ClassTable:
                 raise ValueError(f"{value!r} occurs twice in the class table")
         colors = colors.astype(np.uint8)
         colors.setflags(write=False)
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "colors", colors)
-        object.__setattr__(self, "also_ignored", tuple(map(int, self.also_ignored)))
         values = {str(key).lower(): int(label) for key, label in self.values.items()}
-        object.__setattr__(self, "values", values)
+        ignored = tuple(map(int, self.also_ignored))
+        vars(self).update(names=names, colors=colors, also_ignored=ignored, values=values)
         for key, label in values.items():
             if not VALUES.fullmatch(key) or label not in {*range(len(names)), self.ignore_label}:
                 raise ValueError(
@@ -104,11 +102,9 @@ class ClassTable:
         """`(lowest, highest, id)` of what `values` lists, sorted; empty where values are ids."""
         found = []
         for key, label in self.values.items():
-            match = VALUES.fullmatch(key)
-            if key == "nan":
-                found.append((NO_NUMBER, NO_NUMBER, label))
-            elif match["low"]:
-                found.append((int(match["low"]), int(match["high"] or match["low"]), label))
+            ends = [NO_NUMBER] if key == "nan" else re.findall(r"(?<!\d)-?\d+", key)
+            if ends and key[0] != "#":
+                found.append((int(ends[0]), int(ends[-1]), label))
         return sorted(found)
 
     @property
@@ -179,9 +175,8 @@ def read_class_table(
         raise FileNotFoundError(f"no class table at {path}: expected CSV with name, r, g, b")
     parse = {".json": json.loads, ".txt": _parse_lines}.get(path.suffix.lower(), _parse_csv)
     try:
-        return create_class_table(
-            parse(path.read_text(encoding="utf-8-sig")), colors=colors, background=background
-        )
+        content = parse(path.read_text(encoding="utf-8-sig"))
+        return create_class_table(content, colors=colors, background=background)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -360,7 +355,10 @@ def _read_item(item):
 def _parse_csv(text):
     lines = [line for line in text.splitlines() if line.strip(" ,;\t") and line[0] != "#"]
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    return list(csv.DictReader(lines, restval="", delimiter=delimiter, skipinitialspace=True))
+    rows = list(csv.DictReader(lines, restval="", delimiter=delimiter, skipinitialspace=True))
+    if any(row.id is None and not row.color for row in map(_read_item, rows)):
+        raise ValueError(f"expected the columns name, r, g, b or id, name, received {lines[0]!r}")
+    return rows
 
 
 def _parse_lines(text):

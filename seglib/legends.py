@@ -38,15 +38,7 @@ LISTED_PICTURE = re.compile("|".join(rf"\{suffix}\b" for suffix in SUFFIXES))
 FEW = 8  # masks whose colours or regions are looked at
 
 
-def find_classes(
-    path,
-    given,
-    others: list,
-    paths: list,
-    encoding: str = "auto",
-    values: dict | None = None,
-    images: list | None = None,
-) -> tuple:
+def find_classes(path, given, others: list, paths: list, encoding, values, images: list) -> tuple:
     """Return `(ClassTable, encoding)`: which classes masks show, and how.
 
     Args:
@@ -55,7 +47,7 @@ def find_classes(
         others: paths of the folder's files that are no pictures; a class table may be among them.
         paths: paths of all masks.
         encoding, values: as of `open_dataset`.
-        images: paths of their photographs, whose names tell a well-known data set; or None.
+        images: paths of their photographs, whose names tell a well-known data set.
 
     Raises:
         DatasetError: no class table beside the masks fits them, or two fit differently; there is
@@ -74,7 +66,7 @@ def find_classes(
         named = None if given is None else next(iter(tables.values()))[0]
         classes, encoding = number_classes(values, named), "ids"
     if classes is None and given is None:
-        classes, shown = find_known_classes(path, images or paths, paths, survey)
+        classes, shown = find_known_classes(path, images, paths, survey)
         encoding = shown if encoding == "auto" else encoding
     if encoding in ("auto", "binary"):
         found = [both[0] for both in tables.values()] if classes is None else [classes]
@@ -83,29 +75,26 @@ def find_classes(
         classes = _propose(path, paths, survey, encoding, unfit)
     if encoding == "auto":
         encoding = masks.choose_encoding(survey, classes)
-    if encoding == "binary" and not (survey.colored or _are_white(survey)):
+    bright = sum(n for value, n in survey.values.items() if 231 <= value <= 255 or value == 65535)
+    white = survey.lossy or 2 * bright >= survey.values.total() - survey.values[0]
+    if encoding == "binary" and not (survey.colored or white):
         encoding, classes = "ids", dataclasses.replace(classes, values={"0": 0, "rest": 1})
     if encoding == "ids":
         classes = _ignore_no_data(path, classes, survey)
     return classes, encoding
 
 
-def _are_white(survey):
-    """Whether what is not black in masks of one channel is mostly white."""
-    white = sum(n for value, n in survey.values.items() if 231 <= value <= 255 or value == 65535)
-    return survey.lossy or 2 * white >= survey.values.total() - survey.values[0]
-
-
 def _ignore_no_data(path, classes, survey):
     """The class table that ignores what masks of ids hold besides: 255, NaN, negative numbers."""
     strange = [value for value in survey.values if not find_ids(value, classes)[1]]
-    missing = [value for value in strange if value < 0]
-    if classes.num_classes > CUSTOMARY_IGNORE_LABEL:
+    missing = sorted(value for value in strange if value < 0)[:2]
+    if classes.num_classes > CUSTOMARY_IGNORE_LABEL or not (
+        missing or CUSTOMARY_IGNORE_LABEL in strange
+    ):
         return classes
     label, values = classes.ignore_label, classes.values
-    if label is None and (CUSTOMARY_IGNORE_LABEL in strange or missing):
-        label = CUSTOMARY_IGNORE_LABEL
-    if 0 < len(missing) <= 2:
+    label = CUSTOMARY_IGNORE_LABEL if label is None else label
+    if missing:
         keys = [list_values([value]).lower() for value in missing]
         share = sum(survey.values[value] for value in missing) / survey.values.total()
         warnings.warn(
@@ -324,11 +313,9 @@ def find_known_classes(path, images, paths, survey) -> tuple:
         classes, encoding = _make_known(rows, rule["encoding"]), rule["encoding"].split()[0]
         colors = {int(row["id"]): tuple(bytes.fromhex(row["color"][1:])) for row in rows}
         own = any(color != survey.palette.get(i, color) for i, color in colors.items() if color)
-        if encoding == "colors":
-            fits = survey.colored
-        else:
-            fits = survey.values and not (survey.colored or own)
-        if fits and not _judge(KNOWN, classes, paths, survey, encoding).unknown:
+        plain = survey.values and not (survey.colored or own)
+        fits = survey.colored if encoding == "colors" else plain
+        if fits and _judge(KNOWN, classes, paths, survey, encoding).missing == "":
             warnings.warn(
                 f"{path}: taken for {rule['data_set']}, whose {len(classes.scored_ids)} classes "
                 f"are known: pass classes=… to open_dataset, or write {path / TABLE}, for others",

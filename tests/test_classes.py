@@ -181,6 +181,7 @@ def test_tables_differ_by_name_colour_and_ignore_label_and_stay_as_they_are():
         ("id,name\n0,road\n0,car\n", "an id for each class, received 0 for 'car'"),
         ([{"name": "a", "color": "#000000"}, "b"], "an id or a colour for 'b' as well"),
         ({"names": ["a"], "colors": [[0] * 3], "values": {"x": 0}}, "received 'x': 0"),
+        ("image,label\na.png,3\n", "expected the columns name, r, g, b or id, name, received 'im"),
         ("name,r,g,b\nroad,0.5,0.0,0.0\n", r"a colour r, g, b for 'road', received \['0.5', "),
         ("back,0,0,0\nroad,128,0,0\n", "expected a name, or an object with name and color"),
         (3, "expected a class table as .*, received 3"),

@@ -95,7 +95,7 @@ def test_of_several_tables_the_one_that_fits_counts_and_a_broken_one_is_named(tm
     (tmp_path / "class_names.txt").write_text("A\nB\nC\nD")
     (tmp_path / "meta.json").write_text('{"width": 64, "height": 48}')
     assert open_dataset(tmp_path).classes.names == ("A", "B", "C", "D")
-    (tmp_path / "_classes.csv").write_text("pixel\n3\n")
+    (tmp_path / "_classes.csv").write_text("class\nroad\n")
     with pytest.warns(UserWarning, match=r"no class table is read from .*_classes.csv: expected"):
         open_dataset(tmp_path)
 
