@@ -176,8 +176,7 @@ def check_dataset(dataset, *, image_size: int | tuple = (128, 128)) -> DatasetRe
     ]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     sizes = {name: len(split) for name, split in dataset.splits.items()}
-    path = pathlib.Path(dataset.path)
-    pixels = dataset.train.pixels
+    path, pixels = pathlib.Path(dataset.path), dataset.train.pixels
     return DatasetReport(path, dataset.classes, sizes, image_size, tuple(findings), pixels)
 
 
@@ -324,9 +323,7 @@ def _check_classes(rows, dataset, image_size):
     classes, scored = dataset.classes, list(dataset.classes.scored_ids)
     if len(scored) < 2:
         where = [name for i, name in enumerate(classes.names) if i not in scored]
-        meaning = (
-            f"{len(scored)} class is left to tell apart, and mean IoU is 1 whatever is learned"
-        )
+        meaning = f"{len(scored)} class is left to tell apart: mean IoU is 1 whatever is learned"
         yield _find("one class", "warning", "", where, meaning)
     if rows.empty:
         return
@@ -346,10 +343,10 @@ def _check_classes(rows, dataset, image_size):
         severity = "warning" if lost.max() > MANY_LOST else "note"
         rows = rows.sort_values("tiny regions", ascending=False, kind="stable")
         yield _find_in_pairs("tiny regions", severity, "", rows, dataset, text)
-    lost = [explain_shrinking(size, image_size) for size in rows.image_size]
-    if any(lost):
-        where = [_shorten(path, dataset) for path in rows["image"][np.array(lost) != ""]]
-        worst = max(rows.image_size, key=lambda size: max(np.divide(size, image_size)))
+    large = rows[[bool(explain_shrinking(size, image_size)) for size in rows.image_size]]
+    if len(large):
+        where = [_shorten(path, dataset) for path in large["image"]]
+        worst = max(large.image_size, key=lambda size: max(np.divide(size, image_size)))
         lost = explain_shrinking(worst, image_size)
         meaning = f"{len(where):,} of {len(rows):,} pictures, at worst {lost}"
         yield _find("large pictures", "note", "", where, meaning)

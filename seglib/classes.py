@@ -1,6 +1,5 @@
 """Class names, their colours, what shows them in masks, and the label that is ignored."""
 
-import codecs
 import collections
 import csv
 import dataclasses
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike
 IGNORED_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore")
 CUSTOMARY_IGNORE_LABEL = 255
 NO_NUMBER = np.iinfo(np.int64).min  # stands for NaN among the values of a mask
-VALUES = re.compile(r"(?P<low>-?\d+)(-(?P<high>-?\d+))?|rest|nan|#[0-9a-f]{6}")
+VALUES = re.compile(r"-?\d+(--?\d+)?|rest|nan|#[0-9a-f]{6}")
 # What tools call a row's name, its id and its colour, without spaces, signs and capitals.
 NAME_FIELDS = ("name", "class", "label", "title", "classname", "labelname")
 ID_FIELDS = ("id", "pixelvalue", "value", "pngindex", "index", "idx", "classid", "labelid", "label")
@@ -76,11 +75,9 @@ class ClassTable:
                 raise ValueError(f"{value!r} occurs twice in the class table")
         colors = colors.astype(np.uint8)
         colors.setflags(write=False)
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "colors", colors)
-        object.__setattr__(self, "also_ignored", tuple(map(int, self.also_ignored)))
         values = {str(key).lower(): int(label) for key, label in self.values.items()}
-        object.__setattr__(self, "values", values)
+        ignored = tuple(map(int, self.also_ignored))
+        vars(self).update(names=names, colors=colors, also_ignored=ignored, values=values)
         for key, label in values.items():
             if not VALUES.fullmatch(key) or label not in {*range(len(names)), self.ignore_label}:
                 raise ValueError(
@@ -105,11 +102,9 @@ class ClassTable:
         """`(lowest, highest, id)` of what `values` lists, sorted; empty where values are ids."""
         found = []
         for key, label in self.values.items():
-            match = VALUES.fullmatch(key)
-            if key == "nan":
-                found.append((NO_NUMBER, NO_NUMBER, label))
-            elif match["low"]:
-                found.append((int(match["low"]), int(match["high"] or match["low"]), label))
+            ends = [NO_NUMBER] if key == "nan" else re.findall(r"(?<!\d)-?\d+", key)
+            if ends and key[0] != "#":
+                found.append((int(ends[0]), int(ends[-1]), label))
         return sorted(found)
 
     @property
@@ -145,18 +140,18 @@ def check_ignore_label(label: int | None) -> int | None:
 
 
 class ClassRow(typing.NamedTuple):
-    """A row as a file has it: `value` is what shows it in masks of ids, None for its place."""
+    """A row as a file has it: `id` is what shows it in masks of ids, None for its place."""
 
     name: str
     color: tuple | None = None
     ignored: bool = False
-    value: str | None = None
+    id: int | None = None
 
 
 def read_class_table(
     path: str | os.PathLike, *, colors: ArrayLike | None = None, background: bool = False
 ) -> ClassTable:
-    """Read a class table from a file in UTF-8, UTF-16 or cp1252.
+    """Read a class table from a file in UTF-8.
 
     - `.csv` with the columns `name` (or `class`, `label`) and `r, g, b`, `color` or `id` (or
       `pixel value`); an `id` beside a colour decides the id. A row is ignored when it is named
@@ -167,10 +162,9 @@ def read_class_table(
       `name r g b` or CVAT's `name:r,g,b::` a line. Lines that begin with # are comments.
 
     Rows of the same name are one class. Of several ignored rows, the first one's id stands for
-    all. Colours may be in [0, 1] as well. `colors` are the colours of the ids where a file has
-    names alone; None for those of Pascal VOC. With `background`, a class of this name is added
-    where ids or colours are given but 0 or black is not, or there is one class only: annotation
-    tools leave it out.
+    all. `colors` are the colours of the ids where a file has names alone; None for those of Pascal
+    VOC. With `background`, a class of this name is added where ids or colours are given but 0 or
+    black is not, or there is one class only: annotation tools leave it out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -181,20 +175,10 @@ def read_class_table(
         raise FileNotFoundError(f"no class table at {path}: expected CSV with name, r, g, b")
     parse = {".json": json.loads, ".txt": _parse_lines}.get(path.suffix.lower(), _parse_csv)
     try:
-        return create_class_table(parse(read_text(path)), colors=colors, background=background)
+        content = parse(path.read_text(encoding="utf-8-sig"))
+        return create_class_table(content, colors=colors, background=background)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def read_text(path: str | os.PathLike) -> str:
-    """Return the text of a file in UTF-8, UTF-16, or in cp1252 as older spreadsheets write it."""
-    content = pathlib.Path(path).read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252")
 
 
 def create_class_table(
@@ -228,36 +212,35 @@ def create_class_table(
     rows, outside = _list_rows(content), None
     if rows[0].name == "__ignore__":  # labelme's name of the pixels of no class
         rows, outside = rows[1:], CUSTOMARY_IGNORE_LABEL
-    keyed, colored = (any(getattr(row, key) for row in rows) for key in ("value", "color"))
-    taken = {row.value if keyed else row.color for row in rows}
-    if background and (keyed or colored or len(rows) == 1) and not taken & {"0", (0, 0, 0)}:
-        black = (0, 0, 0) if colored else None
-        rows = [ClassRow("background", black, value="0" if keyed else None), *rows]
+    keyed = any(row.id is not None for row in rows)
+    colored = any(row.color for row in rows)
+    shown = {row.id if keyed else row.color for row in rows}
+    if background and (keyed or colored or len(rows) == 1) and not shown & {0, (0, 0, 0)}:
+        rows = [ClassRow("background", (0, 0, 0) if colored else None, id=0), *rows]
     if not keyed:
-        rows = [row._replace(value=str(i)) for i, row in enumerate(rows)]
-    numbers = all(re.fullmatch(r"-?\d+", row.value or "") for row in rows)
-    if numbers:
-        rows.sort(key=lambda row: int(row.value))
-    first = {row.name: row for row in reversed(rows)}
-    names = list(dict.fromkeys(row.name for row in rows))
-    ids, values = {name: i for i, name in enumerate(names)}, {}
+        rows = [row._replace(id=i) for i, row in enumerate(rows)]
     for row in rows:
-        if row.value is None or values.setdefault(row.value, ids[row.name]) != ids[row.name]:
-            raise ValueError(f"expected an id for each class, received {row.value} for {row.name}")
-    if list(values) == [str(i) for i in range(len(names))]:
+        if row.id is None or (colored and not row.color):
+            raise ValueError(f"expected an id or a colour for {row.name!r} as well")
+    first, values = {}, {}
+    for row in sorted(rows, key=lambda row: row.id):
+        kept = first.setdefault(row.name, row)
+        label = list(first).index(row.name)
+        if values.setdefault(str(row.id), label) != label:
+            raise ValueError(f"expected an id for each class, received {row.id} for {row.name!r}")
+        if row.color != kept.color:
+            values["#" + bytes(row.color).hex()] = label
+    rows = list(first.values())
+    if list(values) == [str(i) for i in range(len(rows))]:
         values = {}
     if colored:
-        shown = {}
-        for row, color in zip(rows, _scale_colors(rows), strict=True):
-            if shown.setdefault(row.name, color) != color:
-                values["#{:02x}{:02x}{:02x}".format(*color)] = ids[row.name]
-        colors = list(shown.values())
-    elif colors is not None and numbers and int(rows[-1].value) < len(colors):
-        colors = [colors[int(first[name].value)] for name in names]
+        colors = [row.color for row in rows]
+    elif colors is None or rows[-1].id >= len(colors):
+        colors = voc_colors(len(rows))
     else:
-        colors = voc_colors(len(names))
-    ignored, *others = [i for i, name in enumerate(names) if first[name].ignored] or [outside]
-    return ClassTable(names, colors, ignored, tuple(others), values)
+        colors = [colors[row.id] for row in rows]
+    ignored, *others = [i for i, row in enumerate(rows) if row.ignored] or [outside]
+    return ClassTable(list(first), colors, ignored, tuple(others), values)
 
 
 def number_classes(values: dict, classes: ClassTable | None = None) -> ClassTable:
@@ -310,17 +293,6 @@ def voc_colors(count: int) -> np.ndarray:
     return (channels << 7 - np.arange(8)[:, None]).sum(axis=1).astype(np.uint8)
 
 
-def _scale_colors(rows):
-    """The rows' colours in [0, 255]: some tools write shares of 1."""
-    for row in rows:
-        if not row.color:
-            raise ValueError(f"expected a colour r, g, b for {row.name!r} as well")
-    numbers = [number for row in rows for number in row.color]
-    if max(numbers) <= 1 and any(isinstance(number, float) for number in numbers):
-        return [tuple(round(255 * number) for number in row.color) for row in rows]
-    return [tuple(map(int, row.color)) for row in rows]
-
-
 def _list_rows(content):
     """`ClassRow`s in the file's order."""
     if isinstance(content, dict) and "label_map" in content:  # Datumaro's dataset_meta.json
@@ -355,6 +327,7 @@ def _read_item(item):
     """`ClassRow` of a name or a dict."""
     item = {"name": item} if isinstance(item, str) else item
     known = item if isinstance(item, dict) else {}
+    known = {key: v.strip() if isinstance(v, str) else v for key, v in known.items()}
     fields = {re.sub(r"[^a-z]", "", str(key).lower()): value for key, value in known.items()}
     name, color, value = (
         next((fields[key] for key in keys if fields.get(key) not in (None, "")), None)
@@ -365,36 +338,27 @@ def _read_item(item):
     for channels in CHANNELS:
         if color is None and channels[0] in fields:
             color = [fields.get(channel) for channel in channels]
-    if "title" in fields or value == name or not VALUES.fullmatch(str(value)):
-        value = None  # a title is of Supervisely, whose ids are not those of masks
     try:
         if isinstance(color, str):
-            numbers = re.findall(r"[\d.]+", color)
-            color = bytes.fromhex(color[1:7]) if color[:1] == "#" else numbers
-        color = color and tuple(float(c) if "." in str(c) else int(c) for c in color)
+            color = bytes.fromhex(color[1:7]) if color[:1] == "#" else re.findall(r"[\d.]+", color)
+        color = tuple(int(str(c)) for c in color) if color else None
     except (TypeError, ValueError):
         raise ValueError(f"expected a colour r, g, b for {name!r}, received {color!r}") from None
     marked = str(fields.get("ignore", "")).lower()
     by_name = re.sub(r"[^a-z]", "", str(name).lower()) in IGNORED_NAMES
     ignored = marked in ("1", "true") if marked else by_name
-    return ClassRow(str(name), color or None, ignored, None if value is None else str(value))
+    # A title is of Supervisely, whose ids are not those of masks.
+    known = "title" not in fields and value != name and re.fullmatch(r"-?\d+", str(value))
+    return ClassRow(str(name), color, ignored, int(value) if known else None)
 
 
 def _parse_csv(text):
     lines = [line for line in text.splitlines() if line.strip(" ,;\t") and line[0] != "#"]
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
-    header = [re.sub(r"[^a-z]", "", cell.lower()) for cell in rows[0]] if rows else []
-    known = {*header} & {*NAME_FIELDS, *ID_FIELDS, *COLOR_FIELDS}
-    colored = any({*channels} <= {*header} for channels in CHANNELS)
-    if known & {*NAME_FIELDS} and (colored or len(known) > 1):
-        return [dict(zip(header, row, strict=False)) for row in rows[1:]]
-    items = _parse_lines("\n".join(lines))
-    if items and all(len(item) > 1 for item in items):  # without a header
-        return items
-    raise ValueError(
-        f"expected the columns name, r, g, b or id, name in the first line, received {header}"
-    )
+    rows = list(csv.DictReader(lines, restval="", delimiter=delimiter, skipinitialspace=True))
+    if any(row.id is None and not row.color for row in map(_read_item, rows)):
+        raise ValueError(f"expected the columns name, r, g, b or id, name, received {lines[0]!r}")
+    return rows
 
 
 def _parse_lines(text):

@@ -4,16 +4,16 @@ import collections
 import contextlib
 import csv
 import dataclasses
-import functools
 import os
 import pathlib
 import re
-import typing
+import types
 import warnings
 
 import numpy as np
 from scipy import ndimage
 
+from seglib import masks
 from seglib.annotations import BACKGROUND
 from seglib.classes import (
     CUSTOMARY_IGNORE_LABEL,
@@ -24,19 +24,7 @@ from seglib.classes import (
     voc_colors,
 )
 from seglib.images import SUFFIXES, DatasetError
-from seglib.masks import (
-    BINARY,
-    MAX_UNKNOWN_SHARE,
-    MERGE_DISTANCE,
-    choose_encoding,
-    find_ids,
-    find_unknown_colors,
-    list_values,
-    propose_class_table,
-    propose_from_survey,
-    read_mask,
-    survey_masks,
-)
+from seglib.masks import BINARY, find_ids, list_values
 
 TABLE = "class_dict.csv"
 # What tools call their class tables; some names count only where the file lists classes.
@@ -50,33 +38,25 @@ LISTED_PICTURE = re.compile("|".join(rf"\{suffix}\b" for suffix in SUFFIXES))
 FEW = 8  # masks whose colours or regions are looked at
 
 
-def find_classes(
-    path,
-    given,
-    others: list,
-    masks: list,
-    encoding: str = "auto",
-    values: dict | None = None,
-    images: list | None = None,
-) -> tuple:
+def find_classes(path, given, others: list, paths: list, encoding, values, images: list) -> tuple:
     """Return `(ClassTable, encoding)`: which classes masks show, and how.
 
     Args:
         path: path of the data set's folder, for messages.
         given: what the caller of `open_dataset` passed as `classes`, or None.
         others: paths of the folder's files that are no pictures; a class table may be among them.
-        masks: paths of all masks.
+        paths: paths of all masks.
         encoding, values: as of `open_dataset`.
-        images: paths of their photographs, whose names tell a well-known data set; or None.
+        images: paths of their photographs, whose names tell a well-known data set.
 
     Raises:
         DatasetError: no class table beside the masks fits them, or two fit differently; there is
             none, and the masks are of colours; or they are ids in JPEG, or cannot be read.
     """
-    survey, unfit = survey_masks(masks), []
-    tables = _read_tables(given, others, _find_palette(survey))
+    survey, unfit = masks.survey_masks(paths), []
+    tables = _read_tables(given, others, survey.colors)
     if values is None:
-        classes, unfit = _choose_table(tables, masks, survey, encoding)
+        classes, unfit = _choose_table(tables, paths, survey, encoding)
     elif survey.colored:
         raise DatasetError(
             f"{path}: values= is for masks of one channel, but {survey.colored} masks are of "
@@ -86,79 +66,70 @@ def find_classes(
         named = None if given is None else next(iter(tables.values()))[0]
         classes, encoding = number_classes(values, named), "ids"
     if classes is None and given is None:
-        classes, shown = find_known_classes(path, images or masks, masks, survey)
+        classes, shown = find_known_classes(path, images, paths, survey)
         encoding = shown if encoding == "auto" else encoding
     if encoding in ("auto", "binary"):
-        _refuse_lossy_ids(path, classes, survey, encoding)
+        found = [both[0] for both in tables.values()] if classes is None else [classes]
+        _refuse_lossy_ids(path, found, survey, encoding)
     if classes is None:
-        classes = _propose(path, masks, survey, encoding, unfit)
+        classes = _propose(path, paths, survey, encoding, unfit)
     if encoding == "auto":
-        encoding = choose_encoding(survey, classes, source=path)
-    if encoding == "binary" and not (survey.colored or _are_white(survey)):
+        encoding = masks.choose_encoding(survey, classes)
+    bright = sum(n for value, n in survey.values.items() if 231 <= value <= 255 or value == 65535)
+    white = survey.lossy or 2 * bright >= survey.values.total() - survey.values[0]
+    if encoding == "binary" and not (survey.colored or white):
         encoding, classes = "ids", dataclasses.replace(classes, values={"0": 0, "rest": 1})
     if encoding == "ids":
         classes = _ignore_no_data(path, classes, survey)
     return classes, encoding
 
 
-def _find_palette(survey):
-    """Colours of the ids as the masks' palettes have them, `(256, 3)`; or None."""
-    if not survey.palette or survey.conflict:
-        return None
-    colors = voc_colors(256)
-    colors[list(survey.palette)] = list(survey.palette.values())
-    return colors if len(np.unique(colors, axis=0)) == len(colors) else None
-
-
-def _are_white(survey):
-    """Whether what is not black in masks of one channel is mostly white."""
-    white = sum(n for value, n in survey.values.items() if 231 <= value <= 255 or value == 65535)
-    return survey.lossy or 2 * white >= survey.values.total() - survey.values[0]
-
-
 def _ignore_no_data(path, classes, survey):
     """The class table that ignores what masks of ids hold besides: 255, NaN, negative numbers."""
     strange = [value for value in survey.values if not find_ids(value, classes)[1]]
-    missing = [value for value in strange if value < 0]
-    label, values = classes.ignore_label, classes.values
-    if label is None and (CUSTOMARY_IGNORE_LABEL in strange or missing):
-        label = CUSTOMARY_IGNORE_LABEL
-    if label is None or classes.num_classes > CUSTOMARY_IGNORE_LABEL:
+    missing = sorted(value for value in strange if value < 0)[:2]
+    if classes.num_classes > CUSTOMARY_IGNORE_LABEL or not (
+        missing or CUSTOMARY_IGNORE_LABEL in strange
+    ):
         return classes
-    if 0 < len(missing) <= 2:
-        key = list_values(missing[:1]).lower()
+    label, values = classes.ignore_label, classes.values
+    label = CUSTOMARY_IGNORE_LABEL if label is None else label
+    if missing:
+        keys = [list_values([value]).lower() for value in missing]
         share = sum(survey.values[value] for value in missing) / survey.values.total()
         warnings.warn(
             f"{path}: {list_values(missing)} ({share:.1%} of the masks' pixels) is taken for no "
-            f"data and ignored; pass values={{…, {key!r}: name}} to open_dataset to name it",
+            f"data and ignored; pass values={{…, {keys[0]!r}: name}} to open_dataset to name it",
             stacklevel=4,
         )
         rows = {} if classes.ranges else {str(i): i for i in range(classes.num_classes)}
-        values = rows | values | {list_values([value]).lower(): label for value in missing}
+        values = rows | values | dict.fromkeys(keys, label)
     return dataclasses.replace(classes, ignore_label=label, values=values)
 
 
-def _refuse_lossy_ids(path, classes, survey, encoding):
+def _refuse_lossy_ids(path, tables, survey, encoding):
     """Raise DatasetError where grey ids are in a lossy format, or may be."""
-    if not (survey.lossy and survey.values) or survey.colored or survey.looks_binary():
+    if survey.colored or not (survey.lossy and survey.values) or survey.looks_binary():
         return
-    names_alone = classes and np.array_equal(classes.colors, voc_colors(classes.num_classes))
-    if (names_alone and encoding == "auto") or max(survey.values) < MERGE_DISTANCE:
+    alone = any(np.array_equal(table.colors, voc_colors(table.num_classes)) for table in tables)
+    if (alone and encoding == "auto") or max(survey.values) < masks.MERGE_DISTANCE:
         raise DatasetError(
             f"{path}: the masks are JPEG or WebP and hold ids ({list_values(sorted(survey.values))}"
             "), which compression changes into other ids: export them as PNG"
         )
 
 
-def _propose(path, masks, survey, encoding, unfit):
+def _propose(path, paths, survey, encoding, unfit):
     """The class table of masks that say enough by themselves."""
     if survey.fault and not (survey.values or survey.colored):
         raise survey.fault
     classes = BINARY if encoding == "binary" else propose_from_survey(survey)
-    advice = 'pass classes=["background", …] to open_dataset'
-    objects = classes not in (None, BINARY) and _are_objects(masks)
-    if objects:
-        advice = 'pass values={0: "background", "rest": "object"} to open_dataset for one class'
+    advice = 'pass classes=["background", …] to open_dataset to name them'
+    if classes not in (None, BINARY) and _are_objects(paths):
+        advice = (
+            'pass values={0: "background", "rest": "object"} to open_dataset for one class, since '
+            f"they seem to number objects, up to {classes.num_classes - 1} in a picture"
+        )
     if unfit:
         raise DatasetError(
             f"{path}: no class table fits the masks: {'; '.join(unfit)}: correct it, or {advice}"
@@ -169,36 +140,42 @@ def _propose(path, masks, survey, encoding, unfit):
             'values={0: "background", …} to open_dataset to name them, or None to ignore one'
         )
     if classes is None:
-        proposed = propose_class_table(masks, lossy=survey.lossy)
+        proposed = masks.propose_class_table(paths, lossy=survey.lossy)
         rows = zip(proposed.names, proposed.colors.tolist(), strict=True)
         raise DatasetError(
             f"no class table for {path}: write {path / TABLE} with the lines below (or "
             "another file, and pass its path as classes), and give each class its name\n"
             + "\n".join(["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)])
         )
-    if objects:
+    if classes is not BINARY:
         warnings.warn(
-            f"{path}: the masks seem to number objects, each one region, up to "
-            f"{classes.num_classes - 1} in a picture, and each number is taken for a class: "
-            + advice,
-            stacklevel=4,
-        )
-    elif classes is not BINARY:
-        warnings.warn(
-            f"no class table for {path}: the masks hold ids from 0 to "
-            f"{classes.num_classes - 1}, named {classes.names[0]} to {classes.names[-1]}; "
-            f"write {path / TABLE}, or pass classes=[…], to give them names",
+            f"no class table for {path}: the masks hold ids from 0 to {classes.num_classes - 1}, "
+            f"named {classes.names[0]} to {classes.names[-1]}: {advice}",
             stacklevel=4,
         )
     return classes
 
 
-def _are_objects(masks):
+def propose_from_survey(survey: masks.Survey) -> ClassTable | None:
+    """Return the class table of masks of ids, `BINARY` for black and white; None for others."""
+    if survey.colored or not survey.values:
+        return None
+    if survey.looks_binary() or set(survey.shown) == set(BINARY.mapping):
+        return BINARY
+    ids = {v for v in survey.values if v >= 0 and v != CUSTOMARY_IGNORE_LABEL}
+    if survey.conflict or survey.lossy or not ids:
+        return None
+    names = [f"class_{i}" for i in range(max(ids) + 1)]
+    shades = not ids <= survey.palette.keys() and 2 * len(ids) < len(names)
+    return None if shades else create_class_table(names, colors=survey.colors)
+
+
+def _are_objects(paths):
     """Whether ids number objects: one region each, counted from 1 on in each mask."""
     highest, corners = set(), np.ones((3, 3))
-    for path in masks[:: -(-len(masks) // FEW)]:
+    for path in paths[:: -(-len(paths) // FEW)]:
         with contextlib.suppress(DatasetError):
-            labels, _, _ = read_mask(path, BINARY, encoding="ids")
+            labels, _, _ = masks.read_mask(path, BINARY, encoding="ids")
             boxes = enumerate(ndimage.find_objects(labels), 1)
             regions = [box and ndimage.label(labels[box] == i, corners)[1] for i, box in boxes]
             if regions.count(1) < 0.9 * len(regions):  # some are left out, or cut in two
@@ -208,17 +185,6 @@ def _are_objects(masks):
 
 
 # Class tables in files
-
-
-class _Fit(typing.NamedTuple):
-    """How a class table fits the masks."""
-
-    file: str | pathlib.Path
-    table: ClassTable
-    unknown: float  # the share of pixels that it does not explain
-    missing: str | tuple  # the commonest value or colour of these
-    by_order: bool  # whether ids are rows, although the table has colours
-    shows: dict  # {value or colour: name}
 
 
 def _read_tables(given, others, colors):
@@ -254,20 +220,18 @@ def find_table(others: list, names) -> ClassTable | None:
     return None
 
 
-def _choose_table(tables, masks, survey, encoding):
+def _choose_table(tables, paths, survey, encoding):
     """`(the class table that fits the masks or None, why the others do not)`."""
     fits = []
     for file, both in tables.items():
-        mine = [_judge(file, table, masks, survey, encoding) for table in both]
-        fits.append(min(mine, key=lambda fit: (fit.unknown > MAX_UNKNOWN_SHARE, fit.by_order)))
-    fitting = [fit for fit in fits if not fit.unknown]
-    fitting = fitting or [fit for fit in fits if fit.unknown <= MAX_UNKNOWN_SHARE]
-    if not fitting:
+        mine = [_judge(file, table, paths, survey, encoding) for table in both]
+        fits.append(min(mine, key=lambda fit: (fit.rank[0], fit.rank[2])))
+    best = min(fits, key=lambda fit: fit.rank, default=None)
+    if best is None or best.rank[0]:
         words = "{0.file} has no row for {0.missing} ({0.unknown:.1%} of the pixels)"
         return None, [words.format(fit) for fit in fits]
-    best, *rivals = [fit for fit in fitting if not fit.by_order] or fitting
-    for other in rivals:
-        for value in best.shows.keys() & other.shows.keys():
+    for other in (fit for fit in fits if fit.rank == best.rank):
+        for value in sorted(best.shows.keys() & other.shows.keys()):
             if best.shows[value] != other.shows[value]:
                 raise DatasetError(
                     f"{best.file} and {other.file} both fit the masks, but {value} is "
@@ -283,16 +247,21 @@ def _choose_table(tables, masks, survey, encoding):
     return best.table, []
 
 
-def _judge(file, table, masks, survey, encoding):
-    """How a class table fits the masks, as a `_Fit`."""
+def _judge(file, table, paths, survey, encoding):
+    """How a class table fits the masks.
+
+    `unknown` is the share of pixels that it does not explain, `missing` the commonest value or
+    colour of these, `shows` is `{value or colour: name}`. The lowest `rank` fits best; its last
+    item is whether ids are rows, although the table has colours.
+    """
     if encoding == "auto":
-        encoding = choose_encoding(survey, table, source=None)
+        encoding = masks.choose_encoding(survey, table)
     strange, shares, shows = collections.Counter(), [], table.mapping
     if encoding == "colors" and (survey.values or survey.colored):
-        for path in masks[:: -(-len(masks) // FEW)]:
+        for path in paths[:: -(-len(paths) // FEW)]:
             with contextlib.suppress(DatasetError):
-                _, pixels, lossy = read_mask(path, table, encoding="colors")
-                unknown = find_unknown_colors(pixels, table, lossy=lossy)
+                _, pixels, lossy = masks.read_mask(path, table, encoding="colors")
+                unknown = masks.find_unknown_colors(pixels, table, lossy=lossy)
                 shares.append(unknown.mean())
                 strange.update(map(tuple, pixels[unknown].tolist()))
     elif encoding == "ids":
@@ -307,7 +276,11 @@ def _judge(file, table, masks, survey, encoding):
     by_order &= not np.array_equal(table.colors, voc_colors(table.num_classes))
     names = [re.sub(r"\W|_", "", name.lower()) for name in table.names]
     shows = {key: names[label] for key, label in shows.items() if label < len(names)}
-    return _Fit(file, table, float(np.median(shares or [0])), missing, by_order, shows)
+    unknown = float(np.median(shares or [0]))
+    rank = unknown > masks.MAX_UNKNOWN_SHARE, unknown > 0, by_order
+    return types.SimpleNamespace(
+        file=file, table=table, unknown=unknown, missing=missing, shows=shows, rank=rank
+    )
 
 
 # Well-known data sets
@@ -316,7 +289,7 @@ def _judge(file, table, masks, survey, encoding):
 KNOWN = pathlib.Path(__file__).with_name("known_classes.csv")
 
 
-def find_known_classes(path, images, masks, survey) -> tuple:
+def find_known_classes(path, images, paths, survey) -> tuple:
     """Return `(ClassTable, encoding)` of the well-known data set that masks are of, with a warning.
 
     It is known by the names of its files and folders below `path`, and by the values or colours in
@@ -325,75 +298,52 @@ def find_known_classes(path, images, masks, survey) -> tuple:
     Raises:
         DatasetError: it is known, and its masks are of a kind that is not read.
     """
-    pairs = zip(images, masks, strict=True)
+    pairs = zip(images, paths, strict=True)
     names = ["\n".join(os.path.relpath(half, path) for half in pair) for pair in pairs]
     names = [name.replace(os.sep, "/") for name in names]
-    rules, tables = _read_known()
-    for rule in rules:
-        if not all(re.search(rule["masks"], name, re.IGNORECASE) for name in names):
+    with open(KNOWN, newline="", encoding="utf-8") as file:
+        known = list(csv.DictReader(file))
+    for rule in known:
+        if rule["id"] or not all(re.search(rule["masks"], name, re.IGNORECASE) for name in names):
             continue
         if rule["encoding"] == "unread":
             words = f"{path}: the masks of {rule['data_set']} are not read: "
             raise DatasetError(words + rule["name"])
-        classes = _fit_known(tables[rule["data_set"]], rule["encoding"], masks, survey)
-        if classes is not None:
+        rows = [row for row in known if row["data_set"] == rule["data_set"] and row["id"]]
+        classes, encoding = _make_known(rows, rule["encoding"]), rule["encoding"].split()[0]
+        colors = {int(row["id"]): tuple(bytes.fromhex(row["color"][1:])) for row in rows}
+        own = any(color != survey.palette.get(i, color) for i, color in colors.items() if color)
+        plain = survey.values and not (survey.colored or own)
+        fits = survey.colored if encoding == "colors" else plain
+        if fits and _judge(KNOWN, classes, paths, survey, encoding).missing == "":
             warnings.warn(
                 f"{path}: taken for {rule['data_set']}, whose {len(classes.scored_ids)} classes "
                 f"are known: pass classes=… to open_dataset, or write {path / TABLE}, for others",
                 stacklevel=4,
             )
-            return classes, rule["encoding"].split()[0]
+            return classes, encoding
     return None, "auto"
 
 
-@functools.cache
-def _read_known():
-    """`(rules, tables)`: rows that say which masks a data set has, and rows of classes by name."""
-    rules, tables = [], collections.defaultdict(list)
-    with open(KNOWN, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            (tables[row["data_set"]] if row["id"] else rules).append(row)
-    return rules, tables
-
-
-def _fit_known(rows, encoding, masks, survey):
-    """The ClassTable of these rows, if the masks hold nothing else; None if they do.
+def _make_known(rows, encoding):
+    """ClassTable of rows; a colour that an earlier row has is made a little bluer.
 
     Where the encoding is `ids // 1000`, masks show objects; smaller values are classes as they are.
     """
-    ids, hexes = ([row[key] for row in rows] for key in ("id", "color"))
-    color_of = dict(zip(map(int, ids), hexes, strict=True))
-    if encoding == "colors":
-        found = propose_class_table(masks, lossy=survey.lossy).colors if survey.colored else [()]
-        return _make_known(rows) if {_to_hex(color) for color in found} <= set(hexes) else None
-    divisor = int(encoding.partition("//")[2] or 1)
-    classes = _make_known([row for row in rows if int(row["id"]) != CUSTOMARY_IGNORE_LABEL])
-    shown = {v if v < divisor == 1000 else v // divisor for v in survey.values}
-    palette = {v: _to_hex(color) for v, color in survey.palette.items() if color_of.get(v)}
-    if survey.colored or not shown or not shown <= {*color_of, CUSTOMARY_IGNORE_LABEL}:
-        return None
-    if any(color_of[v] != color for v, color in palette.items()):
-        return None
-    if divisor == 1:
-        return classes
-    values = {f"{i * divisor}-{(i + 1) * divisor - 1}": i for i in color_of}
-    if divisor == 1000:
-        values = {str(i): i for i in color_of} | {k: i for k, i in values.items() if i}
-    return dataclasses.replace(classes, values=values)
-
-
-def _to_hex(color):
-    return "#" + bytes(color).hex()
-
-
-def _make_known(rows):
-    """ClassTable of rows; a colour that an earlier row has is made a little bluer."""
+    if encoding != "colors":
+        rows = [row for row in rows if int(row["id"]) != CUSTOMARY_IGNORE_LABEL]
     colors = voc_colors(len(rows)).tolist()
     for i, row in enumerate(rows):
         color = list(bytes.fromhex(row["color"][1:])) or colors[i]
         while color in colors[:i]:
             color[2] += 1 if color[2] < 255 else -255
         colors[i] = color
+    size, values = int(encoding.partition("//")[2] or 0), {}
+    if size:
+        values = {f"{i * size}-{(i + 1) * size - 1}": i for i in range(len(rows))}
+    if size == 1000:
+        del values["0-999"]
+        values |= {str(i): i for i in range(len(rows))}
     ignored = [i for i, row in enumerate(rows) if row["ignored"] == "1"]
     first, *others = ignored or [None]
-    return ClassTable([row["name"] for row in rows], colors, first, tuple(others))
+    return ClassTable([row["name"] for row in rows], colors, first, tuple(others), values)

@@ -6,7 +6,6 @@ import functools
 import itertools
 import math
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from seglib.annotations import Annotation
-from seglib.classes import CUSTOMARY_IGNORE_LABEL, NO_NUMBER, ClassTable
+from seglib.classes import CUSTOMARY_IGNORE_LABEL, NO_NUMBER, ClassTable, voc_colors
 from seglib.images import ONE_CHANNEL, RGB, DatasetError, convert_to_rgb, open_picture, read_image
 from seglib.system import show_progress
 
@@ -379,6 +378,16 @@ class Survey:
         for value, color in other.palette.items():
             self.conflict |= self.palette.setdefault(value, color) != color
 
+    @property
+    def colors(self) -> list | None:
+        """Colours of the ids from 0 to 255: the palette's, if each has its own; None without."""
+        if not self.palette or self.conflict:
+            return None
+        taken, usual = set(self.palette.values()), voc_colors(512).tolist()
+        palette = self.palette if len(taken) == len(self.palette) else {}
+        spare = [usual[i + 256 if tuple(usual[i]) in taken else i] for i in range(256)]
+        return [palette.get(i, color) for i, color in enumerate(spare)]
+
     def looks_binary(self):
         """Whether masks with one channel are black and white, give or take what JPEG does."""
         if set(self.values) == {0, 65535}:
@@ -481,40 +490,23 @@ def find_ids(values: ArrayLike, classes: ClassTable) -> tuple:
     return labels, known
 
 
-def choose_encoding(survey: Survey, classes: ClassTable, *, source="the masks") -> str:
+def choose_encoding(survey: Survey, classes: ClassTable) -> str:
     """Decide how masks with one channel or a palette show the classes: one of `ENCODINGS`.
 
     They hold ids if all values, over the whole data set, are in the table or 255. They are read
     as colours if all their colours are in the table, which is no coincidence, or if palettes
-    differ between masks. Warnings name `source`; None for none.
+    differ between masks.
     """
-    strange = [value for value in survey.values if not find_ids(value, classes)[1]]
-    are_ids = set(strange) <= {CUSTOMARY_IGNORE_LABEL, classes.ignore_label}
-    binary = survey.looks_binary()
     known = [color for color in survey.shown if color in classes.mapping]
     fitting = sum(survey.shown[color] for color in known) / max(1, survey.values.total())
-    if not survey.values or survey.conflict:
+    if not survey.values or survey.conflict or (fitting == 1 and len(survey.values) > 1):
         return "colors"
-    if fitting == 1 and len(survey.values) > 1:
-        order = list(classes.mapping)
-        shows = survey.palette or {value: (value,) * 3 for value in survey.values}
-        if (
-            source
-            and are_ids
-            and not binary
-            and any(order.index(shows[value]) != value for value in shows)
-        ):
-            warnings.warn(
-                f"{source}: the masks' values could be ids of the class table, but their colours "
-                "are exactly the table's, in another order; read as colours: pass "
-                'encoding="ids" to open_dataset for the other reading',
-                stacklevel=2,
-            )
-        return "colors"
-    if binary and classes.num_classes == 2 and classes.ignore_label in (None, 0, 1):
+    if survey.looks_binary() and classes.num_classes == 2 and classes.ignore_label in (None, 0, 1):
         return "binary"
+    strange = {value for value in survey.values if not find_ids(value, classes)[1]}
     mostly_known = fitting == 1 or (len(known) > 1 and fitting > 0.5)
-    return "colors" if not are_ids and (survey.lossy or mostly_known) else "ids"
+    are_colors = not strange <= {CUSTOMARY_IGNORE_LABEL, classes.ignore_label}
+    return "colors" if are_colors and (survey.lossy or mostly_known) else "ids"
 
 
 def read_labels(
@@ -580,7 +572,7 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
         grey = _take_grey(picture) if encoding in ("ids", "binary") else None
         picture, encoding = (picture, "colors") if grey is None else (grey, encoding)
     elif encoding == "auto":
-        encoding = choose_encoding(_survey_picture(picture, path, lossy), classes, source=path)
+        encoding = choose_encoding(_survey_picture(picture, path, lossy), classes)
     if encoding == "colors":
         pixels = np.asarray(convert_to_rgb(picture, path))
         return closest_labels(pixels, classes.mapping), pixels, lossy
@@ -629,14 +621,10 @@ def read_pair(
 
 def explain_sizes(image_path, image_shape: tuple, mask_path, mask_shape: tuple) -> str:
     """Return in words what is wrong with a pair whose halves differ in size."""
-    advice = "export the mask at the image's size"
-    if mask_shape[:2] == image_shape[1::-1]:
-        advice = "turn it, if EXIF data turn the photograph upright, or " + advice
-    else:
-        advice += ", or pass resize_masks=True to open_dataset"
     return (
         f"{mask_path} is {mask_shape[0]}×{mask_shape[1]} (height × width) but its image "
-        f"{image_path} is {image_shape[0]}×{image_shape[1]}: {advice}"
+        f"{image_path} is {image_shape[0]}×{image_shape[1]}: export the mask at the image's size "
+        "and the same way up, or pass resize_masks=True to open_dataset"
     )
 
 
@@ -658,23 +646,3 @@ def propose_class_table(paths, *, lossy: bool = False) -> ClassTable:
     least = merging * MIN_SHARE * counts.total()
     colors = [color for color, count in found.most_common(MAX_PROPOSED) if count >= least]
     return ClassTable([f"class_{i}" for i in range(len(colors))], colors)
-
-
-def propose_from_survey(survey: Survey) -> ClassTable | None:
-    """Return the class table of masks of ids, `BINARY` for black and white; None for others."""
-    if survey.colored or not survey.values:
-        return None
-    if survey.looks_binary() or set(survey.shown) == set(BINARY.mapping):
-        return BINARY
-    ids = [v for v in survey.values if v >= 0 and v != CUSTOMARY_IGNORE_LABEL]
-    if survey.conflict or survey.lossy or not ids:
-        return None
-    highest = max(ids)
-    if not set(ids) <= set(survey.palette) and 2 * len(ids) < highest + 1:  # shades of grey
-        return None
-    colors = [
-        survey.palette.get(i, (round(255 * i / max(highest, 1)),) * 3) for i in range(highest + 1)
-    ]
-    if len(set(colors)) < len(colors):  # of a palette that repeats itself, or of many ids
-        colors = [(i >> 16 & 255, i >> 8 & 255, i & 255) for i in range(highest + 1)]
-    return ClassTable([f"class_{i}" for i in range(highest + 1)], colors)

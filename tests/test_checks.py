@@ -232,11 +232,11 @@ def test_ids_outside_the_table(tmp_path, classes):
         labels = np.kron(random.permutation(20).reshape(4, 5) % 4, np.ones((10, 10)))
         if i == 1:
             labels[0, :3], labels[1, 0] = 7, 200
-        for kind, pixels in (("train", random.integers(0, 256, (40, 50, 3))), ("masks", labels)):
+        for kind, pixels in (("images", random.integers(0, 256, (40, 50, 3))), ("masks", labels)):
             (tmp_path / kind).mkdir(exist_ok=True)
             save(tmp_path / kind / f"{i}.png", pixels)
     seglib.classes.write_class_table(tmp_path / "class_dict.csv", classes)
-    dataset = open_dataset(tmp_path, images="train", masks="masks", encoding="ids")
+    dataset = open_dataset(tmp_path, encoding="ids")
     report = check_dataset(dataset)
     (finding,) = find(report, "unknown ids")
     assert finding.where == "masks/1.png"
@@ -350,5 +350,5 @@ def test_camvids_drive_is_in_train_and_val(camvid):
     assert report.raise_for_errors() is report
     shared = find(report, "shared sequences")
     assert any("0016E5 (204 in train, 101 in val)" in finding.where for finding in shared)
-    checks = {"shared sequences", "tiny regions", "class imbalance"}
+    checks = {"shared sequences", "tiny regions", "large pictures", "class imbalance"}
     assert {finding.check for finding in report.findings} == checks

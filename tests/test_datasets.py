@@ -68,10 +68,7 @@ CASES += [("suffix in one folder", encoding) for encoding in ("grey", "palette",
 def test_every_layout_and_every_encoding(tmp_path, layout, encoding):
     expected = write_folder(tmp_path, layout, encoding)
     has_splits = "{split}" in folders.LAYOUTS[layout][0]
-    with warnings.catch_warnings():
-        if encoding == "a palette of its own for each":
-            warnings.filterwarnings("ignore", ".*could be ids of the class table, but")
-        dataset = open_dataset(tmp_path)
+    dataset = open_dataset(tmp_path)
     assert dataset.classes == CLASSES
     assert_read(dataset, expected, splits=has_splits, share=0.99 if encoding == "jpeg" else 1)
     assert count(dataset) == ([4, 2, 2] if has_splits else [6, 1, 1])
@@ -360,8 +357,7 @@ def test_ids_or_colours_can_be_chosen(tmp_path):
     """A palette that holds the table's colours in another order: the colours count."""
     turned = ClassTable(CLASSES.names, CLASSES.colors[::-1])
     expected = write_folder(tmp_path, "camvid", "palette")
-    with pytest.warns(UserWarning, match=r'in another order; read as colours: pass encoding="ids"'):
-        dataset = open_dataset(tmp_path, classes=turned)
+    dataset = open_dataset(tmp_path, classes=turned)
     assert_read(dataset, {n: (s, 3 - labels) for n, (s, labels) in expected.items()})
     assert_read(open_dataset(tmp_path, classes=turned, encoding="ids"), expected)
 

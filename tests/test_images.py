@@ -72,7 +72,7 @@ def test_photographs_are_upright(tmp_path, orientation):
     mask = save(tmp_path / "mask.png", np.zeros((24, 40)))
     assert read_pair(path, mask, table)[1].shape == (24, 40)
     words = (
-        r"mask.png is 40×24 .*photo.jpg is 24×40: turn it, if EXIF data .* or export the mask at"
+        r"mask.png is 40×24 .*photo.jpg is 24×40: export the mask at .* size and the same way up"
     )
     with pytest.raises(DatasetError, match=words):
         read_pair(path, save(tmp_path / "mask.png", np.zeros((40, 24))), table)

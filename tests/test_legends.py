@@ -147,6 +147,8 @@ def test_no_data_is_ignored_with_a_warning(tmp_path, none, dtype, key):
     [
         (as_type(np.uint8), ".jpg", {"classes": list("abcd")}, "hold ids .*: export them as PNG"),
         (as_type(np.uint8), ".jpg", {}, "hold ids .*: export them as PNG"),
+        (as_type(np.uint8, 80), ".jpg", {"classes": {0: "a", 80: "b", 160: "c", 240: "d"}},
+         "JPEG or WebP and hold ids .*: export them as PNG"),
         (as_type(np.uint8), ".jpg", {"encoding": "binary"}, "hold ids .*: export them as PNG"),
         (as_type(np.uint16, 900), ".png", {}, r"values 0, 900, 1800, 2700: pass values={0: "),
         (as_type(np.float32, 0.3), ".tif", {}, "masks/.*tif holds fractions"),
@@ -178,7 +180,7 @@ def number_objects(labels):
 def test_numbers_of_objects_are_not_taken_for_classes_in_silence(tmp_path):
     write(tmp_path, number_objects)
     call = r'pass values={0: "background", "rest": "object"} to open_dataset for one class'
-    with pytest.warns(UserWarning, match=f"number objects, .* up to 7 in a picture.*{call}"):
+    with pytest.warns(UserWarning, match=f"{call}, .* number objects, up to 7 in a picture"):
         open_dataset(tmp_path)
     with pytest.raises(DatasetError, match=f"no row for .*{call}"):
         open_dataset(tmp_path, classes=["background", "nucleus"])
