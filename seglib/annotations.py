@@ -1,8 +1,4 @@
-"""Masks that annotation files, tables, or several mask files a picture show.
-
-Readers find the photographs that a file names, and pair them with Annotations, which draw their
-labels when they are read.
-"""
+"""Masks that annotation files, tables, or several mask files a picture show."""
 
 import collections
 import dataclasses
@@ -143,10 +139,6 @@ def decode_rle(text: str | float | None, shape: tuple[int, int]) -> np.ndarray:
     return (np.cumsum(change)[1:-1] > 0).reshape(shape[::-1]).T
 
 
-def _decode_rows(text, size):
-    return decode_rle(text, size[::-1]).T
-
-
 def _draw_counts(counts, stated, size):
     """COCO's lengths of runs of 0 and 1 in turn, a list or text, down columns."""
     _check_size(stated, size, "the run lengths")
@@ -194,14 +186,11 @@ def _read_segments(path, ids, size):
 DRAW = {
     "figure": _draw_figure,
     "runs": decode_rle,
-    "rows": _decode_rows,
+    "rows": lambda text, size: decode_rle(text, size[::-1]).T,
     "counts": _draw_counts,
     "file": _read_file,
     "segments": _read_segments,
 }
-
-
-# Pairs of photographs and what is drawn for them
 
 
 @dataclasses.dataclass
@@ -219,10 +208,7 @@ class Found:
     no_area: int = 0  # boxes, lines and points
 
     def add(self, name, pictures, file, shapes, *, split=None, size=(None,)):
-        """Pair the picture that a name means with an Annotation, or with a mask file.
-
-        Shapes are `(class, (kind, …))`, see `DRAW`; boxes and lines are of kind "no area".
-        """
+        """Pair what a name means with a mask file, or shapes `(class, (kind, …))`, see `DRAW`."""
         if not pictures:
             self.missing.append(f"{file}: {name}")
             return
@@ -240,7 +226,7 @@ class Found:
         self.pairs.append(_pair(image, Annotation(image, file, layers, size=size), split))
 
     def check(self, pictures):
-        """Look for pictures without entry or with two, and for shapes without area."""
+        """Look for pictures with two entries or none, and for shapes without area."""
         images = collections.Counter(image.path for image, _ in self.pairs)
         twice = next((image for image, count in images.items() if count > 1), None)
         if twice:
@@ -302,9 +288,6 @@ def _find_split(name):
 def _natural(text):
     """Key by which 10 comes after 9."""
     return [(not p.isdigit(), int(p) if p.isdigit() else p) for p in re.split(r"(\d+)", text)]
-
-
-# Readers of annotation files
 
 
 def _read_json(file, index):
@@ -496,10 +479,7 @@ def _go_by_rows(pictures, cells):
 
 
 def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | None:
-    """Read tables of pairs, or else run lengths, COCO and labelme JSON, which name most pictures.
-
-    Files whose names differ by a split, and labelme's, are read together.
-    """
+    """Read tables of pairs, or else run lengths, COCO and labelme JSON: what names most pictures."""
     index, groups = PictureIndex(path, pictures), collections.defaultdict(list)
     for file in files:
         place = file if isinstance(file, os.PathLike) else pathlib.Path(path, "DataFrame")
@@ -599,16 +579,15 @@ def _choose_classes(found, given) -> ClassTable:
     return table
 
 
-# Several mask files a picture
-
-
 def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
     """Take several black and white mask files for one picture's objects or classes.
 
-    Folders, or else what follows the picture's name, are the classes if they recur; otherwise all
-    are objects of one class. None where this does not fit. DatasetError where one of the files
-    `others` says what each mask shows.
+    Folders, or else what follows the picture's name, are classes if they recur; otherwise all are
+    objects of one class. One of the files `others` may say what each mask shows: it is refused.
     """
+    if any("-annotation-" in mask.stem for mask in masks):
+        words = "are masks of Label Studio, whose names do not say the picture: export COCO JSON"
+        raise DatasetError(f"{path}: {masks[0].path.name} and others {words}")
     for file in others:
         if _has(file, *FORMATS["label_me"]) or _has(file, *FORMATS["open_images"]):
             raise DatasetError(name_unread(path, [file]))
@@ -623,7 +602,8 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
         return None
     by_folder = len({(picture, file.parent) for file, picture, _ in owned}) > len(owners)
     if by_folder:
-        owned = [(file, picture, _name_folder(file)) for file, picture, _ in owned]
+        parts = [["", *filter(_name_class, file.parent.parts)] for file, _, _ in owned]
+        owned = [(*row[:2], named[-1]) for row, named in zip(owned, parts, strict=True)]
     owned.sort(key=lambda row: _natural(row[2]))
     owned = [(file, picture, _name_class(text)) for file, picture, text in owned]
     classes = list(dict.fromkeys(name for _, _, name in owned))
@@ -655,7 +635,7 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
 
 
 def _find_owner(mask, by_stem, alone):
-    """`(pictures, the rest of the mask's name)`: by its beginning, a folder, or what is beside it."""
+    """`(pictures, the rest of a mask's name)`: by its beginning, a folder, or a lone picture."""
     ends = [match.start() for match in re.finditer(r"[_\-. ]|$", mask.stem)]
     stems = [(_drop_zeros(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
     if not stems[-1][0].isdigit():  # a folder 3/ of masks 00012_hair.png is not that of picture 3
@@ -670,10 +650,6 @@ def _find_owner(mask, by_stem, alone):
 def _drop_zeros(name):
     """One spelling for a name that is a number, such as 3 and 00003."""
     return str(int(name)) if name.isdecimal() else name
-
-
-def _name_folder(path):
-    return next((part for part in reversed(path.parent.parts) if _name_class(part)), "")
 
 
 def _name_class(text):
@@ -691,9 +667,6 @@ def _is_black_and_white(path):
     return blurred or picture.convert("RGB").getcolors(2) is not None
 
 
-# What other packages read, and what is named
-
-
 # What files give away: the end of their names, and a pattern in them. FORMATS are datumaro's.
 FORMATS = {
     "cvat": (".xml", "<annotations>"),
@@ -708,12 +681,7 @@ UNREAD = (
     ((".nii", ".nii.gz"), "", "NIfTI volumes", "read them with nibabel" + ARRAYS),
     ((".dcm",), "", "DICOM files", "read them with pydicom" + ARRAYS),
     ((".h5", ".hdf5"), "", "HDF5 files", "read them with h5py" + ARRAYS),
-    (
-        (".npy", ".npz", ".mat"),
-        "",
-        "arrays that do not pair",
-        "read them with NumPy or SciPy" + ARRAYS,
-    ),
+    ((".npy", ".npz", ".mat"), "", "arrays that do not pair", "load them" + ARRAYS),
     ((".json",), '"classTitle"', "Supervisely's JSON", EXPORT),
     ((".json",), '"from_name"', "Label Studio's JSON", EXPORT),
     ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", EXPORT),

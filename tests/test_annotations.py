@@ -381,6 +381,9 @@ def test_arrays_in_memory_are_written_once(tmp_path):
         seglib.open_arrays(images, labels[1:], **options)
 
 
+LABELME_MASK = (
+    '{"imagePath": "p0.png", "shapes": [{"label": "a", "shape_type": "mask", "points": [[0, 0]]}]}'
+)
 RUNS = "ImageId,ClassId,EncodedPixels\n"
 
 
@@ -446,6 +449,7 @@ def test_shapes_without_area_are_told(photos):
         ("all.zip", "", "archives.*unpack"),
         ("labels/p0.txt", "0 0.4 0 0.6 0 .6 1 0.4 1\n", "YOLO polygons.*COCO JSON"),
         ("a.csv", "MaskPath,ImageID,LabelName", "seglib.formats.*format=.open_images"),
+        ("mask.json", LABELME_MASK, "mask.json has a shape of kind mask"),
         ("all.npz", "", "arrays that do not pair.*open_arrays"),
         ("export.json", '[{"from_name": "tag"}]', "Label Studio.*COCO JSON"),
         ("annotations.xml", "<annotations><version>1.1", "seglib.formats.*format=.cvat"),
