@@ -479,7 +479,7 @@ def _go_by_rows(pictures, cells):
 
 
 def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | None:
-    """Read tables of pairs, or else run lengths, COCO and labelme JSON: what names most pictures."""
+    """Read tables of pairs, or else run lengths, COCO and labelme JSON; the largest counts."""
     index, groups = PictureIndex(path, pictures), collections.defaultdict(list)
     for file in files:
         place = file if isinstance(file, os.PathLike) else pathlib.Path(path, "DataFrame")
