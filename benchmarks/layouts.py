@@ -35,7 +35,7 @@ KINDS = {
     "tables of tools": ("CVAT, segmentation mask", "datumaro, dataset_meta.json"),
     "run lengths": ("Severstal", "Airbus"),
     "COCO": ("COCO, instances", "Roboflow, COCO"),
-    "polygons": ("labelme, JSON", "YOLO, polygons"),
+    "polygons": ("labelme, JSON", "COCO, instances"),
     "several mask files": ("DSB 2018", "IDRiD"),
 }
 

@@ -1,50 +1,56 @@
-"""Masks that are drawn when they are read, from layers of run lengths, polygons or mask files."""
+"""Masks that annotation files, tables, or several mask files a picture show."""
 
-import base64
 import collections
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import os
 import pathlib
+import re
+import types
+import unicodedata
 import warnings
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageDraw
 
-from seglib.classes import (
-    CUSTOMARY_IGNORE_LABEL,
-    ClassTable,
-    create_class_table,
-    read_class_table,
-)
-from seglib.images import ORIENTATION, DatasetError, open_picture
+from seglib.classes import ClassTable, create_class_table, read_class_table
+from seglib.images import ORIENTATION, DatasetError, fit_classes, open_picture
 from seglib.system import show_progress
 
 MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
 BACKGROUND = ("background", "_background_")
 BINARY = {"background": (0, 0, 0), "foreground": (255, 255, 255)}
+MANY_CLASSES = 64  # of mask files: more different names are names of objects
+FEW = 50  # cells of a table that tell what a column is
+NOTHING = ("", "-1", "nan", "NaN", "None", "<NA>", "NA")  # cells of tables without run lengths
+SPLIT_WORD = re.compile(
+    r"(?<![a-z])(?:(train)(?:ing|val)?|(val)(?:id|idation)?|(test)(?:ing)?)(?![a-z])", re.IGNORECASE
+)
+MASK_WORD = re.compile(r"masks?|label(s|led)?|annot(ation)?s?|gt|(ground)?truth|seg\w*|targets?")
+CLASS_COLUMN = r"(class|label|category|cell_?type)(_?(id|name))?"
+NO_TABLE = re.compile("submission|sample")  # of run lengths that nobody annotated
+RUNS = re.compile(r"\d+( \d+)+")
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+# Mask files of such names show a picture's classes once more, or what another person drew.
+NO_CLASS = re.compile(
+    "colou?rs?|gr[ae]y|ids|labels?|instances?|parts|objects?|manual|ho|experts?|annotators?|raters?"
+    "|readers?|observers?|fov|roi|edges?|contours?|boundary|boundaries|depth|overlays?|machine"
+    "|human|watershed|polygons"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Annotation(os.PathLike):
-    """Labels of a photograph that are drawn when they are read: the mask half of a pair.
+    """Labels of a photograph that are drawn when they are read: the mask half of a pair."""
 
-    Args:
-        image: path of the photograph, whose upright size the labels have.
-        path: path of the annotation file, or of the folder of mask files.
-        layers: tuple of `(class id, (kind, …))`, later ones on top; `DRAW` has the kinds.
-        fill: int, id of pixels that no layer covers.
-        size: `(height, width)` that the file states, or None.
-    """
-
-    image: pathlib.Path
-    path: pathlib.Path
-    layers: tuple
-    fill: int = 0
-    size: tuple | None = None
+    image: pathlib.Path  # the photograph, whose upright size the labels have
+    path: pathlib.Path  # the annotation file, or the folder of mask files
+    layers: tuple  # of `(class id, (kind, …))`, later ones on top; `DRAW` has the kinds
+    fill: int = 0  # id of pixels that no layer covers
+    size: tuple | None = None  # `(height, width)` that the file states
 
     def __fspath__(self):
         return os.path.join(self.path, self.image.name)
@@ -52,12 +58,7 @@ class Annotation(os.PathLike):
     __str__ = __fspath__
 
     def read(self) -> np.ndarray:
-        """Return the labels, uint8 `(height, width)`; uint16 where ids exceed 255.
-
-        Raises:
-            DatasetError: the file states another size than the photograph's, or a layer cannot be
-                drawn.
-        """
+        """Return the labels, uint8 `(height, width)`; uint16 where ids exceed 255."""
         return self.draw()[0]
 
     def draw(self) -> tuple:
@@ -67,7 +68,7 @@ class Annotation(os.PathLike):
         labels = np.full(size, self.fill, np.uint16)
         for label, (kind, *content) in self.layers:
             try:
-                mask = DRAW[kind](size, *content)
+                mask = DRAW[kind](*content, size)
             except (ValueError, TypeError, IndexError, OverflowError, OSError) as error:
                 raise DatasetError(f"{self}: {error}") from None
             below = labels[mask]
@@ -106,42 +107,50 @@ def _check_size(stated, size, what, image="its picture"):
 # The kinds of layers. Each function gives a bool array of a size.
 
 
-def _draw_figure(size, points, *, kind="polygon"):
-    """The outline belongs to a figure, as in labelme."""
+def _draw_figure(kind, points, size):
+    """A polygon or an ellipse, to which its outline belongs, as in labelme."""
     picture = Image.new("1", size[::-1])
     getattr(ImageDraw.Draw(picture), kind)(points, fill=1, outline=1)
     return np.array(picture)
 
 
-def _draw_relative(size, points):
-    """A polygon of YOLO, in shares of the picture's width and height."""
-    points = np.reshape(points, (-1, 2)) * size[::-1]
-    return _draw_figure(size, points.round(2).ravel().tolist())  # shares are rounded as well
+def decode_rle(text: str | float | None, shape: tuple[int, int]) -> np.ndarray:
+    """Decode what `encode_rle` wrote, its runs in any order, to a bool array of a shape.
+
+    An empty str is an empty mask, and so are NaN and None, as pandas reads an empty field.
+
+    Raises:
+        ValueError: these are no pairs, a run is empty or leaves the image, or two runs overlap.
+    """
+    pixels, text = shape[0] * shape[1], "" if pd.isna(text) else str(text)
+    try:
+        runs = np.array(text.split(), np.int64).reshape(-1, 2)
+        starts, lengths = runs[np.argsort(runs[:, 0])].T
+        ends = starts + lengths
+        fits = (starts >= 1) & (lengths >= 1) & (lengths <= pixels + 1 - starts)
+        if not fits.all() or (starts[1:] < ends[:-1]).any():
+            raise ValueError
+    except (ValueError, OverflowError):
+        wanted = f"'start length start length ...', no overlap, within {pixels} pixels from 1 on"
+        raise ValueError(f"expected {wanted}, received {text[:60]!r}") from None
+    change = np.zeros(pixels + 2, np.int8)
+    change[starts] += 1
+    change[ends] -= 1
+    return (np.cumsum(change)[1:-1] > 0).reshape(shape[::-1]).T
 
 
-def _draw_runs(size, text, by_rows=False):
-    """A competition's "start length start length …", counted from 1, down columns or along rows."""
-    starts, lengths = np.array(text.split(), np.int64).reshape(-1, 2).T
-    order = np.argsort(starts)
-    return _fill_runs(size, starts[order] - 1, lengths[order], by_rows)
-
-
-def _draw_counts(size, counts, stated):
+def _draw_counts(counts, stated, size):
     """COCO's lengths of runs of 0 and 1 in turn, a list or text, down columns."""
     _check_size(stated, size, "the run lengths")
     counts = np.array(_decode_counts(counts) if isinstance(counts, str) else counts, np.int64)
-    if (counts < 0).any() or counts.sum() != size[0] * size[1]:
+    if counts.sum() != size[0] * size[1]:
         pixels = size[0] * size[1]
         raise ValueError(f"run lengths add up to {counts.sum()}, not to {pixels} pixels")
-    starts, lengths = np.cumsum(counts)[:-1:2], counts[1::2]
-    return _fill_runs(size, starts[lengths > 0], lengths[lengths > 0], by_rows=False)
+    return np.repeat(np.arange(len(counts)) % 2 > 0, counts).reshape(size[::-1]).T
 
 
 def _decode_counts(text):
-    """Counts of COCO's text: 5 bits a character, from the third on as differences.
-
-    Source: Lin et al., cocoapi, `rleFrString`.
-    """
+    """Counts of COCO's text: 5 bits a character, from the third on as differences (cocoapi)."""
     counts, value, shift = [], 0, 0
     for code in (ord(letter) - 48 for letter in text):
         value |= (code & 31) << shift
@@ -153,71 +162,394 @@ def _decode_counts(text):
     return counts
 
 
-def _fill_runs(size, starts, lengths, by_rows):
-    pixels, ends = size[0] * size[1], starts + lengths
-    if (starts < 0).any() or (lengths < 1).any() or (ends > pixels).any():
-        raise ValueError(f"a run leaves the {pixels} pixels of the picture, {size[0]}×{size[1]}")
-    if (starts[1:] < ends[:-1]).any():
-        raise ValueError("two runs overlap")
-    change = np.bincount(starts, minlength=pixels + 1) - np.bincount(ends, minlength=pixels + 1)
-    mask = np.cumsum(change)[:-1] > 0
-    return mask.reshape(size) if by_rows else mask.reshape(size[::-1]).T
-
-
-def _read_file(size, path):
+def _read_file(path, size):
     """A mask file of one object or class: what is brighter than half of its brightest pixel."""
-    mask = read_grey(path)
+    mask = _read_grey(path)
     _check_size(mask.shape, size, path)
     return mask > max(mask.max(), 1) // 2
 
 
-def read_grey(path) -> np.ndarray:
-    """Return the largest channel of a picture of any kind, `(height, width)`."""
+def _read_grey(path):
+    """The largest channel of a picture of any kind."""
     picture = open_picture(path)
     values = np.asarray(picture.convert("RGB") if picture.mode[0] == "P" else picture)
     return values if values.ndim == 2 else values[..., :3].max(axis=-1)
 
 
-def _read_segments(size, path, ids):
+def _read_segments(path, ids, size):
     """Segments of a panoptic picture, whose ids are R + 256 G + 65536 B."""
     pixels = np.asarray(open_picture(path).convert("RGB")).astype(np.uint32)
     _check_size(pixels.shape[:2], size, path)
     return np.isin(pixels @ np.array([1, 256, 65536], np.uint32), ids)
 
 
-def _read_bitmap(size, data, corner):
-    """A PNG in base64 whose upper left corner is at `(x, y)`; what leaves the picture is cut."""
-    with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
-        part = picture.convert("RGBA").getchannel("A") if "A" in picture.mode else picture
-        part = part.convert("L").point(lambda value: value and 1)
-    mask = Image.new("L", size[::-1])
-    mask.paste(part, tuple(round(side) for side in corner))
-    return np.array(mask) > 0
-
-
 DRAW = {
-    "polygon": _draw_figure,
-    "ellipse": functools.partial(_draw_figure, kind="ellipse"),
-    "relative": _draw_relative,
-    "runs": _draw_runs,
+    "figure": _draw_figure,
+    "runs": decode_rle,
+    "rows": lambda text, size: decode_rle(text, size[::-1]).T,
     "counts": _draw_counts,
     "file": _read_file,
     "segments": _read_segments,
-    "bitmap": _read_bitmap,
 }
 
 
-# Annotations of a data set: `found` is a `formats.Found`
+@dataclasses.dataclass
+class Found:
+    """Pairs that files make: objects with `path` and `split`."""
+
+    path: pathlib.Path  # the data set's folder
+    kind: str
+    text: str  # names the files
+    names: list  # classes of Annotations in the order of their ids; empty where masks are files
+    ignores_rest: bool = False  # whether pixels without annotation are void, not background
+    pairs: list = dataclasses.field(default_factory=list)
+    missing: list = dataclasses.field(default_factory=list)  # what is named but not there
+    bare: list = dataclasses.field(default_factory=list)  # photographs that nothing names
+    no_area: int = 0  # boxes, lines and points
+
+    def add(self, name, pictures, file, shapes, *, split=None, size=(None,)):
+        """Pair what a name means with a mask file, or shapes `(class, (kind, …))`, see `DRAW`."""
+        if not pictures:
+            self.missing.append(f"{file}: {name}")
+            return
+        image = pictures[0].path
+        if len(pictures) > 1:
+            other = f"{pictures[1].path}: name pictures with their folders"
+            raise DatasetError(f"{file}: {name!r} means {image}, or {other}")
+        split = split or pictures[0].split or _find_split(os.path.relpath(file, self.path))
+        if isinstance(shapes, pathlib.Path):
+            self.pairs.append(_pair(image, shapes, split))
+            return
+        size = tuple(size) if all(size) else None
+        layers = tuple(shape for shape in shapes if shape[1][0] in DRAW)
+        self.no_area += len(shapes) - len(layers)
+        self.pairs.append(_pair(image, Annotation(image, file, layers, size=size), split))
+
+    def check(self, pictures):
+        """Look for pictures with two entries or none, and for shapes without area."""
+        images = collections.Counter(image.path for image, _ in self.pairs)
+        twice = next((image for image, count in images.items() if count > 1), None)
+        if twice:
+            raise DatasetError(f"{self.text} has two entries for {twice}: expected one a picture")
+        self.bare = [p.path for p in pictures if p.role != "mask" and p.path not in images]
+        self.pairs.sort(key=lambda pair: pair[0].path)
+        if self.no_area:
+            areas = sum(len(half.path.layers) for _, half in self.pairs)
+            share = f"{self.no_area} of {self.no_area + areas} annotations in {self.text}"
+            words = f"{self.path}: {share} have no area, as boxes, lines and points"
+            if not areas:
+                raise DatasetError(f"{words}: expected polygons or run lengths")
+            warnings.warn(f"{words}: passed over", stacklevel=6)
+        return self
 
 
-def choose_classes(found, given) -> ClassTable:
-    """Give the layers the ids of a class table, and return it: of `given`, or as they were found.
+def _pair(image, half, split):
+    return types.SimpleNamespace(path=image, split=split), types.SimpleNamespace(path=half)
 
-    Id 0 is the background, unless the file ignores what it does not cover.
 
-    Raises:
-        DatasetError: the classes given are others, or have no background where it is needed.
+class PictureIndex:
+    """Finds pictures by names: paths, or ends of paths, with an extension or without."""
+
+    def __init__(self, path, pictures):
+        self.path, self.pictures = pathlib.Path(path), pictures
+        self.places, self.joined = collections.defaultdict(list), collections.defaultdict(list)
+        for picture in pictures:
+            for name in {picture.name, picture.name.removesuffix(picture.path.suffix)}:
+                for ending in _list_endings(name):
+                    self.places[ending].append(picture)
+            # case1_day2_slice_0001 is case1/case1_day2/scans/slice_0001_266_266.png
+            for folder in picture.name.split("/")[:-1]:
+                for end in re.finditer("[_-]|$", picture.stem):
+                    self.joined[f"{folder}_{picture.stem[: end.start()]}"].append(picture)
+
+    def find(self, name, file) -> list:
+        """Return the pictures that a name in a file means; several where it tells no more."""
+        name = unicodedata.normalize("NFC", name).replace("\\", "/")
+        endings = [*_list_endings(name), *_list_endings(re.sub(r"\.[A-Za-z]{3,4}$", "", name))]
+        found = next((self.places[e] for e in endings if e in self.places), None)
+        found = found or self.joined.get(name, [])
+        split = _find_split(os.path.relpath(file, self.path))
+        found = [picture for picture in found if picture.split == split] or found
+        return [p for p in found if file.parent in p.path.parents] or found
+
+
+def _list_endings(name):
+    """The ends of a path, from all of it to its file's name."""
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    return ["/".join(parts[i:]) for i in range(len(parts))]
+
+
+def _find_split(name):
+    """The split whose name is the last in a text; None where there is none."""
+    *_, last = (None, *SPLIT_WORD.finditer(name))
+    return last and last.group(last.lastindex).lower()
+
+
+def _natural(text):
+    """Key by which 10 comes after 9."""
+    return [(not p.isdigit(), int(p) if p.isdigit() else p) for p in re.split(r"(\d+)", text)]
+
+
+def _read_json(file, index):
+    """Found of a JSON file; None where it is of no known kind."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        keys = set(content) if isinstance(content, dict) else set()
+        if keys >= {"images", "annotations", "categories"}:
+            return _parse_coco(content, file, index)
+        return _parse_labelme(content, file, index) if keys >= {"shapes", "imagePath"} else None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        words = f"is damaged, or refers to what it does not list: {type(error).__name__} {error}"
+        raise DatasetError(f"{file} {words}") from error
+
+
+def _parse_coco(content, file, index):
+    """Instances, stuff or panoptic; None where nothing has an area."""
+    names = {category["id"]: str(category["name"]) for category in content["categories"]}
+    shapes, used = {picture["id"]: [] for picture in content["images"]}, set()
+    panoptic = any("segments_info" in annotation for annotation in content["annotations"])
+    for annotation in content["annotations"]:
+        parts, outlines = collections.defaultdict(list), annotation.get("segmentation") or []
+        if panoptic:
+            png = os.path.join(file.with_suffix(""), annotation["file_name"])
+            for part in annotation["segments_info"]:
+                parts[part["category_id"]].append(part["id"])
+            drawn = [(category, ("segments", png, ids)) for category, ids in parts.items()]
+        elif isinstance(outlines, dict):
+            drawn = [(annotation["category_id"], ("counts", outlines["counts"], outlines["size"]))]
+        else:
+            figures = [("figure", "polygon", outline) for outline in outlines] or [("no area",)]
+            drawn = [(annotation["category_id"], figure) for figure in figures]
+        shapes[annotation["image_id"]] += [(names[category], shape) for category, shape in drawn]
+        used.update(category for category, _ in drawn)
+    parents = {category.get("supercategory") for category in content["categories"]} - {None}
+    kept = [name for i, name in sorted(names.items()) if i in used or name not in parents]
+    found = Found(index.path, "COCO", os.path.relpath(file, index.path), kept, panoptic)
+    for picture in content["images"]:
+        name, size = picture["file_name"], (picture.get("height"), picture.get("width"))
+        if shapes[picture["id"]] or not panoptic:
+            found.add(name, index.find(name, file), file, shapes[picture["id"]], size=size)
+    return found if any(shapes.values()) else None
+
+
+def _parse_labelme(content, file, index):
+    """Polygons, rectangles, circles and masks; lines and points have no area."""
+    shapes = []
+    for shape in content["shapes"]:
+        kind, points = shape.get("shape_type") or "polygon", shape["points"]
+        drawn = ("no area",)
+        if kind == "polygon" and len(points) > 2:
+            drawn = ("figure", "polygon", np.ravel(points).tolist())
+        elif kind == "rectangle":
+            (x, y), (right, bottom) = points
+            drawn = ("figure", "polygon", [x, y, right, y, right, bottom, x, bottom])
+        elif kind == "circle":
+            (x, y), end = points
+            radius = np.hypot(x - end[0], y - end[1])
+            drawn = ("figure", "ellipse", [x - radius, y - radius, x + radius, y + radius])
+        elif kind == "mask":
+            raise DatasetError(f"{file} has a shape of kind mask: convert it to a polygon")
+        shapes.append((str(shape["label"]), drawn))
+    names = [label for label, _ in shapes]
+    found = Found(index.path, "labelme", os.path.relpath(file, index.path), names)
+    name, size = content["imagePath"], (content.get("imageHeight"), content.get("imageWidth"))
+    pictures = index.find(name or file.stem, file) or index.find(file.stem, file)
+    found.add(name, pictures, file, shapes, size=size)
+    return found
+
+
+def _read_table(source):
+    """`{column: [text, …]}` of a CSV file or a pandas DataFrame; None of other files."""
+    if isinstance(source, os.PathLike):
+        with open(source, encoding="utf-8-sig", errors="surrogateescape") as file:
+            sep = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            try:
+                source = pd.read_csv(file, sep=sep, dtype=str, na_filter=False, index_col=False)
+            except ValueError:
+                return None
+    cells = source.astype(object).where(source.notna(), "").astype(str)
+    cells = cells[(cells != "").any(axis=1)]
+    return {str(column).strip(): cells[column].str.strip().tolist() for column in cells}
+
+
+def _pair_table(table, file, index, *, runs):
+    """Found of a table with a column of pictures, and one of run lengths or of mask files.
+
+    Columns are told by what they hold. A class may be behind the picture's name.
     """
+
+    @functools.cache
+    def find(name, role=None):
+        """Files that are there, or else pictures of a role if there are any."""
+        places = [place / name for place in (index.path, file.parent) if name]
+        there = [types.SimpleNamespace(path=p, split=None) for p in filter(os.path.isfile, places)]
+        found = index.find(name, file)
+        return there[:1] or [p for p in found if (p.role == "mask") == (role == "mask")] or found
+
+    def find_mask(name, cell):
+        own = [picture.path for picture in find(name)]
+        return [picture.path for picture in find(cell, "mask") if picture.path not in own]
+
+    def count_found(names):
+        return sum(bool(find(name)) for name in list(filter(None, names))[:FEW])
+
+    if runs:
+        masks = next((column for column, values in table.items() if _are_runs(values)), None)
+    else:
+        named = [c for c in table if any(map(MASK_WORD.fullmatch, list_words(c)))]
+        masks = next((c for c in named if not all(map(str.isdigit, table[c]))), None)
+    cells = table.pop(masks, [])
+    if not cells:
+        return None
+    keys = [(values, _find_column(table, CLASS_COLUMN)) for values in table.values()]
+    if runs:  # a.jpg_3 is class 3
+        cut = [[value.rpartition("_")[::2] for value in values] for values in table.values()]
+        keys += [tuple(zip(*pairs, strict=True)) for pairs in cut]
+    names, labels = max(keys, key=lambda key: count_found(key[0]), default=((), None))
+    if not (count_found(names) and (runs or any(map(find_mask, names[:FEW], cells)))):
+        return None
+    found, records = Found(index.path, "table", os.path.relpath(file, index.path), []), {}
+    splits = _read_splits(table, file) or [None] * len(cells)
+    rows = list(zip(names, cells, splits, strict=True))
+    if not runs:
+        for row, (name, cell, split) in enumerate(rows, 2):
+            files = find_mask(name, cell)
+            if len(files) == 1:
+                found.add(name, find(name), file, files[0], split=split)
+            elif cell not in NOTHING:
+                found.missing.append(f"{file}, row {row}: {cell}")
+        return found
+    kind = "rows" if _go_by_rows(list(map(find, names)), cells) else "runs"
+    if kind == "rows":
+        warnings.warn(f"{file}: the run lengths go along rows, not down columns", stacklevel=4)
+    sides = [_find_column(table, f"(ima?ge?_?)?{side}") for side in ("height", "width")]
+    for row, (name, cell, split) in enumerate(rows):
+        size = [side and int(float(side[row])) for side in sides]
+        shapes = records.setdefault(name, (split, size, []))[2]
+        if cell in NOTHING:
+            continue
+        if labels and not labels[row]:
+            raise DatasetError(f"{file}, row {row + 2}: expected a class, as in other rows")
+        shapes.append((labels[row] if labels else "foreground", (kind, cell)))
+    for name, (split, size, shapes) in records.items():
+        found.add(name, find(name), file, shapes, split=split, size=size)
+    found.names = sorted(set(labels or ["foreground"]) - {""})
+    return found
+
+
+def _are_runs(values):
+    filled = [value for value in values if value not in NOTHING][:FEW]
+    return bool(filled) and all(map(RUNS.fullmatch, filled))
+
+
+def list_words(name: str) -> list:
+    """Return the words in a name such as `MaskPath` or `mask_path`, in small letters."""
+    return [word.lower() for word in WORD.findall(name)]
+
+
+def _find_column(table, pattern):
+    return next((v for c, v in table.items() if re.fullmatch(pattern, c.lower())), None)
+
+
+def _read_splits(table, file):
+    """The split of each row; None where no column says it."""
+    for values in table.values():
+        if all(map(SPLIT_WORD.fullmatch, values)):
+            return list(map(_find_split, values))
+    folds = _find_column(table, "(k_?)?folds?")
+    if folds is None:
+        return None
+    first = min(folds, key=_natural)
+    warnings.warn(f"{file}: fold {first} is for validation, the others for training", stacklevel=6)
+    return ["val" if fold == first else "train" for fold in folds]
+
+
+def _go_by_rows(pictures, cells):
+    """Whether runs follow each other at the picture's width, not at its height."""
+    votes = []
+    for found, cell in list(zip(pictures, cells, strict=True))[:: -(-len(cells) // FEW)]:
+        steps = np.diff(np.array(re.findall(r"(\d+) \d+", cell), float))
+        if found and len(steps):
+            height, width = read_size(found[0].path)
+            votes.append(abs(np.median(steps) - width) < abs(np.median(steps) - height))
+    return sum(votes) > len(votes) / 2
+
+
+def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | None:
+    """Read tables of pairs, or else run lengths, COCO and labelme JSON; the largest counts."""
+    index, groups = PictureIndex(path, pictures), collections.defaultdict(list)
+    for file in files:
+        place = file if isinstance(file, os.PathLike) else pathlib.Path(path, "DataFrame")
+        suffix, found = place.suffix.lower(), None
+        if suffix in ("", ".csv", ".tsv") and not NO_TABLE.search(place.stem.lower()):
+            table = _read_table(file)
+            found = table and _pair_table(table, place, index, runs=not pairs)
+        elif suffix == ".json" and not pairs:
+            found = _read_json(file, index)
+        if found:
+            text = "*.json" if found.kind == "labelme" else SPLIT_WORD.sub("*", found.text)
+            groups[found.kind, text].append(found)
+    every = []
+    for (kind, text), (found, *more) in groups.items():
+        for other in more:
+            found.text, found.names = text, found.names + other.names
+            found.pairs, found.missing = found.pairs + other.pairs, found.missing + other.missing
+            found.no_area += other.no_area
+        found.names = list(dict.fromkeys(found.names))
+        if kind != "COCO":
+            found.names.sort(key=_natural)
+        every.append(found.check(pictures))
+    if len(every) > 1:
+        others = ", ".join(f"masks={found.text!r}" for found in every[:-1])
+        warnings.warn(
+            f"{path}: masks are taken from {every[-1].text}; also possible are {others}, passed to "
+            "open_dataset",
+            stacklevel=4,
+        )
+    return every[-1] if every and every[-1].pairs else None
+
+
+def settle(found: Found, path, given, unpaired: str) -> tuple:
+    """Return the pairs found, and their ClassTable, or `given` where masks are pictures."""
+    if found.missing and unpaired != "skip":
+        raise DatasetError(
+            f"{len(found.missing)} pictures or masks that {found.text} names have no other half, "
+            f'first {found.missing[0]}: add them, or pass unpaired="skip" to go on without them'
+        )
+    splits = {image.path.parent: image.split for image, _ in found.pairs}
+    bare = [image for image in found.bare if image.parent in splits and found.names]
+    if unpaired == "background":
+        for image in bare:
+            half = Annotation(image, found.pairs[0][1].path.path, ())
+            found.pairs.append(_pair(image, half, splits[image.parent]))
+    elif bare:
+        warnings.warn(
+            f"{path}: {len(bare)} pictures beside others are not in {found.text}, first {bare[0]}: "
+            'they count as unlabelled; pass unpaired="background" if they show none of the classes',
+            stacklevel=4,
+        )
+    if not found.names:
+        return found.pairs, given
+    table, hidden, pixels = _choose_classes(found, given), collections.Counter(), 0
+    few = found.pairs[:: -(-len(found.pairs) // MAX_LOOKED_AT)]
+    for _, half in show_progress(few, desc="looking at annotations", unit="picture"):
+        labels, covered = half.path.draw()
+        pixels, hidden = pixels + labels.size, hidden + covered
+    if hidden:
+        (below, above), _ = hidden.most_common(1)[0]
+        warnings.warn(
+            f"{path}: classes overlap on {100 * hidden.total() / pixels:.2g} % of the pixels: the "
+            f"later one wins, most often {table.names[above]} over {table.names[below]}",
+            stacklevel=3,
+        )
+    return found.pairs, table
+
+
+def _choose_classes(found, given) -> ClassTable:
+    """Give the layers the ids of a class table, and return it: `given`, or classes as found."""
     names = [name for name in found.names if name.lower() not in BACKGROUND]
     own = found.names if found.ignores_rest else ["background", *names]
     if given is None:
@@ -239,36 +571,178 @@ def choose_classes(found, given) -> ClassTable:
             f"them: pass classes={['background', *table.names]}"
         )
     if found.ignores_rest:
+        table = fit_classes(table, fit="letterbox")
         fill = table.ignore_label
-        if fill is None:
-            fill = CUSTOMARY_IGNORE_LABEL if table.num_classes <= CUSTOMARY_IGNORE_LABEL else 65535
-            table = dataclasses.replace(table, ignore_label=fill)
     for _, half in found.pairs:
         layers = tuple((ids.get(name, fill), shape) for name, shape in half.path.layers)
         half.path = dataclasses.replace(half.path, layers=layers, fill=fill)
     return table
 
 
-def check_annotations(path, annotations: list, names) -> None:
-    """Draw some annotations: raise what is wrong with them, and warn of classes that overlap."""
-    few = annotations[:: -(-len(annotations) // MAX_LOOKED_AT) or 1]
-    hidden, pixels, wrong, touched = collections.Counter(), 0, [], []
-    for annotation in show_progress(few, desc="looking at annotations", unit="picture"):
-        try:
-            labels, covered = annotation.draw()
-        except DatasetError as error:
-            wrong.append(str(error))
-        else:
-            pixels, hidden = pixels + labels.size, hidden + covered
-            touched += [annotation.image] if covered else []
-    if wrong:
-        words = f"{path}: {len(wrong)} of {len(few)} annotations looked at cannot be drawn, first "
-        raise DatasetError(words + wrong[0])
-    if hidden:
-        (below, above), _ = hidden.most_common(1)[0]
-        warnings.warn(
-            f"{path}: classes overlap on {100 * hidden.total() / pixels:.2g} % of the pixels, in "
-            f"{len(touched)} of {len(few)} pictures looked at, first {touched[0]}: the later one "
-            f"wins, most often {names[above]} over {names[below]}",
-            stacklevel=4,
-        )
+def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
+    """Take several black and white mask files for one picture's objects or classes.
+
+    Folders, or else what follows the picture's name, are classes if they recur; otherwise all are
+    objects of one class. One of the files `others` may say what each mask shows: it is refused.
+    """
+    if any("-annotation-" in mask.stem for mask in masks):
+        words = "are masks of Label Studio, whose names do not say the picture: export COCO JSON"
+        raise DatasetError(f"{path}: {masks[0].path.name} and others {words}")
+    for file in others:
+        if _has(file, *FORMATS["label_me"]) or _has(file, *FORMATS["open_images"]):
+            raise DatasetError(name_unread(path, [file]))
+    by_stem, alone = collections.defaultdict(list), collections.defaultdict(list)
+    for picture in photographs:
+        by_stem[_drop_zeros(picture.stem)].append(picture)
+        alone[picture.split, picture.folders].append(picture)
+    owned = [(mask.path, *_find_owner(mask, by_stem, alone)) for mask in masks]
+    owned = [(file, pictures[0], rest) for file, pictures, rest in owned if len(pictures) == 1]
+    owners = {picture for _, picture, _ in owned}
+    if len(owned) <= len(owners) or len(masks) > 2 * len(owned):
+        return None
+    by_folder = len({(picture, file.parent) for file, picture, _ in owned}) > len(owners)
+    if by_folder:
+        parts = [["", *filter(_name_class, file.parent.parts)] for file, _, _ in owned]
+        owned = [(*row[:2], named[-1]) for row, named in zip(owned, parts, strict=True)]
+    owned.sort(key=lambda row: _natural(row[2]))
+    owned = [(file, picture, _name_class(text)) for file, picture, text in owned]
+    classes = list(dict.fromkeys(name for _, _, name in owned))
+    words = {word for name in classes for word in [name.lower(), *list_words(name)]}
+    if any(map(NO_CLASS.fullmatch, words)) or ("" in classes and len(classes) > 1):
+        return None
+    counts = collections.Counter(name for _, name in {row[1:] for row in owned})
+    recur = len(owners) == 1 or sum(n > 1 for n in counts.values()) > len(classes) / 2
+    are_classes = 1 < len(classes) <= MANY_CLASSES and recur
+    looked_at = [file for file, _, _ in owned][:: -(-len(owned) // 8)]
+    if (by_folder and not are_classes) or not all(map(_is_black_and_white, looked_at)):
+        return None
+    meaning = f"classes, {', '.join(classes)}" if are_classes else "objects of one class"
+    warnings.warn(
+        f"{path}: {len(owned)} mask files of {len(owners)} pictures, such as {looked_at[0]}, "
+        f"are taken for {meaning}; masks=… chooses one file a picture",
+        stacklevel=4,
+    )
+    folder = pathlib.Path(os.path.commonpath([mask.path.parent for mask in masks]))
+    found = Found(path, "files", folder.name, classes if are_classes else ["foreground"])
+    shapes = collections.defaultdict(list)
+    for file, picture, name in owned:
+        shapes[picture].append((name if are_classes else "foreground", ("file", str(file))))
+    for picture, drawn in shapes.items():
+        found.add(picture.name, [picture], folder, drawn)
+    taken = {file for file, _, _ in owned}
+    found.missing = [str(mask.path) for mask in masks if mask.path not in taken]
+    return found.check(photographs)
+
+
+def _find_owner(mask, by_stem, alone):
+    """`(pictures, the rest of a mask's name)`: by its beginning, a folder, or a lone picture."""
+    ends = [match.start() for match in re.finditer(r"[_\-. ]|$", mask.stem)]
+    stems = [(_drop_zeros(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
+    if not stems[-1][0].isdigit():  # a folder 3/ of masks 00012_hair.png is not that of picture 3
+        stems += [(_drop_zeros(part), mask.stem) for part in reversed(mask.path.parent.parts)]
+    choices = [(by_stem.get(stem), rest) for stem, rest in stems]
+    choices += [(alone.get((mask.split, mask.folders)), mask.stem)]
+    found, rest = next((choice for choice in choices if choice[0]), ([], ""))
+    found = [picture for picture in found if picture.split == mask.split] or found
+    return [picture for picture in found if picture.folders == mask.folders] or found, rest
+
+
+def _drop_zeros(name):
+    """One spelling for a name that is a number, such as 3 and 00003."""
+    return str(int(name)) if name.isdecimal() else name
+
+
+def _name_class(text):
+    """A class's name: "1. Haemorrhages" is Haemorrhages, "_mask_1" is none."""
+    numbered = re.search("class|cat", text, re.IGNORECASE)  # class_1, class_2
+    words = [word for word in re.split(r"[_\-. ]+", text) if word]
+    known = [MASK_WORD, SPLIT_WORD] if numbered else [MASK_WORD, SPLIT_WORD, re.compile(r"\d+")]
+    return " ".join(w for w in words if not any(k.fullmatch(w.lower()) for k in known))
+
+
+def _is_black_and_white(path):
+    picture = open_picture(path)
+    grey = _read_grey(path)
+    blurred = picture.format == "JPEG" and ((grey > 64) & (grey < 192)).mean() < 0.05
+    return blurred or picture.convert("RGB").getcolors(2) is not None
+
+
+# What files give away: the end of their names, and a pattern in them. FORMATS are datumaro's.
+FORMATS = {
+    "cvat": (".xml", "<annotations>"),
+    "label_me": (".xml", "<polygon>"),
+    "segment_anything": (".json", '"predicted_iou"'),
+    "open_images": (".csv", "MaskPath,ImageID"),
+    "mots": ("instances/labels.txt", ""),
+}
+EXPORT = "export masks as PNG, or COCO JSON, from the tool, and put them beside the pictures"
+ARRAYS = ", and pass their arrays to seglib.open_arrays"
+UNREAD = (
+    ((".nii", ".nii.gz"), "", "NIfTI volumes", "read them with nibabel" + ARRAYS),
+    ((".dcm",), "", "DICOM files", "read them with pydicom" + ARRAYS),
+    ((".h5", ".hdf5"), "", "HDF5 files", "read them with h5py" + ARRAYS),
+    ((".npy", ".npz", ".mat"), "", "arrays that do not pair", "load them" + ARRAYS),
+    ((".json",), '"classTitle"', "Supervisely's JSON", EXPORT),
+    ((".json",), '"from_name"', "Label Studio's JSON", EXPORT),
+    ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", EXPORT),
+    ((".txt",), r"^\d+( \d*\.?\d+){6,}\s*$", "YOLO polygons", "convert them to COCO JSON"),
+    ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "", "archives", "unpack them"),
+)
+
+
+def _has(file, endings, pattern):
+    if not file.as_posix().lower().endswith(endings):
+        return False
+    with open(file, encoding="utf-8", errors="replace") as stream:
+        return not pattern or re.search(pattern, stream.read(100_000), re.MULTILINE) is not None
+
+
+def name_unread(path, files) -> str | None:
+    """Return what files are and what to do, where they are of a kind that seglib does not read."""
+    step = "pip install 'seglib[formats]', then open_dataset({!r}, format={!r})"
+    kinds = [
+        (*marks, f"annotations of the format {name}", step.format(str(path), name))
+        for name, marks in FORMATS.items()
+    ]
+    for endings, pattern, what, step in (*kinds, *UNREAD):
+        found = next((file for file in files if _has(file, endings, pattern)), None)
+        if found:
+            return f"{path} has {what}, first {found}, which seglib does not read: {step}"
+    return None
+
+
+def import_annotations(path, name: str, pictures) -> Found:
+    """Read a folder with datumaro; `name` is one of its formats, such as "cvat"."""
+    try:
+        import datumaro
+    except ImportError as error:
+        raise ImportError(
+            f"format={name!r} needs datumaro, which is not installed: pip install 'seglib[formats]'"
+        ) from error
+    index, areas = PictureIndex(path, pictures), datumaro.AnnotationType
+    try:
+        items = datumaro.Dataset.import_from(str(path), name)
+        names = [category.name for category in items.categories()[areas.label].items]
+        found = Found(path, name, name, names)
+        for item in items:
+            key, shapes = getattr(item.media, "path", None) or item.id, []
+            for part in sorted(item.annotations, key=lambda part: getattr(part, "z_order", 0)):
+                drawn = ("no area",)
+                if part.type == areas.polygon:
+                    drawn = ("figure", "polygon", list(part.points))
+                elif part.type == areas.mask:
+                    drawn = ("counts", _count_runs(part.image > 0), list(part.image.shape))
+                shapes.append((names[part.label], drawn))
+            split = _find_split(str(item.subset))
+            found.add(key, index.find(key, path), path, shapes, split=split)
+    except Exception as error:  # datumaro raises many kinds
+        raise DatasetError(f"datumaro cannot read {path} as {name}: {error}") from error
+    if not any(half.path.layers for _, half in found.pairs):
+        raise DatasetError(f"{path} has no areas of classes in the format {name}: {EXPORT}")
+    return found.check(pictures)
+
+
+def _count_runs(mask):
+    """Lengths of runs of 0 and 1 in turn, down columns, as COCO counts them."""
+    edges = np.flatnonzero(np.diff(mask.T.ravel().astype(np.int8), prepend=0))
+    return np.diff(edges, prepend=0, append=mask.size).tolist()

@@ -17,7 +17,7 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from seglib import formats, splitting
+from seglib import annotations, splitting
 from seglib.annotations import Annotation
 from seglib.classes import ClassTable
 from seglib.images import (
@@ -351,20 +351,20 @@ def open_dataset(
         tables = others if splits is None else []
         photographs, found = _find_drawn(path, pictures, tables, table, images, masks)
     else:
-        found = formats.import_annotations(path, format, pictures)
+        found = annotations.import_annotations(path, format, pictures)
     chosen = masks is not None
     every, lonely = ([], []) if found else _choose_reading(path, pictures, chosen)
     if not (found or every):
         files = _choose(others, path, masks) if chosen else others
-        found = formats.read_sources(path, files, photographs, pairs=False)
+        found = annotations.read_sources(path, files, photographs, pairs=False)
     if not (found or every) and splits is not None:
-        found = formats.read_sources(path, [pathlib.Path(splits)], pictures, pairs=True)
-    if not (found or every or formats.name_unread(path, others)):
+        found = annotations.read_sources(path, [pathlib.Path(splits)], pictures, pairs=True)
+    if not (found or every or annotations.name_unread(path, others)):
         every, lonely = _choose_reading(path, pictures + aside, chosen)
     if found and found.names and classes is None:
         classes = find_table(others, found.names)
     if found:
-        every, classes = formats.settle(found, path, classes, unpaired)
+        every, classes = annotations.settle(found, path, classes, unpaired)
     elif not every and given != path:
         raise FileNotFoundError(f"no folder at {given}: expected images and masks in it")
     elif not every:
@@ -554,7 +554,7 @@ def _describe_array(file, path, shared, asked):
     plain = _describe(file, path, shared, asked)
     if plain is None or plain.role:
         return plain
-    words = [{"x": "images", "y": "masks"}.get(w, w) for w in formats.list_words(file.stem)]
+    words = [{"x": "images", "y": "masks"}.get(w, w) for w in annotations.list_words(file.stem)]
     known = [w for w in words if w in SPLIT_OF_WORD or any(k.fullmatch(w) for k in FOLDER_WORDS)]
     said = _describe(file.parent / "_".join(known) / file.name, path, shared, asked)
     stem = "_".join(word for word in words if word not in known)
@@ -669,7 +669,7 @@ def _explain_no_pairs(path, others, table):
         )
     names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     names[10:] = ["…"] * (len(names) > 10)
-    return formats.name_unread(path, others) or (
+    return annotations.name_unread(path, others) or (
         f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
         f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
         f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"
@@ -683,15 +683,14 @@ def _find_drawn(path, pictures, others, table, images, masks):
     if table is None:
         tables = others if masks is None else _choose(others, path, masks)
         tables = [file for file in tables if file.suffix.lower() in (".csv", ".tsv")]
-    found = formats.read_sources(path, tables, pictures, pairs=True) if images is None else None
+    found = annotations.read_sources(path, tables, pictures, pairs=True) if images is None else None
     if found and table is None and masks is None:
         words = f"{path}: pairs are taken from {found.text}, masks={found.text!r} confirms it"
         warnings.warn(words, stacklevel=3)
     several = [mask for masks in sources for mask in masks]
     if not found and several:
-        if masks is None:
-            formats.refuse_object_files(path, others)
-        found = formats.merge_mask_files(path, photographs, several, others)
+        listed = others if masks is None else ()
+        found = annotations.merge_mask_files(path, photographs, several, listed)
     return photographs, found
 
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from skimage import measure
 
+from seglib.annotations import decode_rle
 from seglib.classes import ClassTable
 from seglib.images import SUFFIXES, fit_classes, read_image
 from seglib.masks import label_colors, resize_labels
@@ -140,31 +141,6 @@ def encode_rle(mask: ArrayLike) -> str:
     edges = np.flatnonzero(np.diff(flat)) + 1
     starts, ends = edges[::2], edges[1::2]
     return " ".join(map(str, np.column_stack([starts, ends - starts]).ravel().tolist()))
-
-
-def decode_rle(text: str | float | None, shape: tuple[int, int]) -> np.ndarray:
-    """Decode what `encode_rle` wrote, its runs in any order, to a bool array of a shape.
-
-    An empty str is an empty mask, and so are NaN and None, as pandas reads an empty field.
-
-    Raises:
-        ValueError: these are no pairs, a run is empty or leaves the image, or two runs overlap.
-    """
-    pixels, text = shape[0] * shape[1], "" if pd.isna(text) else str(text)
-    try:
-        runs = np.array(text.split(), np.int64).reshape(-1, 2)
-        starts, lengths = runs[np.argsort(runs[:, 0])].T
-        ends = starts + lengths
-        fits = (starts >= 1) & (lengths >= 1) & (lengths <= pixels + 1 - starts)
-        if not fits.all() or (starts[1:] < ends[:-1]).any():
-            raise ValueError
-    except (ValueError, OverflowError):
-        wanted = f"'start length start length ...', no overlap, within {pixels} pixels from 1 on"
-        raise ValueError(f"expected {wanted}, received {text[:60]!r}") from None
-    change = np.zeros(pixels + 2, np.int8)
-    change[starts] += 1
-    change[ends] -= 1
-    return (np.cumsum(change)[1:-1] > 0).reshape(shape[::-1]).T
 
 
 def write_submission(

@@ -19,13 +19,13 @@ from size import count_code, measure_modules  # noqa: E402
 LINES, CODE = 13_600, 9_050  # the kinds of data of competitions took 2,170: lower them with each cut
 MODULES = range(20, 31)
 LONGEST = 750
-MODULES_TO_LABELS = 7  # formats asks whether a picture has several masks
+MODULES_TO_LABELS = 7  # annotations asks whether a picture has several masks
 # From the ground up. A module imports from floors below, or from what is before it on its own.
 FLOORS = """
     system classes
     images annotations masks
     augment recipes
-    splitting preparing scenes legends formats
+    splitting preparing scenes legends
     datasets reports checks plots
     losses balance
     optimizers encoders
