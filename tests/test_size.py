@@ -25,7 +25,7 @@ FLOORS = """
     system classes
     images annotations masks
     augment recipes
-    splitting preparing scenes legends formats
+    splitting preparing scenes legends formats pairing
     datasets reports checks plots
     losses balance
     optimizers encoders
