@@ -48,7 +48,11 @@ class Split:
         pairs = [tuple(map(_as_path, pair)) for pair in self.pairs]
         object.__setattr__(self, "pairs", pairs)
         if self.names is None:
-            object.__setattr__(self, "names", splitting.name_apart([image for image, _ in pairs]))
+            images = [image for image, _ in pairs]
+            names = [image.stem for image in images]
+            if len(set(names)) < len(names):
+                names = splitting.name_below_shared(images)
+            object.__setattr__(self, "names", names)
 
     def __len__(self):
         return len(self.pairs)

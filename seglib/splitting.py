@@ -268,12 +268,6 @@ def name_below_shared(paths: Sequence) -> list:
     return [path.with_suffix("").as_posix() for path in below]
 
 
-def name_apart(paths: Sequence) -> list:
-    """Return a name for each picture: its stem, or with its folders where stems occur twice."""
-    stems = [pathlib.Path(path).stem for path in paths]
-    return stems if len(set(stems)) == len(stems) else name_below_shared(paths)
-
-
 def name_pictures(paths: Sequence) -> list:
     """Return names without what all share: folders, and an ending such as leftImg8bit."""
     names = name_below_shared(paths)
