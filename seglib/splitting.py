@@ -70,6 +70,24 @@ def deal_out(
     return {name: np.flatnonzero(chosen == k).tolist() for k, name in enumerate(NAMES)}
 
 
+def deal_folds(groups: int | Sequence, count: int, *, seed: int, presence=None) -> list:
+    """Deal items out to folds: a list of arrays of item numbers; arguments are as of `deal_out`."""
+    groups = range(groups) if isinstance(groups, int) else groups
+    if not 1 < count <= len(set(groups)):
+        raise ValueError(
+            f"{len(set(groups))} groups cannot be dealt out to {count} folds: expected two "
+            'folds or more and a group for each; make finer groups, or pass by="random"'
+        )
+    left, folds = np.arange(len(groups)), []
+    for number in range(count, 0, -1):
+        own, shares = [groups[i] for i in left], (1 - 1 / number, 1 / number, 0)
+        some = None if presence is None else presence[left]
+        dealt = deal_out(own, fractions=shares, seed=seed, presence=some)
+        folds.append(left[dealt["val"]])
+        left = left[dealt["train"]]
+    return folds
+
+
 def _target_sizes(count, fractions):
     """Items for each split; rounding favours train, unless it would get none."""
     held_out = [max(round(f * count), int(f > 0 and count >= 3)) for f in fractions[1:]]
@@ -144,12 +162,12 @@ def read_splits(path: str | os.PathLike, root: str | os.PathLike, annotations=()
                 wanted = f"{','.join(COLUMNS)} with one of {', '.join(NAMES)}"
                 raise DatasetError(f"{place}: expected {wanted}, received {','.join(row)}")
             pair = tuple(pathlib.Path(root, part) for part in row[1:])
-            if not pair[1].is_file():
-                pair = pair[0], drawn.get(os.path.normpath(pair[0]), pair[1])
-            for half in pair:
-                there = half in annotations or os.path.isfile(images.find_file(half)[0])
-                if not there:
-                    raise DatasetError(f"{place}: there is no file {half}: copy it there")
+            missing = [half for half in pair if not os.path.isfile(images.find_file(half)[0])]
+            annotation = drawn.get(os.path.normpath(pair[0]))
+            if annotation and missing == [pair[1]]:
+                pair = pair[0], annotation
+            elif missing:
+                raise DatasetError(f"{place}: there is no file {missing[0]}: copy it there")
             first = lines.setdefault(pair[0], reader.line_num)
             if first != reader.line_num:
                 raise DatasetError(f"{place}: {pair[0]} is in line {first} already: remove one")

@@ -377,7 +377,7 @@ def test_arrays_in_memory_are_written_once(tmp_path):
     again = seglib.open_arrays(np.stack(images[:1] * 2), np.stack(labels[:1] * 2), **options)
     assert [len(again), len(seglib.open_arrays(images, labels, **options))] == [2, 3]
     assert len(list((tmp_path / "a").iterdir())) == 2
-    with pytest.raises(ValueError, match="received 3 and 2, and other sizes at 0"):
+    with pytest.raises(ValueError, match="as many images as labels, received 3 and 2"):
         seglib.open_arrays(images, labels[1:], **options)
 
 
@@ -387,6 +387,7 @@ LABELME_MASK = (
 RUNS = "ImageId,ClassId,EncodedPixels\n"
 
 
+@pytest.mark.filterwarnings("ignore:.*count as unlabelled")
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

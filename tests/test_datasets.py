@@ -449,7 +449,7 @@ def test_a_second_mask_file_is_neither_a_photograph_nor_passed_over(tmp_path, la
     for i in "xyz":
         Image.fromarray(ids).save(tmp_path / masks[1].format(i))
     for unpaired in ("error", "skip"):
-        with pytest.raises(DatasetError, match=r"x.png has several mask files, x_[\w-]+.png and"):
+        with pytest.raises(DatasetError, match=r"differ by a number alone: .* merge"):
             open_dataset(tmp_path, unpaired=unpaired)
 
 
@@ -571,7 +571,7 @@ def test_wrong_arguments(city, arguments, words):
 
 def test_missing_files_are_told(city):
     for path, arguments in (
-        (city / "class_dict.csv", {}),
+        (city / "gone", {}),
         (city, {"classes": city / "gone.csv"}),
         (city, {"splits": city / "gone.csv"}),
     ):
