@@ -261,12 +261,9 @@ def _fit_classes(scorer, classes):
     """Return the scorer of a table's classes; ValueError where it is known to be of others."""
     if scorer.classes in (classes, fit_classes(classes, fit=scorer.fit)):
         return scorer
-    if scorer.classes is not None:
-        known = scorer.classes.names
+    if scorer.classes is not None or scorer.num_classes != classes.num_classes:
+        known = scorer.classes.names if scorer.classes else f"{scorer.num_classes} classes"
         raise ValueError(f"the model was trained for {known}, the data have {classes.names}")
-    if scorer.num_classes != classes.num_classes:
-        known = f"{classes.num_classes}, {', '.join(classes.names)}"
-        raise ValueError(f"the model has {scorer.num_classes} classes, the data have {known}")
 
     def score(batch):
         scores = scorer.score(batch)[..., list(classes.scored_ids)]
@@ -329,18 +326,18 @@ def take_picture(scorer: Scorer, picture: ArrayLike | str | os.PathLike) -> np.n
     What is no such array already holds values as in the files that the model learned from.
     """
     if isinstance(picture, str | os.PathLike):
-        return images.read_image(picture, scorer.pixels)
+        picture = images.read_image(picture, scorer.pixels)
     picture = np.asarray(picture)
     is_ready = picture.dtype == np.uint8 and picture.shape[2:] == (scorer.channels,)
-    if is_ready or scorer.pixels == RGB or picture.ndim not in (2, 3):
-        return picture
-    return scorer.pixels.convert(picture)
+    if not is_ready and scorer.pixels != RGB and picture.ndim in (2, 3):
+        picture = scorer.pixels.convert(picture)
+    check_picture(picture, scorer.channels)
+    return picture
 
 
 def check_picture(picture: np.ndarray, channels: int = 3) -> None:
     """Raise ValueError unless a picture is a uint8 array of so many channels."""
-    picture = np.asarray(picture)
-    if picture.ndim != 3 or picture.shape[-1] != channels or picture.dtype != np.uint8:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != channels:
         kind = f"uint8{' RGB' * (channels == 3)} picture (height, width, {channels})"
         found = f"{picture.dtype} {picture.shape}: read it with seglib.read_image"
         raise ValueError(f"expected a {kind}, received {found}")
@@ -379,11 +376,9 @@ def _label_pictures(scorer, pictures, thresholds):
     """Return the label map of each picture."""
     if thresholds is not None:
         return [apply_thresholds(predict_probabilities(scorer, x), thresholds) for x in pictures]
-    pictures, dtype = (
-        [take_picture(scorer, x) for x in pictures],
-        np.min_scalar_type(max(scorer.ids)),
-    )
-    maps = [np.empty(np.shape(picture)[:2], dtype) for picture in pictures]
+    pictures = [take_picture(scorer, picture) for picture in pictures]
+    dtype = np.min_scalar_type(max(scorer.ids))
+    maps = [np.empty(picture.shape[:2], dtype) for picture in pictures]
     for i, place, scores in _score_pictures(scorer, pictures):
         maps[i][place] = label_probabilities(scores, maps[i][place].shape, scorer.ids)
     return maps
@@ -396,7 +391,7 @@ def _score_pictures(scorer, pictures):
             yield from ((i, *scored) for scored in _score_tiles(scorer, picture))
     else:
         for i, scores in enumerate(_score(scorer, _fit_pictures(scorer, pictures))):
-            yield i, np.s_[:, :], cut_padding(scores, np.shape(pictures[i])[:2], fit=scorer.fit)
+            yield i, np.s_[:, :], cut_padding(scores, pictures[i].shape[:2], fit=scorer.fit)
 
 
 def _score(scorer, batch):
@@ -410,11 +405,9 @@ def _score(scorer, batch):
 
 def _fit_pictures(scorer, pictures):
     """Return pictures as one batch of the scorer's size; where it takes any, of the first's."""
-    for picture in pictures:
-        check_picture(picture, scorer.channels)
-    first = np.shape(pictures[0])
-    target = scorer.size[0] or first[0], scorer.size[1] or first[1]
-    return np.stack([fit_image(np.asarray(x), target, fit=scorer.fit) for x in pictures])
+    height, width, _ = pictures[0].shape
+    target = scorer.size[0] or height, scorer.size[1] or width
+    return np.stack([fit_image(picture, target, fit=scorer.fit) for picture in pictures])
 
 
 def _score_tiles(scorer, picture):
@@ -423,16 +416,15 @@ def _score_tiles(scorer, picture):
     Tiles overlap by half. A large picture is blended in square blocks, one after the other, and a
     tile that lies in several blocks is scored for each.
     """
-    check_picture(picture, scorer.channels)
     learned = scorer.native[0] if scorer.native else (128, 128)
     rows, columns = tile = [side or own for side, own in zip(scorer.size, learned, strict=True)]
-    height, width = np.shape(picture)[:2]
+    height, width, _ = picture.shape
     if height < rows or width < columns:
         missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)
         picture = np.pad(picture, missing, mode="symmetric")
     ramps = (np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in tile)
     window = (np.outer(*ramps) ** 2)[..., None].astype(np.float32)
-    tops, lefts = map(_start_tiles, np.shape(picture)[:2], tile)
+    tops, lefts = map(_start_tiles, picture.shape[:2], tile)
     side = int(np.sqrt(BUFFER / (4 * len(scorer.ids))))
     count = min(count_together(tile), side**2 // window.size or 1)
     blocks = [*itertools.product(range(0, height, side), range(0, width, side))]

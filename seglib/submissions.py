@@ -5,7 +5,6 @@ import itertools
 import os
 import pathlib
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,11 +20,10 @@ from seglib.masks import label_colors, resize_labels
 from seglib.predicting import get_scorer, predict, predict_probabilities, read_as_learned
 from seglib.system import replacing, show_progress
 
-COLUMNS = {  # what a column holds whose name has one of these words, looked for in this order
+COLUMNS = {  # what a column of a sample holds, after that of the images, by words in its name
     "height": "height",
     "width": "width",
     "rle": "rle|pixels|predict|mask|segment|annotation",
-    "image": "image|img|file|picture|^(id|f?name|key)",
     "class": "class|label|categor",
 }
 BACKGROUND = re.compile("_*(back|background|bg|none|nothing|class_0|0)_*", re.IGNORECASE)
@@ -69,9 +67,8 @@ def predict_folder(
     targets = [out_dir / f"{name}.png" for name in names]
     if {path.parent.resolve() for path in sources} & {path.parent.resolve() for path in targets}:
         raise ValueError(f"masks in {out_dir} would lie among the pictures: choose another out_dir")
-    twice = [path for path, count in Counter(targets).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]} would be the mask of two pictures: rename one of them")
+    if len(set(targets)) < len(targets):
+        raise ValueError("two pictures that differ in their ending alone have one mask: rename one")
     every = show_progress(images, total=len(targets), desc="predicting", unit="image")
     for target, image in zip(targets, every, strict=True):
         labels = predict(scorer, image, thresholds=thresholds)
@@ -249,19 +246,17 @@ def _read_sample(path, classes):
         columns = {"image_id": "image", "class": "class", "rle": "rle"}
         return pd.DataFrame(columns=["image", "class"], dtype=str), columns, names
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    columns = {name: name for name in rows}
+    columns = {name: name for name in rows} | {rows.columns[0]: "image"}
     for what, words in COLUMNS.items():
         found = [n for n in rows if n == columns[n] and re.search(words, n, re.IGNORECASE)]
         columns |= dict.fromkeys(found[:1], what)
-    key = next((name for name, what in columns.items() if what == "image"), None)
-    if not {"image", "rle"} <= set(columns.values()):
-        wanted = "columns of images and of run lengths, named like image_id and rle"
-        raise ValueError(f"{path}: expected {wanted}, found {', '.join(columns)}")
+    if "rle" not in columns.values():
+        raise ValueError(f"{path}: no column is named like rle, found {', '.join(columns)}")
     rows = rows.rename(columns=columns)
     ids = {str(i): i for i in names} | {name: i for i, name in names.items()}
     front = {i: name for i, name in names.items() if not BACKGROUND.fullmatch(name)}
-    if "class" not in rows and re.search(COLUMNS["class"], key, re.IGNORECASE):
-        columns[key] = "key"
+    if "class" not in rows and re.search(COLUMNS["class"], next(iter(columns)), re.IGNORECASE):
+        columns[next(iter(columns))] = "key"
         ends = "|".join(map(re.escape, ids))
         rows[["image", "class"]] = rows["image"].str.extract(f"^(.+?)_({ends}|[^_]*)$")
     elif "class" not in rows and len(front) == 1:
