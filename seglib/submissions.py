@@ -206,26 +206,28 @@ def write_submission(
 
 
 def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_mask="") -> dict:
-    """Read a file that `write_submission` wrote, without `like`, back into label maps.
+    """Read run lengths from a CSV file, such as one of `write_submission`, into label maps.
+
+    The images are in the first column, the others are told by their names. The class, by name or
+    id, is in one of them or at the end of the image's key (`id_class`); else it is the only one
+    beside the background.
 
     Args:
         shapes: dict `{image id: (height, width)}`, or one `(height, width)` for all images.
 
     Returns:
-        dict `{image id: labels (height, width)}`; pixels of no class have the table's
-        ignore label, 255 where it has none.
+        dict `{image id: labels (height, width)}`; pixels of no class are background where the
+        file has no row of it, else they have the table's ignore label, 255 where it has none.
 
     Raises:
-        ValueError: the columns are others, a row names an unknown class or image, a run is wrong,
-            or two classes hold the same pixel; the image and the class are named.
+        ValueError: a row names an unknown class or image, a run is wrong, or two classes hold the
+            same pixel; the image and the class are named.
     """
-    ids, nothing = {classes.names[i]: i for i in classes.scored_ids}, _no_class_id(classes)
-    dtype, images = np.min_scalar_type(max(nothing, classes.num_classes - 1)), {}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if list(table) != ["image_id", "class", "rle"]:
-        found = f"found {', '.join(table)}: open_dataset reads the masks of contests"
-        raise ValueError(f"{path}: expected columns image_id, class, rle, {found}")
-    for image_id, name, text in table.itertuples(index=False):
+    rows, _, ids, front = _read_rows(path, classes)
+    covered, images = {*front, *rows["class"].map(ids)}, {}
+    nothing = min(set(classes.scored_ids) - covered, default=_no_class_id(classes))
+    dtype = np.min_scalar_type(max(nothing, classes.num_classes - 1))
+    for image_id, name, text in rows[["image", "class", "rle"]].itertuples(index=False):
         try:
             shape = shapes[image_id] if isinstance(shapes, dict) else shapes
             labels = images.setdefault(image_id, np.full(shape, nothing, dtype))
@@ -241,10 +243,28 @@ def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_ma
 
 def _read_sample(path, classes):
     """`(rows, {column: what it holds}, {id: the class as the file writes it})` of a sample."""
-    names = {i: classes.names[i] for i in classes.scored_ids}
     if path is None:
         columns = {"image_id": "image", "class": "class", "rle": "rle"}
+        names = {i: classes.names[i] for i in classes.scored_ids}
         return pd.DataFrame(columns=["image", "class"], dtype=str), columns, names
+    rows, columns, ids, front = _read_rows(path, classes)
+    listed = rows["class"].unique().tolist()
+    strange = [token for token in listed if token not in ids]
+    if strange:
+        raise ValueError(f"{path}: class {strange[0]!r} is none of {', '.join(classes.names)}")
+    tokens = {ids[token]: token for token in listed}
+    if len(listed) < 2:  # one class is an example, or there is no other
+        by_id = bool(listed) and listed[0] not in classes.names
+        tokens = {i: str(i) if by_id else name for i, name in front.items()}
+    if list(tokens.values()) != listed:
+        images = rows.drop_duplicates("image").drop(columns="class")
+        rows = images.merge(pd.DataFrame({"class": tokens.values()}), "cross")
+    return rows, columns, tokens
+
+
+def _read_rows(path, classes):
+    """`(rows, {column: what it holds}, {class as written: id}, {id: name of the foreground})`."""
+    names = {i: classes.names[i] for i in classes.scored_ids}
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = {name: name for name in rows} | {rows.columns[0]: "image"}
     for what, words in COLUMNS.items():
@@ -264,18 +284,7 @@ def _read_sample(path, classes):
     elif "class" not in rows:
         known = f"classes where one of {', '.join(classes.names)} alone is not named background"
         raise ValueError(f"{path} has no column that names the class: pass {known}")
-    listed = rows["class"].unique().tolist()
-    strange = [token for token in listed if token not in ids]
-    if strange:
-        raise ValueError(f"{path}: class {strange[0]!r} is none of {', '.join(classes.names)}")
-    tokens = {ids[token]: token for token in listed}
-    if len(listed) < 2:  # one class is an example, or there is no other
-        by_id = bool(listed) and listed[0] not in classes.names
-        tokens = {i: str(i) if by_id else name for i, name in front.items()}
-    if list(tokens.values()) != listed:
-        images = rows.drop_duplicates("image").drop(columns="class")
-        rows = images.merge(pd.DataFrame({"class": tokens.values()}), "cross")
-    return rows, columns, tokens
+    return rows, columns, ids, front
 
 
 def _no_class_id(classes):

@@ -193,6 +193,7 @@ def test_fitted_thresholds_and_regions_are_nearly_the_best_of_all(seed):
 LABELS = np.array([[1, 0, 0, 0, 0], [0] * 5, [0, 0, 1, 0, 0], [0, 0, 0, 2, 2]], np.uint8)
 ONE, TWO = "1 1 11 1", "16 1 20 1"  # the run lengths of its classes, counted down the columns
 FISH = create_class_table(["background", "Fish", "sea_weed"])
+NUMBERS = create_class_table(["background", "1", "2"])
 SHIP = create_class_table(["background", "ship"])
 # A contest, its sample, and what is to be handed in; A and B stand for the runs of both classes.
 SAMPLES = """
@@ -235,6 +236,9 @@ def test_a_submission_is_like_its_sample(tmp_path, contest, sample, expected):
     write_submission(tmp_path / "s.csv", predictions, classes, like=tmp_path / "sample.csv")
     expected = re.sub(r"\b[AB]\b", lambda letter: {"A": ONE, "B": TWO}[letter[0]], expected)
     assert (tmp_path / "s.csv").read_text().splitlines() == expected.split("|")
+    if "ship" not in contest and "sizes" not in contest:
+        read = read_submission(tmp_path / "s.csv", classes, labels.shape)
+        np.testing.assert_array_equal(list(read.values()), [labels, labels])
 
 
 def test_objects_and_empty_masks_are_written_as_asked(tmp_path):
@@ -249,14 +253,19 @@ def test_objects_and_empty_masks_are_written_as_asked(tmp_path):
         "1",
         "b.jpg,-1",
     ]
+    read = read_submission(tmp_path / "s.csv", SHIP, (4, 5), empty_mask="-1")
+    np.testing.assert_array_equal(list(read.values()), [LABELS % 2, 0 * LABELS])
 
 
 def test_an_empty_field_is_an_empty_mask(tmp_path):
     for text in (np.nan, None, pd.NA, ""):
         assert (decode_rle(text, (4, 5)).shape, decode_rle(text, (4, 5)).sum()) == ((4, 5), 0)
-    (tmp_path / "train.csv").write_text(f"ImageId,ClassId,EncodedPixels\na.jpg,2,{TWO}\n")
-    with pytest.raises(ValueError, match="expected columns image_id, class, rle, found ImageId"):
-        read_submission(tmp_path / "train.csv", FISH, (4, 5))
+    (tmp_path / "train.csv").write_text(
+        f"ImageId,ClassId,EncodedPixels\na.jpg,2,{TWO}\na.jpg,1,{ONE}\nb.jpg,1,\n"
+    )
+    read = read_submission(tmp_path / "train.csv", NUMBERS, (4, 5))
+    np.testing.assert_array_equal(read["a.jpg"], LABELS)
+    assert not read["b.jpg"].any()
 
 
 @pytest.mark.parametrize(
