@@ -565,7 +565,8 @@ def predict_video(
         ValueError: the source holds no frame or a wrong one, or `output` is of no known kind.
         OSError: the source cannot be read, or the output not be written.
     """
-    scorer, is_live = predicting.get_scorer(model, flip=flip), isinstance(source, int)
+    scorer = predicting.get_scorer(model, flip=flip, tile=tile)
+    is_live = isinstance(source, int)
     is_file = isinstance(source, str | os.PathLike)
     if is_live or is_file or output is not None:
         _check_installed("a video", ("cv2",))
@@ -580,7 +581,7 @@ def predict_video(
         images, rate = _open_video(source if is_live else os.fspath(source))
     else:  # copies, as some sources fill one buffer again and again
         images, rate = (np.array(frame) for frame in source), 25
-    labelled = _label(scorer, _run_ahead(images, newest=is_live), opacity, tile)
+    labelled = _label(scorer, _run_ahead(images, newest=is_live), opacity)
     frames = _run_ahead(labelled, newest=is_live and output is None)
     return frames if output is None else _write_video(frames, output, rate, is_live)
 
@@ -641,13 +642,13 @@ def _run_ahead(items, *, newest):
         thread.join(5)  # nothing can wake a thread whose camera hangs
 
 
-def _label(scorer, images, opacity, tile):
+def _label(scorer, images, opacity):
     names = [f"class_{i}" for i in range(scorer.num_classes)]
     colors = (scorer.classes or create_class_table(names)).colors
     times = collections.deque([time.perf_counter()], 30)
     with contextlib.closing(images):
         for image in images:
-            labels = predicting.predict(scorer, image, tile=tile)
+            labels = predicting.predict(scorer, image)
             tints = Image.fromarray(colors.take(labels, axis=0))
             overlay = np.array(Image.blend(Image.fromarray(image), tints, opacity))
             times.append(time.perf_counter())

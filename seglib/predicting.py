@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import os
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -32,11 +31,10 @@ from seglib.reports import (
 )
 from seglib.system import show_progress
 
-BUFFER = 256e6  # bytes of probabilities that tiles are blended in, at the most
+BUFFER = 128e6  # bytes of probabilities that tiles are blended in
 BAND = 128  # rows of a picture that labels are enlarged to at once
 MORPHOLOGY = {"dilation": "+", "erosion": "-", "opening": "-+", "closing": "+-"}  # + grows
 MIN_SIZES = np.array([0, *(2 ** np.arange(2, 18))])  # pixels of regions that `fit_thresholds` tries
-SCALE_STEP = np.log(1.5)  # by which pictures may differ from those that a model learned from
 BATCH_SIZE, BATCH_PIXELS = 16, 16 * 512**2  # of pictures that are scored together, at the most
 
 _networks = weakref.WeakKeyDictionary()  # model -> {what made it: network}
@@ -58,12 +56,17 @@ class Scorer:
     channels: int = 3
     pixels: Pixels = RGB  # how the values in a picture's file become these channels
     native: tuple | None = None  # as of `seglib.models.model_native`
-    parts: tuple = ()  # Scorers whose probabilities are averaged, in place of `score`
+    tile: bool | None = None  # as in `predict`
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The class of each plane, ascending: all but the ignored ones."""
         return tuple(range(self.num_classes)) if self.classes is None else self.classes.scored_ids
+
+    @property
+    def in_tiles(self) -> bool:
+        """Whether it works at the pictures' own scale."""
+        return self.native is not None if self.tile is None else self.tile
 
 
 def predict(
@@ -94,23 +97,16 @@ def predict(
 
     Raises:
         ValueError: a picture is no uint8 RGB array or not of the model's channels, the models know
-            different classes, or one answers NaN.
+            different classes or read files in different ways, or one answers NaN.
     """
-    scorer, is_list = get_scorer(model, flip=flip), isinstance(images, list | tuple)
-    if scorer.parts or thresholds is not None:
-        if not is_list and np.ndim(images) != 4:
-            planes = predict_probabilities(scorer, images, tile=tile)
-            return apply_thresholds(planes, {} if thresholds is None else thresholds)
-        every = show_progress(images, desc="predicting", unit="image")
-        labels = [predict(scorer, image, tile=tile, thresholds=thresholds) for image in every]
-        return labels if is_list else np.array(labels)
-    tile = scorer.native is not None if tile is None else tile
+    scorer, is_list = get_scorer(model, flip=flip, tile=tile), isinstance(images, list | tuple)
     if not is_list and np.ndim(images) != 4:
-        return _label_pictures(scorer, [images], tile)[0]
+        return _label_pictures(scorer, [images], thresholds)[0]
     # Tiles are batches by themselves, and pictures of any size may differ.
-    count, labels = 1 if tile or None in scorer.size else count_together(scorer.size), []
+    one_by_one = scorer.in_tiles or None in scorer.size
+    count, labels = 1 if one_by_one else count_together(scorer.size), []
     for start in show_progress(range(0, len(images), count), desc="predicting", unit="batch"):
-        labels += _label_pictures(scorer, images[start:][:count], tile)
+        labels += _label_pictures(scorer, images[start:][:count], thresholds)
     dtype = np.min_scalar_type(max(scorer.ids))
     return labels if is_list else np.array(labels, dtype).reshape(images.shape[:3])
 
@@ -120,18 +116,11 @@ def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=None) ->
 
     The probability of the ignored class is 0.
     """
-    scorer = get_scorer(model, flip=flip)
-    if scorer.parts:
-        every = (predict_probabilities(part, image, tile=tile) for part in scorer.parts)
-        return sum(every) / np.float32(len(scorer.parts))
+    scorer = get_scorer(model, flip=flip, tile=tile)
     image = take_picture(scorer, image)
-    size = image.shape[:2]
-    planes = np.zeros((*size, scorer.num_classes), np.float32)
-    if tile or (tile is None and scorer.native):
-        for place, scores in _score_tiles(scorer, image):
-            planes[place][..., list(scorer.ids)] = scores
-    else:
-        planes[..., list(scorer.ids)] = _enlarge(_score_pictures(scorer, [image])[0], size)
+    planes = np.zeros((*image.shape[:2], scorer.num_classes), np.float32)
+    for _, place, scores in _score_pictures(scorer, [image]):
+        planes[place][..., list(scorer.ids)] = _enlarge(scores, planes[place].shape[:2])
     return planes
 
 
@@ -215,38 +204,36 @@ def evaluate(
     return create_report(labelled, split.classes, names=split.names, seed=seed)
 
 
-def label_split(model, split: Split, **options) -> Iterator[tuple]:
+def label_split(model, split: Split, *, flip=False, tile=None, thresholds=None) -> Iterator[tuple]:
     """Yield true labels, predicted labels and the milliseconds of `predict` for each pair."""
-    scorer = fit_scorer(get_scorer(model), split.classes)
+    scorer = get_scorer(model, classes=split.classes, flip=flip, tile=tile)
     split = read_as_learned(split, scorer)
     for i in show_progress(range(len(split)), desc="evaluating", unit="image"):
         image, labels = split[i]
         if i == 0:
-            _check_scale(scorer, labels.shape, **options)
-            predict(scorer, image, **options)  # compiles, which is no latency
+            predict(scorer, image, thresholds=thresholds)  # compiles, which is no latency
         start = time.perf_counter()
-        predicted = predict(scorer, image, **options)
+        predicted = predict(scorer, image, thresholds=thresholds)
         yield labels, predicted, 1e3 * (time.perf_counter() - start)
 
 
 def read_as_learned(split: Split, scorer: Scorer) -> Split:
     """Return a split whose photographs are read as those that the model was trained on."""
-    if scorer.pixels == RGB or not isinstance(split, Split):
-        return split
-    return dataclasses.replace(split, pixels=scorer.pixels)
+    return split if scorer.pixels == RGB else dataclasses.replace(split, pixels=scorer.pixels)
 
 
-def get_scorer(model, *, flip: bool = False) -> Scorer:
-    """Return the Scorer of a model's last head, compiled once; of a Predictor itself.
+def get_scorer(model, *, classes: ClassTable | None = None, flip=False, tile=None) -> Scorer:
+    """Return the Scorer of a model's last head, compiled once; that of a list averages theirs.
 
-    That of a list of models has theirs as `parts`.
+    `classes` are those of the data: ValueError where a model is known to be of others.
     """
-    model = _combine(map(get_scorer, model)) if isinstance(model, list | tuple) else model
+    if isinstance(model, list | tuple):
+        return _average(model, classes, flip=flip, tile=tile)
     scorer = model if isinstance(model, Scorer) else _create_scorer(model)
+    scorer = scorer if classes is None else _fit_classes(scorer, classes)
+    scorer = scorer if tile is None else dataclasses.replace(scorer, tile=tile)
     if not flip:
         return scorer
-    if scorer.parts:
-        return _combine(get_scorer(part, flip=True) for part in scorer.parts)
 
     def score(batch):
         mirrored = scorer.score(np.ascontiguousarray(batch[:, :, ::-1]))
@@ -255,53 +242,34 @@ def get_scorer(model, *, flip: bool = False) -> Scorer:
     return dataclasses.replace(scorer, score=score)
 
 
-def _combine(parts):
-    """Return the Scorer that averages others."""
-    parts = tuple(parts)
-    if not parts:
-        raise ValueError("expected a model or several, received an empty list")
-    known = next((part.classes for part in parts if part.classes is not None), None)
-    if known is not None:
-        parts = tuple(x if x.classes is not None else _leave_out_ignored(x, known) for x in parts)
-    kinds = {(x.num_classes, x.ids, x.classes and x.classes.names): x for x in parts}
-    if len(kinds) > 1:
-        first, second = [names or f"{count} classes" for count, _, names in kinds][:2]
-        raise ValueError(f"the models know different classes: {first} and {second}")
-    return dataclasses.replace(parts[0], parts=parts)
+def _average(models, classes, **options):
+    """Return the Scorer that averages the probabilities of models at the pictures' own size."""
+    parts = [get_scorer(model, classes=classes, **options) for model in models]
+    kinds = dict.fromkeys((x.classes and x.classes.names, x.ids, x.pixels) for x in parts)
+    if len(kinds) != 1:
+        found = " and ".join(map(str, kinds)) or "an empty list"
+        raise ValueError(f"expected models of the same classes and pixels, received {found}")
+
+    def score(batch):
+        sums = [sum(predict_probabilities(part, image) for part in parts) for image in batch]
+        return np.stack(sums)[..., list(parts[0].ids)] / np.float32(len(parts))
+
+    return dataclasses.replace(parts[0], score=score, size=(None, None), tile=False)
 
 
-def fit_scorer(scorer: Scorer, classes: ClassTable) -> Scorer:
+def _fit_classes(scorer, classes):
     """Return the scorer of a table's classes; ValueError where it is known to be of others."""
-    if scorer.parts:
-        return _combine(fit_scorer(part, classes) for part in scorer.parts)
-    if scorer.classes is None:
-        return _leave_out_ignored(scorer, classes)
-    if scorer.classes not in (classes, fit_classes(classes, fit=scorer.fit)):
-        known = scorer.classes.names
+    if scorer.classes in (classes, fit_classes(classes, fit=scorer.fit)):
+        return scorer
+    if scorer.classes is not None or scorer.num_classes != classes.num_classes:
+        known = scorer.classes.names if scorer.classes else f"{scorer.num_classes} classes"
         raise ValueError(f"the model was trained for {known}, the data have {classes.names}")
-    return scorer
-
-
-def _leave_out_ignored(scorer, classes):
-    """Return a scorer that knew no classes with those of a table."""
-    if scorer.num_classes != classes.num_classes:
-        known = f"{classes.num_classes}, {', '.join(classes.names)}"
-        raise ValueError(f"the model has {scorer.num_classes} classes, the data have {known}")
 
     def score(batch):
         scores = scorer.score(batch)[..., list(classes.scored_ids)]
         return scores / np.maximum(scores.sum(axis=-1, keepdims=True), 1e-12)
 
     return dataclasses.replace(scorer, score=score, classes=classes)
-
-
-def _check_scale(scorer, size, *, tile=None, **options):
-    """Warn where a model that learned at the pictures' own scale meets pictures at another one."""
-    learned = scorer.native and scorer.native[1]
-    if learned and tile is not False and np.ptp(np.log([size, learned]), axis=0).max() > SCALE_STEP:
-        sizes = f"{learned[0]}×{learned[1]}, and these are {size[0]}×{size[1]}"
-        advice = "train on pictures prepared at their own size, or give tile=False"
-        warnings.warn(f"the model learned from pictures of {sizes}: {advice}", stacklevel=4)
 
 
 def _create_scorer(model):
@@ -358,18 +326,18 @@ def take_picture(scorer: Scorer, picture: ArrayLike | str | os.PathLike) -> np.n
     What is no such array already holds values as in the files that the model learned from.
     """
     if isinstance(picture, str | os.PathLike):
-        return images.read_image(picture, scorer.pixels)
+        picture = images.read_image(picture, scorer.pixels)
     picture = np.asarray(picture)
     is_ready = picture.dtype == np.uint8 and picture.shape[2:] == (scorer.channels,)
-    if is_ready or scorer.pixels == RGB or picture.ndim not in (2, 3):
-        return picture
-    return scorer.pixels.convert(picture)
+    if not is_ready and scorer.pixels != RGB and picture.ndim in (2, 3):
+        picture = scorer.pixels.convert(picture)
+    check_picture(picture, scorer.channels)
+    return picture
 
 
 def check_picture(picture: np.ndarray, channels: int = 3) -> None:
     """Raise ValueError unless a picture is a uint8 array of so many channels."""
-    picture = np.asarray(picture)
-    if picture.ndim != 3 or picture.shape[-1] != channels or picture.dtype != np.uint8:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != channels:
         kind = f"uint8{' RGB' * (channels == 3)} picture (height, width, {channels})"
         found = f"{picture.dtype} {picture.shape}: read it with seglib.read_image"
         raise ValueError(f"expected a {kind}, received {found}")
@@ -404,24 +372,26 @@ def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[in
     return labels
 
 
-def _label_pictures(scorer, pictures, tile):
-    """Return the label map of each picture, in tiles or not."""
+def _label_pictures(scorer, pictures, thresholds):
+    """Return the label map of each picture."""
+    if thresholds is not None:
+        return [apply_thresholds(predict_probabilities(scorer, x), thresholds) for x in pictures]
     pictures = [take_picture(scorer, picture) for picture in pictures]
-    if not tile:
-        pairs = zip(_score_pictures(scorer, pictures), pictures, strict=True)
-        return [label_probabilities(x, np.shape(image)[:2], scorer.ids) for x, image in pairs]
-    maps = []
-    for picture in pictures:
-        maps.append(np.empty(np.shape(picture)[:2], np.min_scalar_type(max(scorer.ids))))
-        for place, scores in _score_tiles(scorer, picture):
-            maps[-1][place] = label_probabilities(scores, scores.shape[:2], scorer.ids)
+    dtype = np.min_scalar_type(max(scorer.ids))
+    maps = [np.empty(picture.shape[:2], dtype) for picture in pictures]
+    for i, place, scores in _score_pictures(scorer, pictures):
+        maps[i][place] = label_probabilities(scores, maps[i][place].shape, scorer.ids)
     return maps
 
 
 def _score_pictures(scorer, pictures):
-    """Return the probabilities of each picture, at the scorer's scale."""
-    pairs = zip(_score(scorer, _fit_pictures(scorer, pictures)), pictures, strict=True)
-    return [cut_padding(scores, np.shape(image)[:2], fit=scorer.fit) for scores, image in pairs]
+    """Yield pictures' numbers, places in them and their probabilities, at the scorer's scale."""
+    if scorer.in_tiles:
+        for i, picture in enumerate(pictures):
+            yield from ((i, *scored) for scored in _score_tiles(scorer, picture))
+    else:
+        for i, scores in enumerate(_score(scorer, _fit_pictures(scorer, pictures))):
+            yield i, np.s_[:, :], cut_padding(scores, pictures[i].shape[:2], fit=scorer.fit)
 
 
 def _score(scorer, batch):
@@ -435,56 +405,47 @@ def _score(scorer, batch):
 
 def _fit_pictures(scorer, pictures):
     """Return pictures as one batch of the scorer's size; where it takes any, of the first's."""
-    for picture in pictures:
-        check_picture(picture, scorer.channels)
-    first = np.shape(pictures[0])
-    target = scorer.size[0] or first[0], scorer.size[1] or first[1]
-    return np.stack([fit_image(np.asarray(x), target, fit=scorer.fit) for x in pictures])
+    height, width, _ = pictures[0].shape
+    target = scorer.size[0] or height, scorer.size[1] or width
+    return np.stack([fit_image(picture, target, fit=scorer.fit) for picture in pictures])
 
 
 def _score_tiles(scorer, picture):
     """Yield places and their probabilities, at the picture's own scale, of blended tiles.
 
-    Tiles overlap by half. Rows are yielded as soon as no tile to come covers them. Where rows of
-    tiles would take more than BUFFER, strips of columns are scored one after the other.
+    Tiles overlap by half. A large picture is blended in square blocks, one after the other, and a
+    tile that lies in several blocks is scored for each.
     """
-    check_picture(picture, scorer.channels)
     learned = scorer.native[0] if scorer.native else (128, 128)
     rows, columns = tile = [side or own for side, own in zip(scorer.size, learned, strict=True)]
-    height, width = np.shape(picture)[:2]
+    height, width, _ = picture.shape
     if height < rows or width < columns:
         missing = (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)
         picture = np.pad(picture, missing, mode="symmetric")
     ramps = (np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in tile)
     window = (np.outer(*ramps) ** 2)[..., None].astype(np.float32)
-    tops, lefts = map(_start_tiles, np.shape(picture)[:2], tile)
-    most = max(1, int(BUFFER / (4 * window.size * len(scorer.ids))))  # tiles at a time
-    count = min(most, count_together(tile))
-    starts, strips = lefts[::most], []
-    for begin, end in zip(starts, [*starts[1:], width], strict=True):
-        strips.append((begin, end, lefts[(lefts < end) & (lefts + columns > begin)]))
-    total = len(tops) * sum(len(seen) for *_, seen in strips)
-    with show_progress(total=total, desc="labelling", unit="tile", leave=False) as bar:
-        for begin, end, seen in strips:
-            left, corners = seen[0], list(itertools.product(tops, seen))
-            groups = [corners[i : i + count] for i in range(0, len(corners), count)]
-            high = rows + max(group[-1][0] - group[0][0] for group in groups)
-            scores = np.zeros((high, seen[-1] + columns - left, len(scorer.ids)), np.float32)
-            weights = np.zeros((*scores.shape[:2], 1), np.float32)
-            for group, (below, *_) in zip(groups, [*groups[1:], [(height, 0)]], strict=True):
-                top, done = group[0][0], below[0] - group[0][0]  # rows that are then whole
-                batch = [picture[y : y + rows, x : x + columns] for y, x in group]
-                for (y, x), answer in zip(group, _score(scorer, np.stack(batch)), strict=True):
-                    place = np.s_[y - top : y - top + rows, x - left : x - left + columns]
-                    scores[place] += _enlarge(answer, tile) * window
-                    weights[place] += window
-                bar.update(len(group))
-                if done:
-                    whole = np.s_[:done, begin - left : end - left]
-                    yield np.s_[top : top + done, begin:end], scores[whole] / weights[whole]
-                    for sums in (scores, weights):
-                        sums[:-done] = sums[done:]
-                        sums[-done:] = 0
+    tops, lefts = map(_start_tiles, picture.shape[:2], tile)
+    side = int(np.sqrt(BUFFER / (4 * len(scorer.ids))))
+    count = min(count_together(tile), side**2 // window.size or 1)
+    blocks = [*itertools.product(range(0, height, side), range(0, width, side))]
+    for top, left in show_progress(blocks, desc="labelling", unit="block", leave=False):
+        bottom, right = min(top + side, height), min(left + side, width)
+        above = tops[(tops < bottom) & (tops + rows > top)]
+        before = lefts[(lefts < right) & (lefts + columns > left)]
+        corners = [*itertools.product(above, before)]
+        scores = np.zeros((bottom - top, right - left, len(scorer.ids)), np.float32)
+        weights = np.zeros((*scores.shape[:2], 1), np.float32)
+        for start in range(0, len(corners), count):
+            some = corners[start:][:count]
+            batch = np.stack([picture[y : y + rows, x : x + columns] for y, x in some])
+            for (y, x), answer in zip(some, _score(scorer, batch), strict=True):
+                shown = np.s_[max(0, top - y) : bottom - y, max(0, left - x) : right - x]
+                low, far = y + rows - top, x + columns - left
+                place = np.s_[max(0, y - top) : low, max(0, x - left) : far]
+                scores[place] += (_enlarge(answer, tile) * window)[shown]
+                weights[place] += window[shown]
+        scores /= weights
+        yield np.s_[top:bottom, left:right], scores
 
 
 def _start_tiles(length, side):
@@ -601,9 +562,9 @@ def fit_thresholds(probabilities, labels, *, ignore_label=None, regions=False):
             Thresholds, with the smallest region of each class too, to the highest mean Dice a
             picture and class, as `class_dice` counts it.
     """
-    if not regions:
+    if not regions:  # all pixels are as of one picture
         probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
-        valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+        valid = labels != ignore_label
         probabilities, labels = [probabilities[valid]], [labels[valid]]
     num_classes, candidates = probabilities[0].shape[-1], np.arange(10) / 10
     thresholds = np.zeros(num_classes, np.float32)

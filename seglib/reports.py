@@ -349,15 +349,12 @@ def score_min_sizes(
     scores = []
     for truth, predicted in pairs:
         regions, ids, areas = find_regions(predicted)
+        kept, of_class = areas >= np.array(sizes)[:, None], ids[:, None] == np.arange(num_classes)
         valid = truth != ignore_label
         right = valid & (truth == predicted)
         pixels, hits = (np.bincount(regions[some], minlength=len(areas)) for some in (valid, right))
-        true = np.bincount(truth[valid], minlength=num_classes)
-        scores.append([])
-        for size in sizes:
-            kept = (areas >= size) & (ids >= 0)
-            found, met = (np.bincount(ids[kept], x[kept], num_classes) for x in (pixels, hits))
-            scores[-1].append(np.where(true + found == 0, 1, _divide(2 * met, true + found)))
+        total = (kept * pixels) @ of_class + np.bincount(truth[valid], minlength=num_classes)
+        scores.append(np.where(total == 0, 1, _divide(2 * (kept * hits) @ of_class, total)))
     return np.mean(scores, axis=0)
 
 

@@ -5,7 +5,6 @@ import itertools
 import os
 import pathlib
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,22 +15,15 @@ from skimage import measure
 
 from seglib.annotations import decode_rle
 from seglib.classes import ClassTable
-from seglib.images import SUFFIXES, fit_classes, read_image
+from seglib.images import SUFFIXES, fit_classes
 from seglib.masks import label_colors, resize_labels
-from seglib.predicting import (
-    fit_scorer,
-    get_scorer,
-    predict,
-    predict_probabilities,
-    read_as_learned,
-)
+from seglib.predicting import get_scorer, predict, predict_probabilities, read_as_learned
 from seglib.system import replacing, show_progress
 
-COLUMNS = {  # what a column holds whose name has one of these words, looked for in this order
+COLUMNS = {  # what a column of a sample holds, after that of the images, by words in its name
     "height": "height",
     "width": "width",
     "rle": "rle|pixels|predict|mask|segment|annotation",
-    "image": "image|img|file|picture|^(id|f?name|key)",
     "class": "class|label|categor",
 }
 BACKGROUND = re.compile("_*(back|background|bg|none|nothing|class_0|0)_*", re.IGNORECASE)
@@ -57,30 +49,29 @@ def predict_folder(
             classes than the split, or none.
         FileNotFoundError: there is no such folder, or no picture in it.
     """
-    scorer, out_dir = get_scorer(model, flip=flip), pathlib.Path(out_dir)
-    if isinstance(pictures, str | os.PathLike):
-        classes, sources = scorer.classes, _list_pictures(pathlib.Path(pictures), out_dir)
+    out_dir, is_folder = pathlib.Path(out_dir), isinstance(pictures, str | os.PathLike)
+    known = None if is_folder else pictures.classes
+    scorer = get_scorer(model, classes=known, flip=flip, tile=tile)
+    if is_folder:
+        images = sources = _list_pictures(pathlib.Path(pictures), out_dir)
         names = [path.relative_to(pictures).with_suffix("") for path in sources]
-        images = (read_image(path, scorer.pixels) for path in sources)
     else:
-        classes, names = pictures.classes, pictures.names
-        scorer = fit_scorer(scorer, classes)
         halves = itertools.chain(*pictures.pairs)
         sources = [half for half in halves if isinstance(half, os.PathLike)]
-        split = read_as_learned(pictures, scorer)
+        split, names = read_as_learned(pictures, scorer), pictures.names
         images = (split[i][0] for i in range(len(split)))
+    classes = known or scorer.classes
     if masks not in ("colors", "ids") or (masks == "colors" and classes is None):
         wanted = 'masks="ids", or "colors" of a model that knows its classes'
         raise ValueError(f"expected {wanted}, received {masks!r}")
     targets = [out_dir / f"{name}.png" for name in names]
     if {path.parent.resolve() for path in sources} & {path.parent.resolve() for path in targets}:
         raise ValueError(f"masks in {out_dir} would lie among the pictures: choose another out_dir")
-    twice = [path for path, count in Counter(targets).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]} would be the mask of two pictures: rename one of them")
+    if len(set(targets)) < len(targets):
+        raise ValueError("two pictures that differ in their ending alone have one mask: rename one")
     every = show_progress(images, total=len(targets), desc="predicting", unit="image")
     for target, image in zip(targets, every, strict=True):
-        labels = predict(scorer, image, tile=tile, thresholds=thresholds)
+        labels = predict(scorer, image, thresholds=thresholds)
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as partial:
             pixels = labels if masks == "ids" else label_colors(labels, classes)
@@ -114,10 +105,10 @@ def predict_out_of_fold(models: Sequence, folds: Sequence, *, flip=False, tile=N
         raise ValueError(f"expected a model for each of {len(folds)} folds, received {len(models)}")
     found = []
     for model, fold in zip(models, folds, strict=True):
-        scorer = fit_scorer(get_scorer(model, flip=flip), fold.classes)
+        scorer = get_scorer(model, classes=fold.classes, flip=flip, tile=tile)
         for i in show_progress(range(len(fold.val)), desc="predicting", unit="image"):
             image, labels = fold.val[i]
-            planes = predict_probabilities(scorer, image, tile=tile)
+            planes = predict_probabilities(scorer, image)
             found.append((fold.val.names[i], planes.astype(np.float16), labels))
     return tuple(map(list, zip(*found, strict=True)))
 
@@ -161,50 +152,48 @@ def write_submission(
             as `like`, where rows that repeat an image and a class are regions.
 
     Raises:
-        ValueError: an image id occurs twice, an id in labels is no class, or `like` has an image
-            without prediction, a class that is not known, or no class where there are several.
+        ValueError: an image id occurs twice, an id in labels is no class, or `like` has other
+            images than the predictions, a class that is not known, or none where there are several.
     """
-    rows, names, tokens = _read_sample(like, classes)
+    rows, columns, tokens = _read_sample(like, classes)
     objects = rows.duplicated(["image", "class"]).any() if objects is None else objects
     rows = rows.drop_duplicates(["image", "class"])
     keys = {_bare(key): key for key in rows["image"]} | {key: key for key in rows["image"]}
-    ending = pathlib.PurePath(next(iter(rows["image"]), "")).suffix
     known, answers, sizes = [*classes.scored_ids, _no_class_id(classes)], {}, {}
     if {"height", "width"} <= set(rows):
         sides = rows[["height", "width"]].astype(int).itertuples(index=False)
         sizes = dict(zip(rows["image"], sides, strict=True))
     for image_id, labels in predictions:
-        new = _bare(image_id) + ending if keys else image_id
-        key = keys.get(image_id) or keys.get(_bare(image_id), new)
+        key = keys.get(image_id) or keys.get(_bare(image_id), image_id)
         strange = np.setdiff1d(labels, known)[:5].tolist()
         if strange or key in answers:
             problem = f"ids {strange} are no class of {known}" if strange else "it occurs twice"
             raise ValueError(f"image {image_id!r}: {problem}")
         labels = resize_labels(labels, sizes[key]) if key in sizes else np.asarray(labels)
-        answers[key] = {}
         for i, token in tokens.items():
             regions = measure.label(labels == i, connectivity=2) if objects else labels == i
             found = [encode_rle(regions == n) for n in range(1, regions.max() + 1)]
-            answers[key][token] = found or [empty_mask]
-    missing = sorted(set(rows["image"]).difference(answers))
-    if missing:
-        raise ValueError(f"{like}: images {missing[:5]} have no prediction: predict them too")
-    # Images that the sample does not list come last.
-    more = itertools.product([key for key in answers if key not in keys], tokens.values())
-    rows = pd.concat([rows, pd.DataFrame(more, columns=["image", "class"])], ignore_index=True)
+            answers.setdefault(key, {})[token] = found or [empty_mask]
+    if rows.empty:  # no sample, or its head alone
+        pairs = itertools.product(answers, tokens.values())
+        rows = pd.DataFrame(pairs, columns=["image", "class"])
+    unlike = sorted(set(rows["image"]) ^ set(answers))
+    if unlike:
+        raise ValueError(f"images {unlike[:5]} are in {like} or in the predictions alone")
     pairs = zip(rows["image"], rows["class"], strict=True)
     rows = rows.assign(rle=[answers[key][token] for key, token in pairs]).explode("rle")
     rows["key"] = rows["image"].astype(str) + "_" + rows["class"]
     with replacing(path) as partial:
-        table = rows[list(names.values())].set_axis(list(names), axis=1)
+        table = rows[list(columns.values())].set_axis(list(columns), axis=1)
         table.to_csv(partial, index=False, lineterminator="\n")
 
 
 def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_mask="") -> dict:
     """Read run lengths from a CSV file, such as one of `write_submission`, into label maps.
 
-    The columns are told by their names. The class, by name or id, is in one of them or at the end
-    of the image's key (`id_class`); else it is the only one beside the background.
+    The images are in the first column, the others are told by their names. The class, by name or
+    id, is in one of them or at the end of the image's key (`id_class`); else it is the only one
+    beside the background.
 
     Args:
         shapes: dict `{image id: (height, width)}`, or one `(height, width)` for all images.
@@ -217,8 +206,8 @@ def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_ma
         ValueError: a row names an unknown class or image, a run is wrong, or two classes hold the
             same pixel; the image and the class are named.
     """
-    rows, ids, images = _read_rows(path, classes)[0], _list_tokens(classes), {}
-    covered = {*_find_foreground(classes), *rows["class"].map(ids)}
+    rows, _, ids, front = _read_rows(path, classes)
+    covered, images = {*front, *rows["class"].map(ids)}, {}
     nothing = min(set(classes.scored_ids) - covered, default=_no_class_id(classes))
     dtype = np.min_scalar_type(max(nothing, classes.num_classes - 1))
     for image_id, name, text in rows[["image", "class", "rle"]].itertuples(index=False):
@@ -236,65 +225,49 @@ def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_ma
 
 
 def _read_sample(path, classes):
-    """`(rows, names, {id: the class as the file writes it})` of a sample, or of none."""
+    """`(rows, {column: what it holds}, {id: the class as the file writes it})` of a sample."""
     if path is None:
-        names = {"image_id": "image", "class": "class", "rle": "rle"}
-        tokens = {i: classes.names[i] for i in classes.scored_ids}
-        return pd.DataFrame(columns=["image", "class"], dtype=str), names, tokens
-    rows, names = _read_rows(path, classes)
-    ids, listed = _list_tokens(classes), rows["class"].unique().tolist()
+        columns = {"image_id": "image", "class": "class", "rle": "rle"}
+        names = {i: classes.names[i] for i in classes.scored_ids}
+        return pd.DataFrame(columns=["image", "class"], dtype=str), columns, names
+    rows, columns, ids, front = _read_rows(path, classes)
+    listed = rows["class"].unique().tolist()
     strange = [token for token in listed if token not in ids]
     if strange:
         raise ValueError(f"{path}: class {strange[0]!r} is none of {', '.join(classes.names)}")
     tokens = {ids[token]: token for token in listed}
     if len(listed) < 2:  # one class is an example, or there is no other
-        by_id = len(listed) and listed[0] not in classes.names
-        tokens = {i: str(i) if by_id else classes.names[i] for i in _find_foreground(classes)}
+        by_id = bool(listed) and listed[0] not in classes.names
+        tokens = {i: str(i) if by_id else name for i, name in front.items()}
     if list(tokens.values()) != listed:
         images = rows.drop_duplicates("image").drop(columns="class")
         rows = images.merge(pd.DataFrame({"class": tokens.values()}), "cross")
-    return rows, names, tokens
+    return rows, columns, tokens
 
 
 def _read_rows(path, classes):
-    """`(rows, names)` of a CSV file: its columns as named in `COLUMNS`, and `{old name: new}`.
-
-    Where no column holds the class, it is the end of the image's key, or the only class.
-    """
+    """`(rows, {column: what it holds}, {class as written: id}, {id: name of the foreground})`."""
+    names = {i: classes.names[i] for i in classes.scored_ids}
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    names = {name: name for name in rows}
+    columns = {name: name for name in rows} | {rows.columns[0]: "image"}
     for what, words in COLUMNS.items():
-        found = [n for n in rows if n == names[n] and re.search(words, n, re.IGNORECASE)]
-        names |= dict.fromkeys(found[:1], what)
-    rows = rows.rename(columns=names)
-    if not {"image", "rle"} <= set(rows):
-        wanted = "columns of images and of run lengths, named like image_id and rle"
-        raise ValueError(f"{path}: expected {wanted}, found {', '.join(names)}")
-    if "class" in rows:
-        return rows, names
-    only = [classes.names[i] for i in _find_foreground(classes)]
-    key = next(name for name in names if names[name] == "image")
-    said = re.search(COLUMNS["class"], key, re.IGNORECASE)
-    ends = sorted(map(re.escape, _list_tokens(classes)), key=len, reverse=True)
-    ends += ["[^_]*"] if said else []
-    parts = rows["image"].str.extract(f"^(.+?)_({'|'.join(ends)})$")
-    if said or (parts.notna().all(axis=None) and parts[0].duplicated().any()):
-        return rows.assign(image=parts[0], **{"class": parts[1]}), names | {key: "key"}
-    if len(only) != 1:
+        found = [n for n in rows if n == columns[n] and re.search(words, n, re.IGNORECASE)]
+        columns |= dict.fromkeys(found[:1], what)
+    if "rle" not in columns.values():
+        raise ValueError(f"{path}: no column is named like rle, found {', '.join(columns)}")
+    rows = rows.rename(columns=columns)
+    ids = {str(i): i for i in names} | {name: i for i, name in names.items()}
+    front = {i: name for i, name in names.items() if not BACKGROUND.fullmatch(name)}
+    if "class" not in rows and re.search(COLUMNS["class"], next(iter(columns)), re.IGNORECASE):
+        columns[next(iter(columns))] = "key"
+        ends = "|".join(map(re.escape, ids))
+        rows[["image", "class"]] = rows["image"].str.extract(f"^(.+?)_({ends}|[^_]*)$")
+    elif "class" not in rows and len(front) == 1:
+        rows["class"] = front[min(front)]
+    elif "class" not in rows:
         known = f"classes where one of {', '.join(classes.names)} alone is not named background"
         raise ValueError(f"{path} has no column that names the class: pass {known}")
-    return rows.assign(**{"class": only[0]}), names
-
-
-def _list_tokens(classes):
-    """`{name: id}` of the scored classes; an id's digits stand for it too."""
-    by_id = {str(i): i for i in classes.scored_ids}
-    return by_id | {classes.names[i]: i for i in classes.scored_ids}
-
-
-def _find_foreground(classes):
-    """The ids of the scored classes that are not named background."""
-    return [i for i in classes.scored_ids if not BACKGROUND.fullmatch(classes.names[i])]
+    return rows, columns, ids, front
 
 
 def _no_class_id(classes):

@@ -200,9 +200,6 @@ def test_a_model_of_windows_labels_in_tiles_by_itself():
     whole = predict(plain, paint(labels))
     np.testing.assert_array_equal(predict(native, paint(labels), tile=False), whole)
     assert evaluate(native, Pairs([(paint(labels), labels)])).pixel_accuracy == 1
-    large = np.kron(labels, np.ones((2, 2), np.uint8))
-    with pytest.warns(UserWarning, match="from pictures of 97×133, and these are 194×266: train"):
-        evaluate(native, Pairs([(paint(large), large)]))
 
 
 def test_weights_that_are_no_numbers_are_refused(model):

@@ -13,6 +13,7 @@ import seglib
 from seglib import decode_rle, predict_folder, read_submission, write_submission
 from seglib.classes import ClassTable, create_class_table
 from seglib.datasets import Dataset, Split
+from seglib.images import Pixels
 from seglib.predicting import Scorer, Thresholds, apply_thresholds, fit_thresholds
 from seglib.reports import class_dice, confusion_matrix
 
@@ -78,7 +79,7 @@ def test_what_cannot_be_written_is_refused(photos, tmp_path):
         with pytest.raises(ValueError, match=words):
             predict_folder(see_colors(), pictures, out, **options)
     Image.new("RGB", (40, 48)).save(photos / "a.jpg")
-    with pytest.raises(ValueError, match=r"a.png would be the mask of two pictures"):
+    with pytest.raises(ValueError, match="two pictures that differ in their ending alone"):
         predict_folder(see_colors(), photos, tmp_path / "out")
 
 
@@ -107,7 +108,7 @@ def test_probabilities_of_several_models_are_averaged():
         labels = seglib.predict(models, [picture, picture[:40]], **options)
         np.testing.assert_array_equal(labels[0], mean.argmax(axis=-1))
         assert labels[1].shape == (40, 70)
-    both = [answer(0.9), answer(0.3, classes=None, fit="letterbox", size=(48, 64))]
+    both = [answer(0.9), answer(0.3, fit="letterbox", size=(48, 64))]
     assert (seglib.predict(both, np.stack([picture, picture])) == 0).all()
     assert (seglib.predict([*both, answer(0.1)], picture) == 1).all()
     assert (seglib.predict(both, picture, thresholds={0: 0.7}) == 1).all()
@@ -116,9 +117,10 @@ def test_probabilities_of_several_models_are_averaged():
 @pytest.mark.parametrize(
     ("models", "words"),
     [
-        ([see_colors(), answer(0.1)], r"know different classes: \('r', .* and \('a', 'b'\)"),
-        ([see_colors(), see_colors(ignore_label=1)], "know different classes"),
-        ([see_colors(), answer(0.1, classes=None)], "the model has 2 classes"),
+        ([see_colors(), answer(0.1)], r"same classes and .* \(\('r', .* and \(\('a', 'b'\)"),
+        ([see_colors(), see_colors(ignore_label=1)], r"\(0, 1, 2, 3\), .* and .* \(0, 2, 3\)"),
+        ([answer(0.2), answer(0.1, classes=None)], r"received \(\('a', 'b'\), .* and \(None"),
+        ([answer(0.2), answer(0.1, pixels=Pixels(bands=(3, 0, 1)))], r"and .*bands=\(3, 0, 1\)"),
         ([], "an empty list"),
     ],
 )
@@ -210,9 +212,6 @@ id,class,predicted|t1,sea_weed,B|t0,sea_weed,B|t1,Fish,A|t0,Fish,A
 the head alone
 id,class,predicted
 id,class,predicted|t0.png,Fish,A|t0.png,sea_weed,B|x/t1,Fish,A|x/t1,sea_weed,B
-a picture that is not listed
-id,class,rle|t1.jpg,Fish,|t1.jpg,sea_weed,
-id,class,rle|t1.jpg,Fish,A|t1.jpg,sea_weed,B|t0.jpg,Fish,A|t0.jpg,sea_weed,B
 TGS, of one class
 id,rle_mask|t1,1 1|t0,1 1
 id,rle_mask|t1,A|t0,A
@@ -275,8 +274,9 @@ def test_an_empty_field_is_an_empty_mask(tmp_path):
         ("id,rle\na,\n", FISH, "no column that names the class"),
         ("id,class,rle\na,Bird,\n", FISH, "class 'Bird' is none of background, Fish, sea_weed"),
         ("id_class,rle\na_Bird,\n", FISH, "class 'Bird' is none of"),
-        ("id,class,rle\na,Fish,\nb,Fish,\n", FISH, r"images \['b'\] have no prediction"),
-        ("a,b\n1,2\n", FISH, "expected columns of images and of run lengths, .* found a, b"),
+        ("id,class,rle\na,Fish,\nb,Fish,\n", FISH, r"images \['b'\] are in .* predictions alone"),
+        ("id,class,rle\nb,Fish,\nb,sea_weed,\n", FISH, r"\['a', 'b'\] are in"),
+        ("a,b\n1,2\n", FISH, "no column is named like rle, found a, b"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(tmp_path, text, classes, words):
