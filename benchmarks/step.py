@@ -20,7 +20,7 @@ from keras import layers
 from timing import print_ratios, time_alternatives
 
 from seglib.learning import choose_precision
-from seglib.losses import CompiledLoss, CrossEntropyDice, choose_jit
+from seglib.losses import CrossEntropyDice, choose_jit, compile_loss
 from seglib.models import set_precision
 
 CLASSES = 12
@@ -37,7 +37,7 @@ def create_step(model, batch_size, *, optimizer, compiled):
     """Return a function that does one training step."""
     loss = CrossEntropyDice(np.ones(CLASSES), CLASSES - 1)
     heads, random = len(model.outputs), np.random.default_rng(0)
-    losses = [CompiledLoss(loss) if compiled else loss] * heads
+    losses = [compile_loss(loss) if compiled else loss] * heads
     model.compile(optimizer, losses, jit_compile=choose_jit())
     images = random.integers(0, 256, (batch_size, *model.input_shape[1:]), np.uint8)
     labels = random.integers(0, CLASSES, images.shape[:3], np.uint8)

@@ -27,7 +27,7 @@ MIXUP_ALPHA, CUTMIX_ALPHA = 0.4, 1.0  # shares are drawn from Beta(alpha, alpha)
 
 
 def _within(lowest, highest, default=0.0):
-    return dataclasses.field(default=default, metadata={"range": (lowest, highest)})
+    return dataclasses.field(default=default, metadata={"range": [lowest, highest]})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,19 +101,14 @@ class Augmentation:
 
     def __post_init__(self):
         if self.size is not None:
-            sides = np.broadcast_to(self.size, 2).tolist()
-            object.__setattr__(self, "size", tuple(map(int, sides)))
-        for name, dtype in (("scale", None), ("focus_weights", float), ("paste_weights", float)):
+            object.__setattr__(self, "size", tuple(np.broadcast_to(self.size, 2).tolist()))
+        for name in ("scale", "focus_weights", "paste_weights"):
             if getattr(self, name) is not None:
-                values = np.asarray(getattr(self, name), dtype).tolist()
-                object.__setattr__(self, name, tuple(values))
+                object.__setattr__(self, name, tuple(np.ravel(getattr(self, name)).tolist()))
         for field in dataclasses.fields(self):
-            value, (low, high) = (
-                getattr(self, field.name),
-                field.metadata.get("range", (None, None)),
-            )
-            if low is not None and not all(low <= number <= high for number in np.ravel(value)):
-                raise ValueError(f"expected {field.name} within [{low}, {high}], received {value}")
+            value, within = getattr(self, field.name), field.metadata.get("range")
+            if within and not all(within[0] <= x <= within[1] for x in np.ravel(value)):
+                raise ValueError(f"expected {field.name} within {within}, received {value}")
         mixed = self.mixup + self.cutmix + self.paste
         if mixed > 1:
             raise ValueError(f"expected mixup + cutmix + paste of at most 1, received {mixed}")
@@ -134,36 +129,14 @@ def choose_augmentation(augment: "bool | Augmentation | Callable | None"):
     Raises:
         ValueError: it means none.
     """
-    if isinstance(augment, Augmentation) or (callable(augment) and not isinstance(augment, type)):
-        return augment
     if augment is None or isinstance(augment, bool):
         return Augmentation() if augment else None
+    if isinstance(augment, Augmentation) or callable(augment):
+        return augment
     raise ValueError(
         "expected augment to be a function of (image, labels, seed), True, False or a "
         f"seglib.Augmentation, received {augment!r}"
     )
-
-
-def call_function(function: Callable, image, labels, *, seed: int, epoch: int, index: int) -> tuple:
-    """Change a pair by a user's own function of (image, labels, seed).
-
-    The seed that it gets, an int below 2³², depends on `seed`, `epoch` and `index` alone.
-
-    Raises:
-        ValueError: it returns no pair of a uint8 image and integer labels of the same size.
-    """
-    drawn = int(np.random.default_rng([seed, epoch, index]).integers(2**32))
-    changed = function(np.array(image), np.array(labels), drawn)
-    is_pair = isinstance(changed, tuple | list) and len(changed) == 2
-    image, labels = map(np.asarray, changed if is_pair else (changed, None))
-    fits = labels.ndim == 2 and image.shape[:-1] == labels.shape
-    if not fits or image.dtype != np.uint8 or labels.dtype.kind not in "iu":
-        raise ValueError(
-            "expected augment to return a uint8 image (height, width, channels) and integer labels "
-            f"(height, width), received {image.dtype} {image.shape} and {labels.dtype} "
-            f"{labels.shape}"
-        )
-    return image, labels
 
 
 def augment_pair(
@@ -173,7 +146,7 @@ def augment_pair(
     seed: int,
     epoch: int,
     index: int,
-    augmentation: Augmentation | None = None,
+    augmentation: Augmentation | Callable | None = None,
     ignore_label: int | None = None,
     partners=None,
 ) -> tuple:
@@ -186,7 +159,8 @@ def augment_pair(
         image: uint8 array `(height, width, channels)`.
         labels: int array `(height, width)`.
         seed, epoch, index: ints ≥ 0, of the run, the epoch and the pair's place in it.
-        augmentation: Augmentation; None for its defaults.
+        augmentation: Augmentation; None for its defaults. Or a function of (image, labels, seed)
+            that returns both; its seed, an int below 2³², follows from the three above alone.
         ignore_label: int or None, given to what lies outside the picture. With None, nothing
             outside is shown: the window is moved and, if need be, made smaller.
         partners: PreparedSplit that mixup, CutMix and pasting take the second pair from.
@@ -207,15 +181,17 @@ def augment_pair(
         array([[1, 0]])
     """
     augmentation = augmentation or Augmentation()
-    fit = image.ndim == 3 and image.shape[:2] == labels.shape
-    if not fit or image.dtype != np.uint8 or labels.dtype.kind not in "iu":
-        raise ValueError(
-            "expected a uint8 image (height, width, channels) and integer labels (height, width), "
-            f"received {image.dtype} {image.shape} and {labels.dtype} {labels.shape}"
-        )
+    _check_pair(image, labels)
+    random = np.random.default_rng([seed, epoch, index])
+    if callable(augmentation):
+        drawn = int(random.integers(2**32))
+        changed = augmentation(np.array(image), np.array(labels), drawn)
+        is_pair = isinstance(changed, tuple | list) and len(changed) == 2
+        changed = tuple(map(np.asarray, changed if is_pair else (changed, None)))
+        _check_pair(*changed)
+        return changed
     if augmentation.mixes and partners is None:
         raise ValueError("expected partners, a PreparedSplit, for mixup, CutMix and pasting")
-    random = np.random.default_rng([seed, epoch, index])
     image, labels = _change_pair(image, labels, random, augmentation, ignore_label)
     if not augmentation.mixes:
         return image, labels
@@ -248,6 +224,16 @@ def augment_pair(
     if augmentation.mixup:  # all pairs of a batch are of one kind
         labels = soften([(labels, 1.0)], **options)
     return image, labels
+
+
+def _check_pair(image, labels):
+    fits = labels.ndim == 2 and image.shape[:-1] == labels.shape
+    if not fits or image.dtype != np.uint8 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            "augment: expected a uint8 image (height, width, channels) and integer labels "
+            f"(height, width), received {image.dtype} {image.shape} and {labels.dtype} "
+            f"{labels.shape}"
+        )
 
 
 def _change_pair(image, labels, random, augmentation, ignore_label):
@@ -386,14 +372,11 @@ def change_colors(random, image, augmentation) -> np.ndarray:
     if strengths.any() or blur:
         changes = strengths * (2 * np.array(colors) - 1)
         matrix, blurring = color_matrix(*changes), ImageFilter.GaussianBlur(float(blur))
-        if image.shape[2] != 3:  # without saturation and hue
-            slope, offset = color_matrix(*changes[:2])[0, [0, 3]]
 
         def change(picture):
-            if strengths.any() and picture.mode == "RGB":
-                picture = picture.convert("RGB", tuple(matrix.ravel()))
-            elif strengths.any():
-                picture = picture.point([round(slope * value + offset) for value in range(256)])
+            if strengths.any():  # a single channel is a grey picture: no saturation, no hue
+                changed = picture.convert("RGB").convert("RGB", tuple(matrix.ravel()))
+                picture = changed.convert(picture.mode)
             return picture.filter(blurring) if blur else picture
 
         image = change_image(image, change)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from seglib.losses import has_accelerator
+from seglib.losses import find_device
 from seglib.system import has_only_avx2
 
 register = keras.saving.register_keras_serializable(package="seglib")
@@ -75,7 +75,7 @@ def _is_fused_badly():
 
     oneDNN has fast kernels for it with AVX-512 alone.
     """
-    return has_only_avx2() and not has_accelerator()
+    return has_only_avx2() and find_device()[0] == "cpu"
 
 
 @register

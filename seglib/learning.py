@@ -13,17 +13,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from seglib import models, predicting, reports
-from seglib.augment import augment_pair, blend_pairs, call_function, soften
+from seglib import losses, models, predicting, reports
+from seglib.augment import augment_pair, blend_pairs, soften
 from seglib.images import resize_image
-from seglib.losses import (
-    BoundaryLoss,
-    CompiledLoss,
-    FunctionLoss,
-    PresenceLoss,
-    UncertainLoss,
-    choose_jit,
-)
+from seglib.losses import find_device
 from seglib.masks import resize_labels
 from seglib.models import set_precision, task_layers
 from seglib.optimizers import AdamW, create_optimizer
@@ -32,7 +25,7 @@ from seglib.system import has_bfloat16_units, replacing
 
 # How TensorFlow, JAX and PyTorch say that memory is full, each with an error of its own.
 FULL = re.compile(r"ResourceExhausted|RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)
-TASK_LOSSES = {"boundary": BoundaryLoss, "presence": PresenceLoss}
+TASK_LOSSES = {"boundary": losses.BoundaryLoss, "presence": losses.PresenceLoss}
 OF_OPTIMIZER = ("learning_rate", "weight_decay", "encoder_rate", "ema", "gradient_accumulation")
 
 
@@ -51,12 +44,8 @@ class Batches:
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.augment, self.sampling = augment, sampling
         if sampling is not None:
+            losses.check_weights(sampling, len(split), "training pairs")
             weights = np.asarray(sampling, float)
-            if weights.shape != (len(split),) or not 0 < weights.sum() < np.inf or min(weights) < 0:
-                raise ValueError(
-                    f"expected sampling to be numbers ≥ 0, not all 0, for each of {len(split)} "
-                    f"training pairs, received {sampling!r}"
-                )
             self.sampling = weights / weights.sum()
 
     @property
@@ -107,13 +96,12 @@ class Batches:
     def _change_pair(self, pair, epoch, place):
         if self.augment is None:
             return pair
-        # Not the pair's own index: one drawn twice is changed twice. 0 drew the order.
-        drawn = {"seed": self.seed, "epoch": epoch, "index": place + 1}
-        if callable(self.augment):
-            return call_function(self.augment, *pair, **drawn)
         return augment_pair(
             *pair,
-            **drawn,
+            seed=self.seed,
+            epoch=epoch,
+            # Not the pair's own: one drawn twice is changed twice. 0 drew the order.
+            index=place + 1,
             augmentation=self.augment,
             ignore_label=self.split.classes.ignore_label,
             partners=self.split,
@@ -141,10 +129,9 @@ class Reader:
         key = step, self.batches.batch_size
         # In the thread alone: a user's function may keep a state that two calls would mix up.
         batch = self.ahead.get(key) or self.thread.submit(self.batches.__getitem__, step)
-        batch = batch.result()
         following = self.thread.submit(self.batches.__getitem__, step + 1)
         self.ahead = {(step + 1, self.batches.batch_size): following}
-        return batch
+        return batch.result()
 
 
 class Learner:
@@ -160,12 +147,12 @@ class Learner:
         if self.precision == "auto":
             self.precision = choose_precision()
         set_precision(model, self.precision)
-        losses, weights = create_task_losses(model, loss, task_weights, classes.ignore_label)
+        every, weights = create_task_losses(model, loss, task_weights, classes.ignore_label)
         watched = self.metrics or None  # Keras before 3.15 takes no list of lists for one output
-        if self.metrics and len(losses) > 1:
-            watched = [[]] * (len(losses) - 1) + [self.metrics]
-        jit = choose_jit()
-        model.compile(optimizer, losses, loss_weights=weights, metrics=watched, jit_compile=jit)
+        if self.metrics and len(every) > 1:
+            watched = [[]] * (len(every) - 1) + [self.metrics]
+        jit = losses.choose_jit()
+        model.compile(optimizer, every, loss_weights=weights, metrics=watched, jit_compile=jit)
         for number, state in enumerate(self._dropout_states()):
             state.assign(np.array([seed, number], dtype="uint32"))
         model.optimizer.build(model.trainable_variables)
@@ -298,53 +285,32 @@ def adopt_model(model, size, num_classes):
     pictures that it will get.
 
     Raises:
-        ValueError: it cannot be trained; the message says why and what to do.
+        ValueError: it changes pictures by itself, or does not answer with logits.
+        TypeError: Keras cannot keep a layer of it in a file.
     """
     model = models.adopted.get(model, model)
     if any(isinstance(layer, models.Logits) for layer in model.layers):
         return model
-    problem = _find_problem(model, tuple(size), num_classes)
-    if problem:
-        raise ValueError(f"{type(model).__name__} {model.name!r} cannot be trained: {problem}")
+    if getattr(model, "preprocessor", None) is not None:
+        raise ValueError(
+            f"{model.name!r} has a preprocessor, which training would pass by: put what it does "
+            "into layers, and preprocessor=None"
+        )
+    answers, expected = predicting.answer_noise(model, size), (*size, num_classes)
+    shapes = [scores.shape[1:] for scores in answers]
+    if set(shapes) != {expected} or any(map(predicting.are_probabilities, answers)):
+        raise ValueError(
+            f"{model.name!r} answers a picture with scores of {shapes}: expected logits of "
+            f"{expected}, a channel for each class, without softmax or sigmoid at the end; "
+            "keras.layers.Resizing gives them the picture's size"
+        )
     image, logits = model.inputs[0], models.ClassLogits
     heads = [logits(name=f"class_logits_{i}")(x, image) for i, x in enumerate(model.outputs)]
     name = re.sub(r"_\d+$", "", model.name)  # Keras counts models, and a resumed run is the same
     own = keras.Model(image, heads[0] if len(heads) == 1 else heads, name=name)
-    try:
-        models.copy_model(own)
-    except Exception as error:  # each layer has its own
-        raise ValueError(
-            f"{model.name!r} cannot be kept in a file: a layer of your own needs get_config and "
-            f"@keras.saving.register_keras_serializable() ({_first_line(error)})"
-        ) from error
+    models.copy_model(own)  # Keras says which layers it cannot keep in a file
     models.adopted[model] = own
     return own
-
-
-def _find_problem(model, size, num_classes):
-    """Return why a user's own model cannot be trained, or None."""
-    if getattr(model, "preprocessor", None) is not None:
-        return "it changes pictures by a preprocessor: put that into layers, and preprocessor=None"
-    try:
-        answers = predicting.answer_noise(model, size)
-    except Exception as error:  # each layer has its own
-        return f"it takes no batch of pictures of {size}: {_first_line(error)}"
-    for scores in answers:
-        if scores.shape[1:] != (*size, num_classes):
-            return (
-                f"it answers {scores.shape[1:]} to a picture, not logits {(*size, num_classes)}: "
-                "give it a channel for each class, and the picture's size by keras.layers.Resizing"
-            )
-        if predicting.are_probabilities(scores):
-            return (
-                "it answers with probabilities, but seglib learns from logits: leave its last "
-                "softmax or sigmoid away"
-            )
-    return None
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 class Callbacks:
@@ -434,10 +400,10 @@ def create_task_losses(model, loss, task_weights, ignore_label):
     own = {task: TASK_LOSSES[task](ignore_label) for task in tasks if task != "segmentation"}
     own["segmentation"] = loss
     for task, each in own.items():
-        if type(each).__module__.startswith("seglib.") and not isinstance(each, FunctionLoss):
-            own[task] = CompiledLoss(each)
+        if type(each).__module__.startswith("seglib.") and type(each) is not losses.WrappedLoss:
+            own[task] = losses.compile_loss(each)
         if task_weights is None and known:
-            own[task] = UncertainLoss(own[task], known[task].log_variance)
+            own[task] = losses.UncertainLoss(own[task], known[task].log_variance)
     given = task_weights or {}
     weights = [given.get(task, 1) / tasks.count(task) for task in tasks]
     return [own[task] for task in tasks], weights
@@ -466,62 +432,25 @@ def resize_split(split, size):
     """
     stored = split.images.shape[1:3]
     size = tuple(side or own for side, own in zip(size, stored, strict=True))
-    if size == stored:
+    if size == stored or not len(split):
         return split
-    images = [resize_image(image, size) for image in split.images]
-    labels = [resize_labels(each, size) for each in split.labels]
-    return PreparedSplit(
-        np.array(images, split.images.dtype).reshape(-1, *size, split.images.shape[-1]),
-        np.array(labels, split.labels.dtype).reshape(-1, *size),
-        split.names,
-        split.classes,
-    )
+    images = np.stack([resize_image(image, size) for image in split.images])
+    labels = np.stack([resize_labels(each, size) for each in split.labels])
+    return PreparedSplit(images, labels, split.names, split.classes)
 
 
 def choose_precision() -> str:
     """Return the dtype policy in which this machine trains fastest.
 
     bfloat16 on GPUs of compute capability 8 and above, TPUs, and processors with bfloat16 units
-    under TensorFlow; float16 on GPUs of 7, such as Kaggle's T4; else float32.
+    under TensorFlow; float16 on GPUs of 7, such as Kaggle's T4; else, or if unknown, float32.
     """
     kind, _, capability = find_device()
     if kind == "gpu":
-        return precision_of_gpu(capability)
+        major = int(capability[0]) if capability and str(capability[0]).isdecimal() else 0
+        return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
     is_fast = keras.backend.backend() == "tensorflow" and has_bfloat16_units()
     return "mixed_bfloat16" if kind == "tpu" or is_fast else "float32"
-
-
-def precision_of_gpu(capability):
-    """Return the dtype policy for a compute capability such as `(7, 5)`; float32 if unknown."""
-    major = int(capability[0]) if capability and str(capability[0]).isdecimal() else 0
-    return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
-
-
-def find_device():
-    """Return the kind ("gpu", "tpu" or "cpu"), name and compute capability of the first device."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        for kind in ("TPU", "GPU"):
-            for device in tf.config.list_physical_devices(kind):
-                details = tf.config.experimental.get_device_details(device)
-                name = details.get("device_name", kind)
-                return kind.lower(), name, details.get("compute_capability", ())
-    elif backend == "jax":
-        import jax
-
-        device = jax.local_devices()[0]
-        kind = {"cuda": "gpu"}.get(device.platform, device.platform)
-        if kind != "cpu":
-            capability = str(getattr(device, "compute_capability", "")).split(".")
-            return kind, device.device_kind, capability
-    elif backend == "torch":
-        import torch
-
-        if torch.cuda.is_available():  # in float32, as it is untested there
-            return "gpu", torch.cuda.get_device_name(), ()
-    return "cpu", f"{platform.machine()} processor", ()
 
 
 def peak_memory():
@@ -534,9 +463,8 @@ def peak_memory():
     if keras.backend.backend() == "jax":
         import jax
 
-        statistics = jax.local_devices()[0].memory_stats() or {}
-        if "peak_bytes_in_use" in statistics:
-            return statistics["peak_bytes_in_use"]
+        with contextlib.suppress(KeyError, TypeError):  # no GPU, or no statistics
+            return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"]
     try:
         import resource
     except ImportError:  # Windows

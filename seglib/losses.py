@@ -6,7 +6,8 @@ where a pixel is ignored. Predictions are logits `(batch, height, width, num_cla
 whose id is `ignore_label` (int or None) do not count.
 """
 
-import importlib
+import copy
+import platform
 import re
 from collections.abc import Callable, Sequence
 
@@ -46,7 +47,7 @@ class CrossEntropy(LabelLoss):
 
     def __init__(self, class_weights: Sequence[float] | None = None, ignore_label=None, **kwargs):
         super().__init__(ignore_label, **kwargs)
-        self.class_weights = None if class_weights is None else check_weights(class_weights)
+        self.class_weights = check_weights(class_weights)
 
     def call(self, y_true, y_pred):
         by_class = ops.convert_to_tensor(self.class_weights or [1.0] * y_pred.shape[-1])
@@ -227,10 +228,9 @@ def _binary_cross_entropy(truth, valid, logits):
     return divide(ops.sum(losses), ops.sum(valid))
 
 
+@register
 class WrappedLoss(LabelLoss):
-    """Base of the losses that hold another keras loss, or a function of (labels, logits)."""
-
-    settings = ()
+    """The mean of what another keras loss, or a function of (labels, logits), returns."""
 
     def __init__(self, loss, ignore_label=None, name=None, **kwargs):
         self.loss = keras.saving.deserialize_keras_object(loss) if isinstance(loss, dict) else loss
@@ -244,24 +244,8 @@ class WrappedLoss(LabelLoss):
 
 
 @register
-class FunctionLoss(WrappedLoss):
-    """The mean of what a function of (labels, logits) returns."""
-
-
-@register
-class CompiledLoss(WrappedLoss):
-    """A loss that is compiled, with its gradient."""
-
-    def __init__(self, loss, **kwargs):
-        super().__init__(loss, **kwargs)
-        self.call = compile_on_processor(self.loss.call)
-
-
-@register
 class OneHotLoss(WrappedLoss):
     """One of Keras' own losses, which take one-hot truth, on label maps and logits."""
-
-    settings = ("ignore_label",)
 
     def call(self, y_true, y_pred):
         truth, valid = valid_shares(y_true, y_pred, self.ignore_label)
@@ -312,14 +296,11 @@ def create_loss(
         soft: bool, whether the truth may be shares of classes.
 
     Raises:
-        ValueError: the name is unknown, the loss expects probabilities or cannot take shares, or
-            the weights are not one for each class.
+        ValueError: the name is unknown, the loss expects probabilities, or the weights are not one
+            for each class.
     """
     if loss is None:
-        weights = None if class_weights is None else check_weights(class_weights, num_classes)
-        if weights and not any(w for i, w in enumerate(weights) if i != ignore_label):
-            raise ValueError(f"class_weights of {class_weights} leave nothing to learn: all are 0")
-        return CrossEntropyDice(weights, ignore_label)
+        return CrossEntropyDice(check_weights(class_weights, num_classes), ignore_label)
     if class_weights is not None:
         raise ValueError(
             "class_weights are for the cross-entropy of loss=None: give them to the loss itself, "
@@ -335,7 +316,7 @@ def create_loss(
             raise ValueError(f"expected loss to be a name of keras.losses, received {loss!r}")
         loss = kind()
     if not isinstance(loss, keras.losses.Loss):
-        return FunctionLoss(loss)
+        return WrappedLoss(loss)
     kind, config = type(loss), loss.get_config()
     if config.get("from_logits") is False and not is_named:
         raise ValueError(
@@ -347,22 +328,21 @@ def create_loss(
         config["from_logits"] = True
     if kind is not keras.losses.SparseCategoricalCrossentropy:
         return OneHotLoss(kind.from_config(config), ignore_label)
-    if soft:
-        raise ValueError(
-            "mixup makes shares of classes, and SparseCategoricalCrossentropy takes ids alone: use "
-            "CategoricalCrossentropy or seglib.losses.CrossEntropy, or mixup=0"
-        )
+    if soft:  # it takes ids alone
+        return CrossEntropy(None, ignore_label)
     if config["ignore_class"] is None:
         config["ignore_class"] = ignore_label
     return kind.from_config(config)
 
 
-def check_weights(weights: Sequence[float], num_classes: int | None = None) -> list[float]:
-    """Return class weights as a list; ValueError where they cannot weigh so many classes."""
+def check_weights(weights: Sequence[float] | None, count: int | None = None, what="classes"):
+    """Return weights as a list, None as it is; ValueError if they cannot weigh so many."""
+    if weights is None:
+        return None
     array = np.asarray(weights, np.float32)
-    fits = array.shape == (num_classes or len(array),) and (array >= 0).all()
+    fits = array.shape == (count or len(array),) and (array >= 0).all()
     if not fits or not 0 < array.sum() < np.inf:
-        expected = f"a weight ≥ 0 for each of {num_classes or 'the'} classes, not all 0"
+        expected = f"a weight ≥ 0 for each of {count or 'the'} {what}, not all 0"
         raise ValueError(f"expected {expected}, received {weights}")
     return array.tolist()
 
@@ -398,9 +378,16 @@ def divide(total, count):
     return total / ops.maximum(count, 1e-7)
 
 
+def compile_loss(loss: keras.losses.Loss) -> keras.losses.Loss:
+    """Return a loss that is compiled, with its gradient, on a processor."""
+    compiled = copy.copy(loss)
+    compiled.call = compile_on_processor(loss.call)
+    return compiled
+
+
 def compile_on_processor(function: Callable) -> Callable:
     """Compile a function of tensors by XLA, under TensorFlow on a processor."""
-    if keras.backend.backend() != "tensorflow" or has_accelerator():
+    if keras.backend.backend() != "tensorflow" or find_device()[0] != "cpu":
         return function
     import tensorflow as tf
 
@@ -415,12 +402,28 @@ def choose_jit() -> bool | str:
     return False if keras.backend.backend() == "tensorflow" else "auto"
 
 
-def has_accelerator() -> bool:
-    """Return whether Keras' backend has a GPU or TPU to compute on."""
+def find_device():
+    """Return the kind ("gpu", "tpu" or "cpu"), name and compute capability of the first device."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU"))
-    module = importlib.import_module(backend)
-    return module.default_backend() != "cpu" if backend == "jax" else module.cuda.is_available()
+        for kind in ("TPU", "GPU"):
+            for device in tf.config.list_physical_devices(kind):
+                details = tf.config.experimental.get_device_details(device)
+                name = details.get("device_name", kind)
+                return kind.lower(), name, details.get("compute_capability", ())
+    elif backend == "jax":
+        import jax
+
+        device = jax.local_devices()[0]
+        kind = {"cuda": "gpu"}.get(device.platform, device.platform)
+        if kind != "cpu":
+            capability = str(getattr(device, "compute_capability", "")).split(".")
+            return kind, device.device_kind, capability
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():  # in float32, as it is untested there
+            return "gpu", torch.cuda.get_device_name(), ()
+    return "cpu", f"{platform.machine()} processor", ()

@@ -8,7 +8,7 @@ import math
 import keras
 from keras import ops
 
-from seglib.losses import compile_on_processor, has_accelerator
+from seglib.losses import compile_on_processor, find_device
 
 # Jordan et al. 2024: a polynomial that brings singular values to about 0.7 to 1.2 in 5 turns, but
 # for those below some 0.002.
@@ -248,7 +248,7 @@ def orthogonalize_matrices(matrices: list) -> list:
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
     section "Newton-Schulz"; Bernstein & Newhouse 2024, "Old Optimizer, New Norm".
     """
-    if has_accelerator():
+    if find_device()[0] != "cpu":
         return _map_stacks(turn_matrices, matrices)
     are_tall = [x.shape[0] > x.shape[1] for x in matrices]
     squares = [

@@ -78,8 +78,7 @@ class Recipe:
 
     def to_json(self) -> str:
         """Return the recipe as JSON. Functions and Keras objects become class and settings."""
-        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return json.dumps(simplify(content), indent=2)
+        return json.dumps(simplify(vars(self)), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
@@ -88,10 +87,7 @@ class Recipe:
         Raises:
             ValueError: it holds a function or a Keras object, which JSON only describes.
         """
-        content = json.loads(text)
-        for part in ("prepare", "model", "train"):
-            content[part] = {key: _restore(key, value) for key, value in content[part].items()}
-        return cls(**content)
+        return cls(**json.loads(text, object_hook=_restore))
 
 
 def check_names(options):
@@ -140,16 +136,13 @@ def _to_tuples(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _restore(name, value):
-    if not isinstance(value, dict) or "class" not in value:
-        return value
-    kind = value.pop("class")
-    if kind != "Augmentation":
+def _restore(value):
+    kind = value.pop("class", None)
+    if kind not in (None, "Augmentation"):
         raise ValueError(
-            f"{name} was a {kind}, which JSON only describes: take it out of the JSON and give "
-            f"{name}= to train"
+            f"JSON only describes what was a {kind}: take it out, and give it to train itself"
         )
-    return Augmentation(**value)
+    return Augmentation(**value) if kind else value
 
 
 # A window shows part of a picture that is kept larger than the model's input, so that the model
@@ -271,17 +264,14 @@ def get_preset(
     preset = copy.deepcopy(PRESETS[name])
     own, stored = preset.model["input_shape"], preset.prepare["image_size"]
     height, width = np.broadcast_to(own[:2] if image_size is None else image_size, 2).tolist()
-    prepared = round(height * stored[0] / own[0]), round(width * stored[1] / own[1])
-    train = dict(preset.train)
-    if isinstance(train["augment"], Augmentation):
-        train["augment"] = dataclasses.replace(train["augment"], size=(height, width))
+    prepared, augment = np.array(stored) * (height, width) / own[:2], preset.train["augment"]
     if native_size is not None:
-        prepared, windows = tuple(native_size), {"size": (height, width), "native": True}
-        plain = Augmentation(flip=0, brightness=0, contrast=0)  # of "original"
-        train["augment"] = dataclasses.replace(train["augment"] or plain, **windows)
-    return dataclasses.replace(
-        preset,
-        prepare={**preset.prepare, "image_size": prepared},
-        model={**preset.model, "input_shape": (height, width, 3)},
-        train=train,
-    )
+        prepared = native_size
+        augment = augment or Augmentation(flip=0, brightness=0, contrast=0)  # of "original"
+    if augment:
+        windows = {"size": (height, width), "native": native_size is not None}
+        augment = dataclasses.replace(augment, **windows)
+    preset.prepare["image_size"] = tuple(np.round(prepared).astype(int).tolist())
+    preset.model["input_shape"] = height, width, 3
+    preset.train["augment"] = augment
+    return preset

@@ -29,7 +29,6 @@ FORMAT = 2  # of checkpoints; those of seglib 0.1 have none
 TIMINGS = ("seconds", "images_per_second", "peak_memory_mb")
 SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_BETWEEN_CURVES = 300.0
-DEPTH = 5  # folders between the inputs and a run
 INPUTS_VARIABLE, KAGGLE_INPUTS = "SEGLIB_INPUTS", "/kaggle/input"
 
 SHORT = reprlib.Repr()
@@ -269,15 +268,15 @@ def take_up(folder, settings, *, resume_from="auto", allowed=()):
         FileNotFoundError: `resume_from` is a path without a usable checkpoint.
     """
     state, source = folder.read(), folder
+    if not state.step and resume_from is not None:
+        source, state = _find_earlier_run(resume_from, settings, allowed) or (folder, state)
     if not state.step:
-        source, state = _find_earlier_run(resume_from, settings, allowed)
-        if source is None:
-            return RunState(), 0.0  # nothing was kept that the clock could count for
-        print(f"carrying on from step {state.step} of {source.path}")
+        return state, 0.0  # nothing was kept that the clock could count for
     refusal = _refuse(source.path, state, settings, allowed)
     if refusal:
         raise ValueError(refusal)
     if source is not folder:
+        print(f"carrying on from step {state.step} of {source.path}")
         (folder.path / "checkpoints").mkdir(exist_ok=True)
         names = ("run.json", "history.csv", "curves.png", "best.keras")
         # The checkpoint comes last, so that the run is whole or absent.
@@ -307,13 +306,12 @@ def _refuse(path, state, settings, allowed):
 
 
 def _find_earlier_run(resume_from, settings, allowed):
-    """The folder and state of the attached run with the most epochs; (None, None) without one."""
-    if resume_from is None:
-        return None, None
+    """The folder and state of the attached run with the most epochs; None without one."""
     automatic = resume_from == "auto"
     attached = os.environ.get(INPUTS_VARIABLE) or KAGGLE_INPUTS
     found = []
-    for folder in map(RunFolder, _find_runs(pathlib.Path(attached if automatic else resume_from))):
+    for checkpoints in pathlib.Path(attached if automatic else resume_from).rglob("checkpoints"):
+        folder = RunFolder(checkpoints.parent)
         state = folder.read()
         refusal = automatic and state.step and _refuse(folder.path, state, settings, allowed)
         if refusal:
@@ -325,18 +323,7 @@ def _find_earlier_run(resume_from, settings, allowed):
             f"no checkpoint in {resume_from}: expected a run's folder with {PATTERN} in it; add "
             "the earlier session's output to the inputs, or leave resume_from away"
         )
-    best = max(found, key=lambda run: run[1].step / (run[1].steps_per_epoch or 1), default=None)
-    return best or (None, None)
-
-
-def _find_runs(folder):
-    """Folders of runs at or below a folder, without looking into folders of pictures."""
-    for path, names, _ in os.walk(folder):
-        if "checkpoints" in names:
-            yield pathlib.Path(path)
-            names.remove("checkpoints")
-        if len(pathlib.Path(path).relative_to(folder).parts) >= DEPTH:
-            names.clear()
+    return max(found, key=lambda run: run[1].step / (run[1].steps_per_epoch or 1), default=None)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from seglib import learning, models, predicting, system
-from seglib.augment import call_function, choose_augmentation
+from seglib.augment import choose_augmentation
 from seglib.learning import Batches, Callbacks, Learner, Reader, learning_rate_at
 from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
@@ -27,6 +27,7 @@ from seglib.runs import Run, RunFolder, RunState, describe_settings, load_model,
 
 SCHEDULES = ("trapezoid", "cosine", "constant")
 FREE = ("precision", "patience")  # options that may differ when a run is resumed
+COUNTS = ("batch_size", "validate_every", "gradient_accumulation", "patience", "epochs")
 HIGHEST = {"learning_rate": 1e6, "weight_decay": 1, "encoder_rate": 1, "ema": 1}
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL
 RECENT = 100  # steps that the speed is measured over
@@ -559,27 +560,18 @@ def _epochs_since_best(history):
 
 def _check_options(options, epochs):
     """Refuse what no run can have; return the largest and the smallest batch size."""
-    sizes = np.ravel(options["batch_size"]).tolist()
-    counts = [("batch_size", size) for size in sizes]
-    counts += [(name, options[name]) for name in ("validate_every", "gradient_accumulation")]
-    optional = {"patience": options["patience"], "epochs": epochs}
-    counts += [(name, value) for name, value in optional.items() if value is not None]
-    for name, value in counts:
-        _check_count(name, value)
-    if len(sizes) > 2 or sizes[0] < sizes[-1]:
-        raise ValueError(
-            "expected one batch_size, or the largest and the smallest, received "
-            f"{options['batch_size']!r}"
-        )
-    if options["schedule"] not in SCHEDULES:
-        raise ValueError(
-            f"expected a schedule of {', '.join(SCHEDULES)}, received {options['schedule']!r}"
-        )
+    for name in COUNTS:
+        for value in np.ravel({**options, "epochs": epochs}[name]).tolist():
+            if value is not None:
+                _check_count(name, value)
+    schedule, sizes = options["schedule"], np.ravel(options["batch_size"]).tolist()
+    if schedule not in SCHEDULES:
+        raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, received {schedule!r}")
     for name, highest in HIGHEST.items():
         value = options[name]
         if not isinstance(value, int | float | np.number) or not 0 <= value <= highest:
             raise ValueError(f"expected {name} within [0, {highest}], received {value!r}")
-    return sizes[0], sizes[-1]
+    return max(sizes), min(sizes)
 
 
 def _check_count(name, value):
@@ -589,12 +581,11 @@ def _check_count(name, value):
 
 def _parse_interval(checkpoint_every):
     """Return the steps and the seconds from one checkpoint to the next; inf for no such rule."""
-    if checkpoint_every == "epoch":
-        return np.inf, np.inf
-    if not isinstance(checkpoint_every, int | np.integer):
-        return np.inf, system.parse_duration(checkpoint_every)
-    _check_count("checkpoint_every", checkpoint_every)
-    return checkpoint_every, np.inf
+    if isinstance(checkpoint_every, int | np.integer):
+        _check_count("checkpoint_every", checkpoint_every)
+        return checkpoint_every, np.inf
+    is_epoch = checkpoint_every == "epoch"
+    return np.inf, np.inf if is_epoch else system.parse_duration(checkpoint_every)
 
 
 def _check_data(model, data, augmentation, seed):
@@ -605,55 +596,45 @@ def _check_data(model, data, augmentation, seed):
             f"expected prepared data, received a {type(data).__name__}: "
             "dataset.prepare(image_size=…) gives them"
         )
-    if not len(data.train):
-        raise ValueError("the training split is empty: expected at least one pair")
     names = [data.classes.names[i] for i in data.classes.scored_ids]
     if len(names) < 2:
         raise ValueError(
             f"expected at least two classes to tell apart, received {names} beside the ignored "
             "one: give open_dataset a class table (classes=…) with 0 in the column `ignore`"
         )
-    every = (labels != data.classes.ignore_label for labels in data.train.labels)
-    if not any(learned.any() for learned in every):
-        raise ValueError("all training pixels are ignored: check masks and the class table")
-    stored = data.image_size
-    given = getattr(augmentation, "size", None) or stored
-    if callable(augmentation):
-        given = call_function(augmentation, *data.train[0], seed=seed, epoch=0, index=1)[1].shape
-    size = model.input_shape[1:3] if len(model.inputs) == 1 else given
-    if any(side not in (None, wanted) for side, wanted in zip(size, given, strict=True)):
+    if not any((labels != data.classes.ignore_label).any() for labels in data.train.labels):
         raise ValueError(
-            f"the model takes images of {size} (height, width) but gets {given} of data prepared "
-            f"as {stored}: use dataset.prepare(image_size={size}), or "
-            f"augment=Augmentation(size={size}) to cut windows out of larger pictures"
+            "nothing to learn from: the training split is empty, or all of its pixels are ignored"
         )
-    model = learning.adopt_model(model, given, data.classes.num_classes)
-    channels, stored_channels = model.input_shape[3], data.train.images.shape[3]
-    if channels != stored_channels:
+    count = data.classes.num_classes
+    for name in ("focus_weights", "paste_weights"):
+        weights = getattr(augmentation, name, None)
+        if weights is not None and len(weights) != count:
+            raise ValueError(f"expected {count} {name}, a class each, received {len(weights)}")
+    changes = getattr(augmentation, "mixes", False) or getattr(augmentation, "focus", 0)
+    if changes and getattr(data.train, "is_soft", False):
         raise ValueError(
-            f"the model takes images of {channels} channels but the data have {stored_channels}: "
-            f"create it with input_shape={(*given, stored_channels)}"
+            "the training pairs are blended already: use an Augmentation with mixup=0, cutmix=0, "
+            "paste=0 and focus=0"
         )
+    images, _ = Batches(data.train, 1, seed, augment=augmentation)[0]
+    gets, takes = images.shape[1:], model.inputs[0].shape[1:]
+    if [mine or its for mine, its in zip(takes, gets, strict=False)] != list(gets):
+        raise ValueError(
+            f"the model takes images of {takes} (height, width, channels) but gets {gets} of data "
+            f"prepared as {data.image_size}: create it with input_shape={gets}, or use "
+            f"dataset.prepare(image_size={takes[:2]}), or augment=Augmentation(size={takes[:2]}) "
+            "to cut windows out of larger pictures"
+        )
+    given, stored = gets[:2], data.image_size
+    model = learning.adopt_model(model, given, count)
     is_stretched = given[0] / given[1] != stored[0] / stored[1]
     if data.resize == "letterbox" and is_stretched and not getattr(augmentation, "native", False):
         raise ValueError(
             f"letterboxed pictures of {stored} would be stretched to {given}: prepare them in a "
             "size of the same shape as the model's"
         )
-    is_soft = getattr(data.train, "is_soft", False)
-    changes = getattr(augmentation, "mixes", False) or getattr(augmentation, "focus", 0)
-    if is_soft and changes:
-        raise ValueError(
-            "the training pairs are blended already: use an Augmentation with mixup=0, cutmix=0, "
-            "paste=0 and focus=0"
-        )
-    for name in ("focus_weights", "paste_weights"):
-        weights = getattr(augmentation, name, None)
-        if weights is not None and len(weights) != data.classes.num_classes:
-            raise ValueError(
-                f"expected {data.classes.num_classes} {name}, a class each, received {len(weights)}"
-            )
-    return model, tuple(given)
+    return model, given
 
 
 def _start_from(model, init_from):
@@ -688,8 +669,7 @@ def rehearse_kill(data, *, seed: int = 0) -> tuple[Run, Run]:
         RuntimeError: the process ended before it could be killed.
     """
     pairs = [data.train[i % len(data.train)] for i in range(12)]
-    images, labels = map(np.stack, zip(*pairs, strict=True))
-    train_split = PreparedSplit(images, labels, [], data.classes)
+    train_split = PreparedSplit(*map(np.stack, zip(*pairs, strict=True)), [], data.classes)
     few = dataclasses.replace(data, train=train_split, val=data.val[:4], test=data.test[:0])
     code = f"import pickle, sys; sys.path[:] = {sys.path}; pickle.load(sys.stdin.buffer)()"
     with tempfile.TemporaryDirectory() as folder:
@@ -704,10 +684,8 @@ def rehearse_kill(data, *, seed: int = 0) -> tuple[Run, Run]:
 
 
 def _train_few(few, run_dir, seed, callbacks=()):
-    shape = *few.image_size, few.pixels.channels
-    model = models.create_unetpp_model(
-        shape, num_classes=few.classes.num_classes, filters=(4, 8), seed=seed
-    )
+    shape, count = few.train.images.shape[1:], few.classes.num_classes
+    model = models.create_unetpp_model(shape, num_classes=count, filters=(4, 8), seed=seed)
     options = {"epochs": 4, "batch_size": 2, "checkpoint_every": 1, "resume_from": None}
     return train(model, few, run_dir=run_dir, seed=seed, callbacks=callbacks, **options)
 

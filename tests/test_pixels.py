@@ -166,7 +166,7 @@ def test_cache_model_export_and_predict_carry_bands_and_range(write_data, tmp_pa
     assert data.fingerprint != others.fingerprint
     assert data.train.images.shape[1:] == (32, 32, 2)
     wrong = seglib.create_unet_model((32, 32, 3), num_classes=2, filters=(4, 8))
-    with pytest.raises(ValueError, match=r"3 channels but the data have 2: .*=\(32, 32, 2\)"):
+    with pytest.raises(ValueError, match=r"32, 3\) .* gets \(32, 32, 2\) .*=\(32, 32, 2\)"):
         seglib.train(wrong, data, run_dir=tmp_path / "wrong", epochs=1)
     model = seglib.create_unet_model((32, 32, 2), num_classes=2, filters=(4, 8))
     seglib.train(model, data, run_dir=tmp_path / "run", epochs=1, precision="float32")

@@ -55,11 +55,11 @@ def test_functions_and_keras_objects_are_written_but_not_read():
     recipe = seglib.Recipe(train={"optimizer": keras.optimizers.SGD(0.5)})
     assert '"class": "SGD"' in recipe.to_json()
     assert '"learning_rate": 0.5' in recipe.to_json()
-    with pytest.raises(ValueError, match=r"optimizer was a SGD, .*give optimizer= to train"):
+    with pytest.raises(ValueError, match="what was a SGD: take it out, and give it to train"):
         seglib.Recipe.from_json(recipe.to_json())
     recipe = seglib.Recipe(train={"loss": keras.losses.categorical_crossentropy})
     assert "categorical_crossentropy" in recipe.to_json()
-    with pytest.raises(ValueError, match="loss was a function"):
+    with pytest.raises(ValueError, match="what was a function"):
         seglib.Recipe.from_json(recipe.to_json())
     function = functools.partial(np.clip, a_min=np.float64.conjugate)  # holds addresses
     text = seglib.Recipe(train={"augment": function}).to_json()

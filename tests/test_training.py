@@ -694,29 +694,35 @@ def test_a_model_of_ones_own_learns_and_its_file_knows_the_classes(tmp_path, own
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        (lambda: make_own(activation="softmax"), "answers with probabilities.*softmax or sigmoid"),
-        (lambda: make_own(activation="sigmoid"), "answers with probabilities"),
+        (lambda: make_own(activation="softmax"), "expected logits of .*without softmax or sigmoid"),
+        (lambda: make_own(activation="sigmoid"), "without softmax or sigmoid"),
         (
             lambda: make_own(
                 stride=2,
                 wrap=lambda x, image: keras.layers.UpSampling2D(2)(keras.layers.Softmax()(x)),
             ),
-            "answers with probabilities",
+            "without softmax or sigmoid",
         ),
         (
             lambda: make_own(1, activation="sigmoid"),
-            r"answers \(32, 32, 1\).*a channel for each class",
+            r"scores of \[\(32, 32, 1\)\].*a channel for each class",
         ),
-        (lambda: make_own(stride=2), r"\(16, 16, 3\) to a picture.*keras.layers.Resizing"),
-        (lambda: make_own(wrap=lambda x, image: [keras.ops.mean(x, (1, 2)), x]), r"answers \(3,\)"),
+        (lambda: make_own(stride=2), r"\(16, 16, 3\).*keras.layers.Resizing"),
+        (
+            lambda: make_own(wrap=lambda x, image: [keras.ops.mean(x, (1, 2)), x]),
+            r"scores of \[\(3,\), ",
+        ),
         (Subclassed, r"not known.*give keras.Model\(image, model\(image\)\)"),
         (lambda: keras.Sequential([keras.layers.Conv2D(3, 1)]), "not known.*not built"),
-        (lambda: make_own(wrap=lambda x, image: Subclassed()(image)), "cannot be kept in a file"),
-        (lambda: make_own(size=(64, 64)), r"takes images of \(64, 64\)"),
+        (
+            lambda: make_own(wrap=lambda x, image: Subclassed()(image)),
+            "classes and functions are decorated with `@keras.saving.register_keras_serializable",
+        ),
+        (lambda: make_own(size=(64, 64)), r"takes images of \(64, 64, 3\)"),
     ],
 )
 def test_a_model_of_ones_own_that_cannot_be_trained_says_why(tmp_path, own, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         train(tmp_path, model=own())
 
 
@@ -761,7 +767,6 @@ def untrained():
         ({"epochs": 0}, "epochs to be a whole number"),
         ({"batch_size": 2.5}, "batch_size to be a whole number"),
         ({"batch_size": (4, 0)}, "batch_size to be a whole number ≥ 1, received 0"),
-        ({"batch_size": (4, 8)}, r"the largest and the smallest, received \(4, 8\)"),
         ({"class_weights": [1.0, 2.0]}, "each of 3 classes"),
         ({"time_budget": "soon"}, "expected a duration such as"),
         ({"checkpoint_every": 0}, "checkpoint_every to be a whole number ≥ 1"),
@@ -772,16 +777,15 @@ def untrained():
         ({"learning_rate": float("nan")}, "learning_rate within"),
         ({"weight_decay": -0.1}, r"weight_decay within \[0, 1\], received -0.1"),
         ({"class_weights": [0, 0, 0]}, "a weight ≥ 0 for each of 3 classes, not all 0"),
-        ({"class_weights": [0, 0, 1]}, "leave nothing to learn: all are 0"),
         ({"data": make_dataset(classes=ONE_LEFT)}, r"at least two classes.*\['road'\]"),
-        ({"data": change_labels(lambda x: 0 * x + 2)}, "all training pixels are ignored"),
+        ({"data": change_labels(lambda x: 0 * x + 2)}, "or all of its pixels are ignored"),
         ({"data": change_labels(lambda x: x + 70)}, r"has the ids \[70, 71, 72\]: expected 0 to 2"),
         ({"data": change_labels(lambda x: x - 1)}, r"has the ids \[-1\]: expected 0 to 2"),
         ({"augment": lambda image, labels, seed: None}, "a uint8 image .* received object"),
         ({"augment": lambda image, labels, seed: (image, labels[1:])}, "a uint8 image .*32, 32, 3"),
         (
             {"augment": lambda image, labels, seed: (image[:16], labels[:16])},
-            r"takes images of \(32, 32\) .* gets \(16, 32\)",
+            r"takes images of \(32, 32, 3\) .* gets \(16, 32, 3\)",
         ),
         ({"learningrate": 0.1}, "no option 'learningrate': did you mean learning_rate"),
         ({"task_weights": {"boundary": 1}}, "the model's tasks are none"),
@@ -794,7 +798,7 @@ def untrained():
         ({"data": make_large_dataset()}, r"or augment=Augmentation\(size=\(32, 32\)\)"),
         (
             {"augment": seglib.Augmentation(size=64)},
-            r"gets \(64, 64\) of data prepared as \(32, 32\)",
+            r"gets \(64, 64, 3\) of data prepared as \(32, 32\)",
         ),
         ({"augment": seglib.Augmentation(focus_weights=[1, 1])}, "expected 3 focus_weights"),
         (
