@@ -13,7 +13,6 @@ import unicodedata
 import warnings
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageDraw
 
 from seglib.classes import ClassTable, create_class_table, read_class_table
@@ -122,7 +121,8 @@ def decode_rle(text: str | float | None, shape: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: these are no pairs, a run is empty or leaves the image, or two runs overlap.
     """
-    pixels, text = shape[0] * shape[1], "" if pd.isna(text) else str(text)
+    pixels, text = shape[0] * shape[1], str(text)
+    text = "" if text in ("nan", "None", "<NA>") else text
     try:
         runs = np.array(text.split(), np.int64).reshape(-1, 2)
         starts, lengths = runs[np.argsort(runs[:, 0])].T
@@ -362,6 +362,8 @@ def _parse_labelme(content, file, index):
 
 def _read_table(source):
     """`{column: [text, …]}` of a CSV file or a pandas DataFrame; None of other files."""
+    import pandas as pd
+
     if isinstance(source, os.PathLike):
         with open(source, encoding="utf-8-sig", errors="surrogateescape") as file:
             sep = max(",;\t", key=file.readline().count)
@@ -424,7 +426,7 @@ def _pair_table(table, file, index, *, runs):
         return found
     kind = "rows" if _go_by_rows(list(map(find, names)), cells) else "runs"
     if kind == "rows":
-        warnings.warn(f"{file}: the run lengths go along rows, not down columns", stacklevel=4)
+        warnings.warn(f"{file}: the run lengths go along rows, not down columns", stacklevel=6)
     sides = [_find_column(table, f"(ima?ge?_?)?{side}") for side in ("height", "width")]
     for row, (name, cell, split) in enumerate(rows):
         size = [side and int(float(side[row])) for side in sides]
@@ -463,7 +465,7 @@ def _read_splits(table, file):
     if folds is None:
         return None
     first = min(folds, key=_natural)
-    warnings.warn(f"{file}: fold {first} is for validation, the others for training", stacklevel=6)
+    warnings.warn(f"{file}: fold {first} is for validation, the others for training", stacklevel=7)
     return ["val" if fold == first else "train" for fold in folds]
 
 
@@ -507,7 +509,7 @@ def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | N
         warnings.warn(
             f"{path}: masks are taken from {every[-1].text}; also possible are {others}, passed to "
             "open_dataset",
-            stacklevel=4,
+            stacklevel=5,
         )
     return every[-1] if every and every[-1].pairs else None
 
@@ -543,7 +545,7 @@ def settle(found: Found, path, given, unpaired: str) -> tuple:
         warnings.warn(
             f"{path}: classes overlap on {100 * hidden.total() / pixels:.2g} % of the pixels: the "
             f"later one wins, most often {table.names[above]} over {table.names[below]}",
-            stacklevel=3,
+            stacklevel=4,
         )
     return found.pairs, table
 
@@ -620,7 +622,7 @@ def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
     warnings.warn(
         f"{path}: {len(owned)} mask files of {len(owners)} pictures, such as {looked_at[0]}, "
         f"are taken for {meaning}; masks=… chooses one file a picture",
-        stacklevel=4,
+        stacklevel=5,
     )
     folder = pathlib.Path(os.path.commonpath([mask.path.parent for mask in masks]))
     found = Found(path, "files", folder.name, classes if are_classes else ["foreground"])

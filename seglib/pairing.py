@@ -15,9 +15,8 @@ import numpy as np
 from PIL import Image
 
 from seglib import annotations, splitting
-from seglib.annotations import Annotation
 from seglib.images import ARRAYS, SUFFIXES, DatasetError, open_picture, split_pages
-from seglib.legends import find_table
+from seglib.legends import TABLE, find_table
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -210,7 +209,7 @@ def _try_all(path, pictures, aside, others, tables, masks, splits, format):
     if format is not None:
         yield annotations.import_annotations(path, format, pictures), []
     notes = others if masks is None else _choose(others, path, masks)
-    listed = [file for file in notes if file.suffix.lower() in (".csv", ".tsv")]
+    listed = [f for f in notes if f.suffix.lower() in (".csv", ".tsv") and f.name != TABLE]
     listed = listed if tables is None else tables
     found = annotations.read_sources(path, listed, pictures, pairs=True)
     if found and tables is None and masks is None:
@@ -227,7 +226,7 @@ def _try_all(path, pictures, aside, others, tables, masks, splits, format):
     if not annotations.name_unread(path, others):
         yield _choose_reading(path, pictures + aside, masks)
     if splits is not None:  # the file of splits names them
-        yield annotations.Found(path, "", "", []), []
+        yield annotations.Found(path, "splits", "", []), []
 
 
 def _explain_no_pairs(path, others, aside, tables):
@@ -280,7 +279,7 @@ def _choose_reading(path, pictures, masks):
             "to confirm the choice",
             stacklevel=5,
         )
-    return annotations.Found(path, "", taken, [], pairs=pairs), lonely
+    return annotations.Found(path, "names", taken, [], pairs=pairs), lonely
 
 
 def _place(picture):
@@ -492,7 +491,7 @@ def sort_into_splits(path, pairs, splits, fractions, seed, *, as_bands) -> dict:
     `pairs` are of Pictures; `splits`, `fractions` and `seed` as of `open_dataset`.
     """
     if splits is not None:
-        drawn = [mask.path for _, mask in pairs if isinstance(mask.path, Annotation)]
+        drawn = [mask.path for _, mask in pairs if isinstance(mask.path, annotations.Annotation)]
         return splitting.read_splits(splits, path, drawn)
     by_split = collections.defaultdict(list)
     for image, mask in pairs:

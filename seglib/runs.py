@@ -29,6 +29,7 @@ FORMAT = 2  # of checkpoints; those of seglib 0.1 have none
 TIMINGS = ("seconds", "images_per_second", "peak_memory_mb")
 SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_BETWEEN_CURVES = 300.0
+DEPTH = 5  # folders between the inputs and a run
 INPUTS_VARIABLE, KAGGLE_INPUTS = "SEGLIB_INPUTS", "/kaggle/input"
 
 SHORT = reprlib.Repr()
@@ -310,8 +311,7 @@ def _find_earlier_run(resume_from, settings, allowed):
     automatic = resume_from == "auto"
     attached = os.environ.get(INPUTS_VARIABLE) or KAGGLE_INPUTS
     found = []
-    for checkpoints in pathlib.Path(attached if automatic else resume_from).rglob("checkpoints"):
-        folder = RunFolder(checkpoints.parent)
+    for folder in map(RunFolder, _find_runs(pathlib.Path(attached if automatic else resume_from))):
         state = folder.read()
         refusal = automatic and state.step and _refuse(folder.path, state, settings, allowed)
         if refusal:
@@ -324,6 +324,16 @@ def _find_earlier_run(resume_from, settings, allowed):
             "the earlier session's output to the inputs, or leave resume_from away"
         )
     return max(found, key=lambda run: run[1].step / (run[1].steps_per_epoch or 1), default=None)
+
+
+def _find_runs(folder):
+    """Folders of runs at or below a folder, without looking into folders of pictures."""
+    for path, names, _ in os.walk(folder):
+        if "checkpoints" in names:
+            yield pathlib.Path(path)
+            names.remove("checkpoints")
+        if len(pathlib.Path(path).relative_to(folder).parts) >= DEPTH:
+            names.clear()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -80,8 +80,15 @@ def replacing(path: str | os.PathLike):
         with open(temporary, "r+b") as file:
             os.fsync(file)
         os.replace(temporary, path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):  # some systems do not let folders be flushed
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager

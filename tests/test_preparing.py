@@ -178,8 +178,9 @@ import os, sys, time
 from seglib.datasets import Split, open_dataset
 read = Split.__getitem__
 def read_slowly(split, index):
-    os.write(1, f"{split.names[index]}\\n".encode())
-    time.sleep(float(sys.argv[3]))
+    if isinstance(index, int):
+        os.write(1, f"{split.names[index]}\\n".encode())
+        time.sleep(float(sys.argv[3]))
     return read(split, index)
 Split.__getitem__ = read_slowly
 open_dataset(sys.argv[1]).prepare(image_size=(32, 36), cache_dir=sys.argv[2])

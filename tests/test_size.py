@@ -16,13 +16,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from size import count_code, measure_modules  # noqa: E402
 
-LINES, CODE = (
-    13_600,
-    9_050,
-)  # the kinds of data of competitions took 2,170: lower them with each cut
+# The kinds of data of competitions took 1,670 lines of code: lower these with each cut.
+LINES, CODE = 12_880, 8_540
 MODULES = range(20, 31)
 LONGEST = 750
-MODULES_TO_LABELS = 7  # annotations asks whether a picture has several masks
+MODULES_TO_LABELS = 8
 # From the ground up. A module imports from floors below, or from what is before it on its own.
 FLOORS = """
     system classes
