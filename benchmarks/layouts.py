@@ -60,8 +60,8 @@ def run_notebook(notebook, folder, data):
     return "done"
 
 
-def run_all(name, row):
-    """Yield how each of the four notebooks ended on one data set."""
+def run_all(row):
+    """Yield how each of the four notebooks ended on the data set of a row of layouts.csv."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         (folder / "data").mkdir()
@@ -96,7 +96,7 @@ def main():
             for name in pair:
                 if name in done or (names and name not in names):
                     continue
-                for values in run_all(name, rows[name]):
+                for values in run_all(rows[name]):
                     writer.writerow([*start, kind, name, *values])
                     file.flush()
                     print(kind, name, *values, sep=", ", flush=True)

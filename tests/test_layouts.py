@@ -180,3 +180,15 @@ def test_known_classes_name_their_sources_and_number_their_classes():
     for name, own in ids.items():
         own = [i for i in own if i != 255]
         assert own == list(range(len(own))), name
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["Severstal", "DSB 2018"])
+def test_notebooks_1_to_4_run_with_the_path_alone(name, monkeypatch):
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[1] / "benchmarks")
+    import layouts
+
+    row = next(row for row in ROWS if row["data_set"] == name)
+    outcomes = {notebook: outcome for notebook, _, outcome in layouts.run_all(row)}
+    assert len(outcomes) == 4
+    assert set(outcomes.values()) == {"done"}, outcomes
