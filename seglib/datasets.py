@@ -310,13 +310,17 @@ def open_arrays(
         options: further arguments of `open_dataset`, such as `fractions`.
 
     Raises:
-        ValueError: there are not as many images as labels.
+        ValueError: there are not as many images as labels, or labels are no ids.
     """
     if not len(images) == len(labels) > 0:
         raise ValueError(
             f"expected as many images as labels, received {len(images)} and {len(labels)}"
         )
     pairs = [tuple(map(np.asarray, pair)) for pair in zip(images, labels, strict=True)]
+    wrong = [ids.shape for _, ids in pairs if ids.ndim != 2 and ids.shape[2:] != (1,)]
+    if wrong:
+        advice = "take np.argmax(labels, axis=-1) of one-hot labels"
+        raise ValueError(f"expected labels (height, width) of class ids, not {wrong[0]}: {advice}")
     digest = hashlib.blake2b(digest_size=8)
     for array in itertools.chain(*pairs):
         digest.update(f"{array.shape} {array.dtype}".encode() + array.tobytes())
