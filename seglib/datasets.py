@@ -12,7 +12,15 @@ import numpy as np
 from seglib import pairing, splitting
 from seglib.annotations import Annotation
 from seglib.classes import ClassTable
-from seglib.images import RGB, DatasetError, Pixels, read_image, survey_images
+from seglib.images import (
+    RGB,
+    DatasetError,
+    Pixels,
+    find_file,
+    read_image,
+    split_pages,
+    survey_images,
+)
 from seglib.legends import find_classes
 from seglib.masks import ENCODINGS, read_pair
 from seglib.system import make_folder
@@ -290,7 +298,10 @@ def open_dataset(
     for name, own in pairs.items():
         new[name], left = left[: len(own)], left[len(own) :]
     labelled = set(images)
-    bare = [(image, None) for image in found.bare if image not in labelled]
+    bare = [image for image in found.bare if image not in labelled]
+    if any(find_file(image)[1] is not None for image in images):
+        bare = [page for page, _ in split_pages([(image, image) for image in bare])]
+    bare = [(image, None) for image in bare]
     unlabelled = Split(bare, classes, encoding, pixels=pixels)
     return Dataset(path, classes, **new, unpaired=tuple(lonely), unlabelled=unlabelled)
 

@@ -190,6 +190,8 @@ def find_pairs(path, files, tables, masks, splits, format, classes, unpaired) ->
     if found.names and classes is None:
         classes = find_table(others, found.names)
     found.pairs, classes = annotations.settle(found, path, classes, unpaired)
+    if any(image.path.suffix.lower() in ARRAYS for image, _ in found.pairs):
+        pictures = pictures + aside
     found.bare = _find_unlabelled(pictures, found)
     if _read_lists(path, pictures, others, found.pairs):
         found.pairs, lonely = [pair for pair in found.pairs if pair[0].split], []
@@ -240,6 +242,7 @@ FORMATS = {
     "mots": ("instances/labels.txt", ""),
 }
 TO_ARRAYS = ", and pass their arrays to seglib.open_arrays"
+RUNS = "name each picture by its file, and write start length start length ..., start from 1"
 UNREAD = (
     ((".nii", ".nii.gz"), "", "NIfTI volumes", "read them with nibabel" + TO_ARRAYS),
     ((".dcm",), "", "DICOM files", "read them with pydicom" + TO_ARRAYS),
@@ -249,6 +252,7 @@ UNREAD = (
     ((".json",), '"from_name"', "Label Studio's JSON", annotations.EXPORT),
     ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", annotations.EXPORT),
     ((".txt",), r"^\d+( \d*\.?\d+){6,}\s*$", "YOLO polygons", "convert them to COCO JSON"),
+    ((".csv",), r"[,;]\W*\d+(,? \d+){3,}", "run lengths that fit no picture", RUNS),
     ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "", "archives", "unpack them"),
 )
 

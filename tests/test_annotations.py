@@ -359,8 +359,12 @@ def test_stacks_of_arrays_are_pairs(tmp_path, names):
     images = np.random.default_rng(0).integers(0, 256, (6, *SIZE, 3), np.uint8)
     for name, values in zip(names, (images, np.stack([SQUARES] * 6)), strict=True):
         np.save(tmp_path / f"{name}.npy", values)
+    np.save(tmp_path / "X_test.npy", images[:2])
     dataset = open_dataset(tmp_path, classes=["background", *ids_of])
     assert len(dataset) == 6
+    for (image, none), expected in zip(dataset.unlabelled, images[:2], strict=True):
+        np.testing.assert_array_equal(image, expected)
+        assert none is None
     image, labels = dataset.train[1]
     assert any(np.array_equal(image, one) for one in images)
     np.testing.assert_array_equal(labels, SQUARES)
@@ -470,6 +474,7 @@ RUNS = "ImageId,ClassId,EncodedPixels\n"
         ("p0.png,1,5 5 7 2\np1.png,1,1 5", "no overlap"),
         ("p0.png,1,0 5", "within 192 pixels"),
         ("p0.png,1,3 4 9\np1.png,1,1 5", "p0.png"),
+        ("10,1,3 4 9 2", "run lengths that fit no picture.*name each picture by its file"),
     ],
 )
 def test_wrong_run_lengths_are_refused(photos, rows, words):
