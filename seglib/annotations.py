@@ -16,19 +16,21 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from seglib.classes import ClassTable, create_class_table, read_class_table
-from seglib.images import ORIENTATION, DatasetError, fit_classes, open_picture
+from seglib.images import DatasetError, fit_classes, open_picture, read_size
 from seglib.system import show_progress
 
 MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
 BACKGROUND = ("background", "_background_")
 BINARY = {"background": (0, 0, 0), "foreground": (255, 255, 255)}
 MANY_CLASSES = 64  # of mask files: more different names are names of objects
+EXPORT = "export masks as PNG, or COCO JSON, from the tool, and put them beside the pictures"
 FEW = 50  # cells of a table that tell what a column is
 NOTHING = ("", "-1", "nan", "NaN", "None", "<NA>", "NA")  # cells of tables without run lengths
 SPLIT_WORD = re.compile(
     r"(?<![a-z])(?:(train)(?:ing|val)?|(val)(?:id|idation)?|(test)(?:ing)?)(?![a-z])", re.IGNORECASE
 )
 MASK_WORD = re.compile(r"masks?|label(s|led)?|annot(ation)?s?|gt|(ground)?truth|seg\w*|targets?")
+MASK_COLUMN = re.compile(f"{MASK_WORD.pattern}|y")
 CLASS_COLUMN = r"(class|label|category|cell_?type)(_?(id|name))?"
 NO_TABLE = re.compile("submission|sample")  # of run lengths that nobody annotated
 RUNS = re.compile(r"\d+( \d+)+")
@@ -36,7 +38,7 @@ WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # Mask files of such names show a picture's classes once more, or what another person drew.
 NO_CLASS = re.compile(
     "colou?rs?|gr[ae]y|ids|labels?|instances?|parts|objects?|manual|ho|experts?|annotators?|raters?"
-    "|readers?|observers?|fov|roi|edges?|contours?|boundary|boundaries|depth|overlays?|machine"
+    "|readers?|observers?|ah|vk|fov|roi|edges?|contours?|boundary|boundaries|depth|overlays?|machine"
     "|human|watershed|polygons"
 )
 
@@ -85,13 +87,6 @@ class Annotation(os.PathLike):
             if kind in ("file", "segments"):
                 digest.update(pathlib.Path(content[0]).read_bytes())
         return digest.hexdigest()
-
-
-def read_size(path) -> tuple:
-    """Return the `(height, width)` of a photograph that stands upright, from its file's head."""
-    head = open_picture(path, decode=False)
-    exif = {} if head.format == "PNG" and "exif" not in head.info else head.getexif()
-    return head.size if exif.get(ORIENTATION, 1) > 4 else head.size[::-1]
 
 
 def _check_size(stated, size, what, image="its picture"):
@@ -386,6 +381,7 @@ def _pair_table(table, file, index, *, runs):
     @functools.cache
     def find(name, role=None):
         """Files that are there, or else pictures of a role if there are any."""
+        name = name.removeprefix(f"{index.path.resolve()}{os.sep}")
         places = [place / name for place in (index.path, file.parent) if name]
         there = [types.SimpleNamespace(path=p, split=None) for p in filter(os.path.isfile, places)]
         found = index.find(name, file)
@@ -399,9 +395,15 @@ def _pair_table(table, file, index, *, runs):
         return sum(bool(find(name)) for name in list(filter(None, names))[:FEW])
 
     if runs:
-        masks = next((column for column, values in table.items() if _are_runs(values)), None)
+        wide = [column for column, values in table.items() if _are_runs(values)]
+        masks = next(iter(wide), None)
+        if len(wide) > 1:  # a column a class
+            rows, runs_of = len(table[masks]), {column: table.pop(column) for column in wide}
+            table = {column: values * len(wide) for column, values in table.items()}
+            table["class"] = [column for column in wide for _ in range(rows)]
+            table[masks] = sum(runs_of.values(), [])  # noqa: RUF017
     else:
-        named = [c for c in table if any(map(MASK_WORD.fullmatch, list_words(c)))]
+        named = [c for c in table if any(map(MASK_COLUMN.fullmatch, list_words(c)))]
         masks = next((c for c in named if not all(map(str.isdigit, table[c]))), None)
     cells = table.pop(masks, [])
     if not cells:
@@ -461,7 +463,16 @@ def _read_splits(table, file):
     for values in table.values():
         if all(map(SPLIT_WORD.fullmatch, values)):
             return list(map(_find_split, values))
-    folds = _find_column(table, "(k_?)?folds?")
+    are_val = _find_column(table, "is_?val(id(ation)?)?")
+    if are_val:
+        return ["val" if cell.lower() in ("1", "true", "yes") else "train" for cell in are_val]
+    unknown = set(_find_column(table, "split|subset|partition") or ())
+    if unknown and not all(map(str.isdecimal, unknown)):
+        words = ", ".join(sorted(unknown)[:5])
+        raise DatasetError(
+            f"{file}: expected train, val or test as the split, received {words}: rename them"
+        )
+    folds = _find_column(table, "(k_?)?folds?|split|subset|partition")
     if folds is None:
         return None
     first = min(folds, key=_natural)
@@ -576,23 +587,22 @@ def _choose_classes(found, given) -> ClassTable:
         table = fit_classes(table, fit="letterbox")
         fill = table.ignore_label
     for _, half in found.pairs:
-        layers = tuple((ids.get(name, fill), shape) for name, shape in half.path.layers)
-        half.path = dataclasses.replace(half.path, layers=layers, fill=fill)
+        layers = [(ids.get(name, fill), shape) for name, shape in half.path.layers]
+        if found.kind == "files":  # whose order says nothing, but that of classes= may
+            layers.sort(key=lambda layer: layer[0])
+        half.path = dataclasses.replace(half.path, layers=tuple(layers), fill=fill)
     return table
 
 
-def merge_mask_files(path, photographs, masks, others=()) -> Found | None:
+def merge_mask_files(path, photographs, masks) -> Found | None:
     """Take several black and white mask files for one picture's objects or classes.
 
     Folders, or else what follows the picture's name, are classes if they recur; otherwise all are
-    objects of one class. One of the files `others` may say what each mask shows: it is refused.
+    objects of one class.
     """
     if any("-annotation-" in mask.stem for mask in masks):
         words = "are masks of Label Studio, whose names do not say the picture: export COCO JSON"
         raise DatasetError(f"{path}: {masks[0].path.name} and others {words}")
-    for file in others:
-        if _has(file, *FORMATS["label_me"]) or _has(file, *FORMATS["open_images"]):
-            raise DatasetError(name_unread(path, [file]))
     by_stem, alone = collections.defaultdict(list), collections.defaultdict(list)
     for picture in photographs:
         by_stem[_drop_zeros(picture.stem)].append(picture)
@@ -667,50 +677,6 @@ def _is_black_and_white(path):
     grey = _read_grey(path)
     blurred = picture.format == "JPEG" and ((grey > 64) & (grey < 192)).mean() < 0.05
     return blurred or picture.convert("RGB").getcolors(2) is not None
-
-
-# What files give away: the end of their names, and a pattern in them. FORMATS are datumaro's.
-FORMATS = {
-    "cvat": (".xml", "<annotations>"),
-    "label_me": (".xml", "<polygon>"),
-    "segment_anything": (".json", '"predicted_iou"'),
-    "open_images": (".csv", "MaskPath,ImageID"),
-    "mots": ("instances/labels.txt", ""),
-}
-EXPORT = "export masks as PNG, or COCO JSON, from the tool, and put them beside the pictures"
-ARRAYS = ", and pass their arrays to seglib.open_arrays"
-UNREAD = (
-    ((".nii", ".nii.gz"), "", "NIfTI volumes", "read them with nibabel" + ARRAYS),
-    ((".dcm",), "", "DICOM files", "read them with pydicom" + ARRAYS),
-    ((".h5", ".hdf5"), "", "HDF5 files", "read them with h5py" + ARRAYS),
-    ((".npy", ".npz", ".mat"), "", "arrays that do not pair", "load them" + ARRAYS),
-    ((".json",), '"classTitle"', "Supervisely's JSON", EXPORT),
-    ((".json",), '"from_name"', "Label Studio's JSON", EXPORT),
-    ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", EXPORT),
-    ((".txt",), r"^\d+( \d*\.?\d+){6,}\s*$", "YOLO polygons", "convert them to COCO JSON"),
-    ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "", "archives", "unpack them"),
-)
-
-
-def _has(file, endings, pattern):
-    if not file.as_posix().lower().endswith(endings):
-        return False
-    with open(file, encoding="utf-8", errors="replace") as stream:
-        return not pattern or re.search(pattern, stream.read(100_000), re.MULTILINE) is not None
-
-
-def name_unread(path, files) -> str | None:
-    """Return what files are and what to do, where they are of a kind that seglib does not read."""
-    step = "pip install 'seglib[formats]', then open_dataset({!r}, format={!r})"
-    kinds = [
-        (*marks, f"annotations of the format {name}", step.format(str(path), name))
-        for name, marks in FORMATS.items()
-    ]
-    for endings, pattern, what, step in (*kinds, *UNREAD):
-        found = next((file for file in files if _has(file, endings, pattern)), None)
-        if found:
-            return f"{path} has {what}, first {found}, which seglib does not read: {step}"
-    return None
 
 
 def import_annotations(path, name: str, pictures) -> Found:

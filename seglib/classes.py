@@ -214,7 +214,7 @@ def create_class_table(
         rows, outside = rows[1:], CUSTOMARY_IGNORE_LABEL
     keyed = any(row.id is not None for row in rows)
     colored = any(row.color for row in rows)
-    shown = {row.id if keyed else row.color for row in rows}
+    shown = {row.id for row in rows} | {row.color for row in rows}
     if background and (keyed or colored or len(rows) == 1) and not shown & {0, (0, 0, 0)}:
         rows = [ClassRow("background", (0, 0, 0) if colored else None, id=0), *rows]
     if not keyed:

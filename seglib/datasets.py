@@ -12,7 +12,15 @@ import numpy as np
 from seglib import pairing, splitting
 from seglib.annotations import Annotation
 from seglib.classes import ClassTable
-from seglib.images import RGB, DatasetError, Pixels, read_image, survey_images
+from seglib.images import (
+    RGB,
+    DatasetError,
+    Pixels,
+    find_file,
+    read_image,
+    split_pages,
+    survey_images,
+)
 from seglib.legends import find_classes
 from seglib.masks import ENCODINGS, read_pair
 from seglib.system import make_folder
@@ -290,7 +298,10 @@ def open_dataset(
     for name, own in pairs.items():
         new[name], left = left[: len(own)], left[len(own) :]
     labelled = set(images)
-    bare = [(image, None) for image in found.bare if image not in labelled]
+    bare = [image for image in found.bare if image not in labelled]
+    if any(find_file(image)[1] is not None for image in images):
+        bare = [page for page, _ in split_pages([(image, image) for image in bare])]
+    bare = [(image, None) for image in bare]
     unlabelled = Split(bare, classes, encoding, pixels=pixels)
     return Dataset(path, classes, **new, unpaired=tuple(lonely), unlabelled=unlabelled)
 
@@ -310,13 +321,17 @@ def open_arrays(
         options: further arguments of `open_dataset`, such as `fractions`.
 
     Raises:
-        ValueError: there are not as many images as labels.
+        ValueError: there are not as many images as labels, or labels are no ids.
     """
     if not len(images) == len(labels) > 0:
         raise ValueError(
             f"expected as many images as labels, received {len(images)} and {len(labels)}"
         )
     pairs = [tuple(map(np.asarray, pair)) for pair in zip(images, labels, strict=True)]
+    wrong = [ids.shape for _, ids in pairs if ids.ndim != 2 and ids.shape[2:] != (1,)]
+    if wrong:
+        advice = "take np.argmax(labels, axis=-1) of one-hot labels"
+        raise ValueError(f"expected labels (height, width) of class ids, not {wrong[0]}: {advice}")
     digest = hashlib.blake2b(digest_size=8)
     for array in itertools.chain(*pairs):
         digest.update(f"{array.shape} {array.dtype}".encode() + array.tobytes())

@@ -15,7 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from seglib.classes import ClassTable
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
+)
 MAX_PIXELS = 50_000_000  # of a picture: 0.7 GB while it is decoded
 MIN_IMAGE_SIZE = 32
 TIFF, ARRAYS = (".tif", ".tiff"), (".npy", ".npz")
@@ -319,6 +321,15 @@ def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Imag
                 raise
         keep = values.dtype in ("?", "u1", "u2")
         return Image.fromarray(values[..., 0] if keep else np.float32(values[..., 0]))
+
+
+def read_size(path) -> tuple:
+    """Return the `(height, width)` of a photograph that stands upright, from its file's head."""
+    if _ends(path, TIFF + ARRAYS):  # of heads that Pillow may not know
+        return _read_values(path, alpha=False).shape[:2]
+    head = open_picture(path, decode=False)
+    exif = {} if head.format == "PNG" and "exif" not in head.info else head.getexif()
+    return head.size if exif.get(ORIENTATION, 1) > 4 else head.size[::-1]
 
 
 def _ends(file, suffixes):

@@ -36,6 +36,7 @@ VAGUE = re.compile("meta|config.*")
 LISTS_CLASSES = re.compile(r'"(classes|labels|label_map|id2label)"')
 LISTED_PICTURE = re.compile("|".join(rf"\{suffix}\b" for suffix in SUFFIXES))
 FEW = 8  # masks whose colours or regions are looked at
+MANY_OBJECTS = 10  # in a mask: their numbers may have gaps, and are no classes all the same
 
 
 def find_classes(path, given, others: list, paths: list, encoding, values, images: list) -> tuple:
@@ -178,9 +179,11 @@ def _are_objects(paths):
             labels, _, _ = masks.read_mask(path, BINARY, encoding="ids")
             boxes = enumerate(ndimage.find_objects(labels), 1)
             regions = [box and ndimage.label(labels[box] == i, corners)[1] for i, box in boxes]
+            highest.add(len(regions))
+            if sum(map(bool, regions)) >= MANY_OBJECTS:
+                regions = [number for number in regions if number]
             if regions.count(1) < 0.9 * len(regions):  # some are left out, or cut in two
                 return False
-            highest.add(len(regions))
     return len(highest) > 1 and max(highest) > 2
 
 

@@ -48,8 +48,8 @@ RUN_TOGETHER = re.compile(  # such as trainannot
 # What the names of masks and of photographs have before or after what they have in common.
 KINDS = ("L", "mask", "masks", "label", "labels", "gt", "labelTrainIds", "labelIds", "seg")
 MASK_AFFIX = re.compile(
-    rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|color)(?P<number>[_\-]\d{{1,3}})?$"
-    r"|^(mask|labels?|gt|seg|L)[_\-](?=.)"
+    rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|anno|color|1stHO|2ndHO)"
+    r"(?P<number>[_\-]\d{1,3})?$|^(mask|labels?|gt|seg|L)[_\-](?=.)"
 )
 IMAGE_AFFIX = re.compile("(?<=.)_(sat|image|img|photo|rgb)$|^(image|img|photo)_(?=.)")
 SEPARATORS = "_-. "
@@ -190,6 +190,8 @@ def find_pairs(path, files, tables, masks, splits, format, classes, unpaired) ->
     if found.names and classes is None:
         classes = find_table(others, found.names)
     found.pairs, classes = annotations.settle(found, path, classes, unpaired)
+    if any(image.path.suffix.lower() in ARRAYS for image, _ in found.pairs):
+        pictures = pictures + aside
     found.bare = _find_unlabelled(pictures, found)
     if _read_lists(path, pictures, others, found.pairs):
         found.pairs, lonely = [pair for pair in found.pairs if pair[0].split], []
@@ -219,14 +221,61 @@ def _try_all(path, pictures, aside, others, tables, masks, splits, format):
     photographs, sources = _tell_apart(pictures)
     several = [mask for source in sources for mask in source]
     if several:
-        beside = others if masks is None else ()
-        yield annotations.merge_mask_files(path, photographs, several, beside), []
+        for file in others if masks is None else ():  # it says what each mask shows
+            if _has(file, *FORMATS["label_me"]) or _has(file, *FORMATS["open_images"]):
+                raise DatasetError(name_unread(path, [file]))
+        yield annotations.merge_mask_files(path, photographs, several), []
     yield _choose_reading(path, pictures, masks)
     yield annotations.read_sources(path, notes, photographs, pairs=False), []
-    if not annotations.name_unread(path, others):
+    if not name_unread(path, others):
         yield _choose_reading(path, pictures + aside, masks)
     if splits is not None:  # the file of splits names them
         yield annotations.Found(path, "splits", "", []), []
+
+
+# What files give away: the end of their names, and a pattern in them. FORMATS are datumaro's.
+FORMATS = {
+    "cvat": (".xml", "<annotations>"),
+    "label_me": (".xml", "<polygon>"),
+    "segment_anything": (".json", '"predicted_iou"'),
+    "open_images": (".csv", "MaskPath,ImageID"),
+    "mots": ("instances/labels.txt", ""),
+}
+TO_ARRAYS = ", and pass their arrays to seglib.open_arrays"
+RUNS = "name each picture by its file, and write start length start length ..., start from 1"
+UNREAD = (
+    ((".nii", ".nii.gz"), "", "NIfTI volumes", "read them with nibabel" + TO_ARRAYS),
+    ((".dcm",), "", "DICOM files", "read them with pydicom" + TO_ARRAYS),
+    ((".h5", ".hdf5"), "", "HDF5 files", "read them with h5py" + TO_ARRAYS),
+    ((".npy", ".npz", ".mat"), "", "arrays that do not pair", "load them" + TO_ARRAYS),
+    ((".json",), '"classTitle"', "Supervisely's JSON", annotations.EXPORT),
+    ((".json",), '"from_name"', "Label Studio's JSON", annotations.EXPORT),
+    ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", annotations.EXPORT),
+    ((".txt",), r"^\d+( \d*\.?\d+){6,}\s*$", "YOLO polygons", "convert them to COCO JSON"),
+    ((".csv",), r"[,;]\W*\d+(,? \d+){3,}", "run lengths that fit no picture", RUNS),
+    ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "", "archives", "unpack them"),
+)
+
+
+def _has(file, endings, pattern):
+    if not file.as_posix().lower().endswith(endings):
+        return False
+    with open(file, encoding="utf-8", errors="replace") as stream:
+        return not pattern or re.search(pattern, stream.read(100_000), re.MULTILINE) is not None
+
+
+def name_unread(path, files) -> str | None:
+    """Return what files are and what to do, where they are of a kind that seglib does not read."""
+    step = "pip install 'seglib[formats]', then open_dataset({!r}, format={!r})"
+    kinds = [
+        (*marks, f"annotations of the format {name}", step.format(str(path), name))
+        for name, marks in FORMATS.items()
+    ]
+    for endings, pattern, what, step in (*kinds, *UNREAD):
+        found = next((file for file in files if _has(file, endings, pattern)), None)
+        if found:
+            return f"{path} has {what}, first {found}, which seglib does not read: {step}"
+    return None
 
 
 def _explain_no_pairs(path, others, aside, tables):
@@ -237,7 +286,7 @@ def _explain_no_pairs(path, others, aside, tables):
         )
     names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     names[10:] = ["…"] * (len(names) > 10)
-    return annotations.name_unread(path, [*others, *(picture.path for picture in aside)]) or (
+    return name_unread(path, [*others, *(picture.path for picture in aside)]) or (
         f"no pairs of image and mask in {path}: expected train/ and train_labels/, or "
         f"images/ and masks/, with {', '.join(sorted(SUFFIXES))} files, or other folders, "
         f"passed as images= and masks=; found {', '.join(names) or 'nothing'}"

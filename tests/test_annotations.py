@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 from scipy import ndimage
 from skimage import draw
@@ -358,11 +359,86 @@ def test_stacks_of_arrays_are_pairs(tmp_path, names):
     images = np.random.default_rng(0).integers(0, 256, (6, *SIZE, 3), np.uint8)
     for name, values in zip(names, (images, np.stack([SQUARES] * 6)), strict=True):
         np.save(tmp_path / f"{name}.npy", values)
+    np.save(tmp_path / "X_test.npy", images[:2])
     dataset = open_dataset(tmp_path, classes=["background", *ids_of])
     assert len(dataset) == 6
+    for (image, none), expected in zip(dataset.unlabelled, images[:2], strict=True):
+        np.testing.assert_array_equal(image, expected)
+        assert none is None
     image, labels = dataset.train[1]
     assert any(np.array_equal(image, one) for one in images)
     np.testing.assert_array_equal(labels, SQUARES)
+
+
+def test_the_size_of_any_photograph_is_known(tmp_path):
+    """Pillow reads no head of TIFF without decoding it, and none of five bands."""
+    (tmp_path / "train").mkdir()
+    for i, kind in enumerate(("minisblack", "rgb", "minisblack")):
+        pixels = np.full((*SIZE, 3), i, np.uint8) if kind == "rgb" else np.ones((5, *SIZE), "u1")
+        options = {} if kind == "rgb" else {"planarconfig": "separate"}
+        tifffile.imwrite(tmp_path / f"train/p{i}.tif", pixels, photometric=kind, **options)
+    rows = [f"p{i},{encode(SQUARES == 1)}" for i in range(3)]
+    write_text(tmp_path / "train.csv", "\n".join(["id,encoding", *rows]))
+    with pytest.warns(UserWarning, match="only train has masks|left out"):
+        dataset = open_dataset(tmp_path)
+    np.testing.assert_array_equal(dataset.train[1][1], SQUARES == 1)
+
+
+def test_a_column_of_run_lengths_a_class(photos):
+    rows = [f"p{i},{encode(SQUARES == 1)},{encode(SQUARES == 2) if i else ''}" for i in range(6)]
+    write_text(photos / "masks.csv", "\n".join(["image,road,car", *rows]))
+    dataset = open_dataset(photos)
+    labels = read_all(dataset)
+    assert set(dataset.classes.names) == {"background", *ids_of}
+    np.testing.assert_array_equal(named(labels["p1"], dataset), SQUARES)
+    np.testing.assert_array_equal(named(labels["p0"], dataset), SQUARES == 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*pairs are taken")
+def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
+    for i in range(6):
+        write_mask(photos / f"other/m{i}.png", voc_colors(3)[SQUARES])
+    options = {"classes": ["background", *ids_of]}
+
+    def read(header, ends):
+        rows = [f"{photos}/photos/p{i}.png;{photos}/other/m{i}.png;{end}" for i, end in ends]
+        write_text(photos / "pairs.csv", "\n".join([header, *rows]))
+        dataset = open_dataset(photos, **options)
+        return [len(split) for split in [*dataset.splits.values(), dataset.unlabelled]]
+
+    assert read("x_path;y_path;is_valid", enumerate([True, *[False] * 5])) == [5, 1, 0, 0]
+    assert read("x;y;subset", enumerate(["train", "val", "test"] * 2)) == [2, 2, 2, 0]
+    with pytest.raises(DatasetError, match="train, val or test as the split, received dev, train"):
+        read("x;y;split", enumerate(["train", "train", "dev"] * 2))
+
+
+def test_the_class_table_decides_which_mask_file_is_on_top(photos):
+    for i in range(6):
+        write_mask(photos / f"masks/p{i}_cup.png", (SQUARES == 1).astype(np.uint8) * 255)
+        write_mask(photos / f"masks/p{i}_disc.png", (SQUARES > 0).astype(np.uint8) * 255)
+    (photos / "photos").rename(photos / "images")
+    with pytest.warns(UserWarning, match="most often cup over disc"):
+        dataset = open_dataset(photos, classes=["background", "disc", "cup"])
+    np.testing.assert_array_equal(dataset.train[0][1], np.array([0, 2, 1])[SQUARES])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("p{}.jpg", "p{}_1stHO.png", "p{}_2ndHO.png"),
+        ("images/p{}.png", "labels-ah/p{}.ah.png", "labels-vk/p{}.vk.png"),
+        ("images/p{}.ppm", "labels-ah/p{}.ah.ppm", "labels-vk/p{}.vk.ppm"),
+    ],
+    ids=["CHASE_DB1", "STARE", "STARE, PPM"],
+)
+def test_what_two_people_drew_is_not_two_classes(tmp_path, names):
+    for i in range(6):
+        write_image(tmp_path / names[0].format(i), seed=i)
+        for name, drawn in zip(names[1:], (SQUARES == 1, SQUARES > 0), strict=True):
+            write_mask(tmp_path / name.format(i), drawn.astype(np.uint8) * 255)
+    with pytest.warns(UserWarning, match="masks are taken from .*; also possible are masks="):
+        dataset = open_dataset(tmp_path)
+    np.testing.assert_array_equal(dataset.train[0][1], SQUARES == 1)
 
 
 def test_arrays_in_memory_are_written_once(tmp_path):
@@ -379,6 +455,8 @@ def test_arrays_in_memory_are_written_once(tmp_path):
     assert len(list((tmp_path / "a").iterdir())) == 2
     with pytest.raises(ValueError, match="as many images as labels, received 3 and 2"):
         seglib.open_arrays(images, labels[1:], **options)
+    with pytest.raises(ValueError, match=r"ids, not \(12, 16, 3\): take np.argmax"):
+        seglib.open_arrays(images[:1], [np.eye(3)[labels[0]]], **options)
 
 
 LABELME_MASK = (
@@ -396,6 +474,7 @@ RUNS = "ImageId,ClassId,EncodedPixels\n"
         ("p0.png,1,5 5 7 2\np1.png,1,1 5", "no overlap"),
         ("p0.png,1,0 5", "within 192 pixels"),
         ("p0.png,1,3 4 9\np1.png,1,1 5", "p0.png"),
+        ("10,1,3 4 9 2", "run lengths that fit no picture.*name each picture by its file"),
     ],
 )
 def test_wrong_run_lengths_are_refused(photos, rows, words):

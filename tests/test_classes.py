@@ -116,6 +116,8 @@ def test_annotation_tools_leave_the_background_out(read):
         assert read(text).names == ("road", "car")
         assert read(text, background=True).names == ("background", "road", "car")
     assert read("road\ncar\n", "a.txt", background=True).names == ("road", "car")
+    black = read("id,name,r,g,b\n1,ground,0,0,0\n2,car,2,2,2\n", background=True)
+    assert (black.names, black.values) == (("ground", "car"), {"1": 0, "2": 1})
 
 
 def test_names_alone_get_the_colours_that_the_masks_have(read):

@@ -189,6 +189,20 @@ def test_numbers_of_objects_are_not_taken_for_classes_in_silence(tmp_path):
     assert dataset.classes == ClassTable(["background", "nucleus"], dataset.classes.colors)
 
 
+def number_with_gaps(labels):
+    objects = np.zeros((48, 64), np.uint16)
+    random = np.random.default_rng(np.flatnonzero(labels[0] == 0)[0])  # others in each mask
+    for place, number in enumerate(random.choice(np.arange(1, 18), 12, replace=False)):
+        objects[3 * place : 3 * place + 2, 8:40] = number
+    return objects
+
+
+def test_numbers_of_many_objects_may_have_gaps(tmp_path):
+    write(tmp_path, number_with_gaps)
+    with pytest.warns(UserWarning, match="they seem to number objects"):
+        open_dataset(tmp_path)
+
+
 def test_masks_of_another_size_are_resized_on_request(tmp_path):
     write(tmp_path, lambda labels: labels[::2, ::2].astype(np.uint8))
     with pytest.raises(DatasetError, match="or pass resize_masks=True to open_dataset"):
