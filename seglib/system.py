@@ -142,7 +142,7 @@ def is_locked(path: str | os.PathLike) -> bool:
         return here and os.kill(note["pid"], 0) is None  # signal 0 sends nothing
     except PermissionError:
         return True  # somebody else's
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return False
 
 
