@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from seglib.classes import ClassTable, create_class_table, read_class_table
-from seglib.images import ORIENTATION, DatasetError, fit_classes, open_picture
+from seglib.images import DatasetError, fit_classes, open_picture, read_orientation
 from seglib.system import show_progress
 
 MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
@@ -90,8 +90,8 @@ class Annotation(os.PathLike):
 def read_size(path) -> tuple:
     """Return the `(height, width)` of a photograph that stands upright, from its file's head."""
     head = open_picture(path, decode=False)
-    exif = {} if head.format == "PNG" and "exif" not in head.info else head.getexif()
-    return head.size if exif.get(ORIENTATION, 1) > 4 else head.size[::-1]
+    exif = {} if head.format in ("PNG", "TIFF") and "exif" not in head.info else head.getexif()
+    return head.size if read_orientation(exif) > 4 else head.size[::-1]
 
 
 def _check_size(stated, size, what, image="its picture"):
