@@ -22,7 +22,7 @@ from seglib.classes import ClassTable
 from seglib.datasets import open_dataset
 from seglib.images import RGB, DatasetError, Pixels, check_image_size
 from seglib.reports import find_regions
-from seglib.system import make_folder, show_progress
+from seglib.system import make_folder, replacing, show_progress
 
 MAX_ASPECTS, MAX_AREAS = 1.2, 4  # the largest by the smallest: what augmentation makes up for
 MAX_SHRINKING = 3  # times that pictures are larger than what is trained at: more loses thin things
@@ -126,7 +126,8 @@ class DatasetReport:
     def write(self, folder: str | os.PathLike) -> pathlib.Path:
         """Write the table to `checks.csv` in a folder, and return the file's path."""
         path = make_folder(folder, "the report") / "checks.csv"
-        self.table.to_csv(path, index=False)
+        with replacing(path) as temporary:
+            self.table.to_csv(temporary, index=False, errors="surrogateescape")
         return path
 
     def _summarize(self):

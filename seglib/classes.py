@@ -13,6 +13,8 @@ import typing
 import numpy as np
 from numpy.typing import ArrayLike
 
+from seglib.system import replacing
+
 IGNORED_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore")
 CUSTOMARY_IGNORE_LABEL = 255
 NO_NUMBER = np.iinfo(np.int64).min  # stands for NaN among the values of a mask
@@ -272,7 +274,7 @@ def number_classes(values: dict, classes: ClassTable | None = None) -> ClassTabl
 
 def write_class_table(path: str | os.PathLike, classes: ClassTable) -> None:
     """Write a class table for `read_class_table`; `values` and labels without row are lost."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "r", "g", "b", "ignore"])
         for i, (name, color) in enumerate(zip(classes.names, classes.colors.tolist(), strict=True)):

@@ -442,7 +442,8 @@ class DeploymentCard:
         from seglib.plots import keep_figure, plot_tradeoff
 
         folder = system.make_folder(folder, "the deployment card")
-        self.table.round(5).to_csv(folder / "exports.csv")
+        with system.replacing(folder / "exports.csv") as temporary:
+            self.table.round(5).to_csv(temporary)
         figure = plot_tradeoff(self.table, ["p50_ms", "megabytes"], "mean_iou")
         keep_figure(figure, folder / "exports.png")
         return folder

@@ -133,6 +133,12 @@ def find_file(path: str | os.PathLike) -> tuple:
     return path, None
 
 
+def read_orientation(tags) -> int:
+    """Return the orientation in a picture's EXIF or TIFF tags: 1 where it is none of 1 to 8."""
+    orientation = tags.get(ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
 def list_pages(path: str | os.PathLike) -> list:
     """Return the numbers of a TIFF file's pages, or of the arrays in a stack; [0] of others."""
     if _ends(path, TIFF + ARRAYS):
@@ -329,7 +335,7 @@ def read_size(path) -> tuple:
         return _read_values(path, alpha=False).shape[:2]
     head = open_picture(path, decode=False)
     exif = {} if head.format == "PNG" and "exif" not in head.info else head.getexif()
-    return head.size if exif.get(ORIENTATION, 1) > 4 else head.size[::-1]
+    return head.size if read_orientation(exif) > 4 else head.size[::-1]
 
 
 def _ends(file, suffixes):

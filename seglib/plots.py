@@ -24,7 +24,7 @@ from seglib.classes import ClassTable
 from seglib.images import read_image, show_rgb
 from seglib.masks import NOISE_DISTANCE, label_colors, read_mask, sharpen_boundaries
 from seglib.reports import find_regions
-from seglib.system import make_folder
+from seglib.system import make_folder, replacing
 
 WIDTH = 10  # inches: what a notebook's column shows without shrinking
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
@@ -54,8 +54,14 @@ def keep_figure(figure: Figure, path: str | os.PathLike) -> Figure:
     """Write a figure as a picture beside the other results, and return it to be shown."""
     path = pathlib.Path(path)
     make_folder(path.parent, "the figure")
-    figure.savefig(path, dpi=100, facecolor="white")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100, facecolor="white")
     return figure
+
+
+def _plain(text):
+    """A name as matplotlib shows it: no formula, and with ? for what is not UTF-8."""
+    return str(text).replace("$", r"\$").encode("utf-8", "replace").decode()
 
 
 # Pictures
@@ -108,9 +114,9 @@ def plot_grid(
     for ax, picture in zip(axes.flat, (p for row in rows for p in row), strict=True):
         _draw_picture(ax, picture, classes, with_names=len(rows[0]) <= 3)
     for ax, title in zip(axes[0], columns, strict=False):
-        ax.set_title(title)
+        ax.set_title(_plain(title))
     for ax, title in zip(axes[:, 0], titles, strict=False):
-        ax.set_ylabel(title, fontsize=9)
+        ax.set_ylabel(_plain(title), fontsize=9)
     shares = [ax for ax in axes[-1] if ax.images[0].get_array().ndim == 2]
     for ax in shares:
         style = {"orientation": "horizontal", "aspect": 30, "pad": 0.02, "ticks": [0, 0.5, 1]}
@@ -161,7 +167,7 @@ def _name_regions(ax, labels, classes):
         free &= np.hypot(4 * (down - row), right - column) > 0.3 * width  # of this name
         side = np.digitize(column / width, [0.15, 0.85])  # so that nothing is cut off
         style = {"ha": ("left", "center", "right")[side], "va": "center", "fontsize": 8}
-        text = ax.text(column, row, classes.names[i], color="white", **style)
+        text = ax.text(column, row, _plain(classes.names[i]), color="white", **style)
         text.set_path_effects([withStroke(linewidth=2, foreground="0.2")])
 
 
@@ -173,7 +179,7 @@ def _add_class_legend(figure, classes, *, loc="outside lower center", with_error
         colors[f"{name} (ignored)"] = label_colors(np.array([[ignored]]), classes)[0, 0] / 255
     if with_errors:
         colors |= {kind: np.divide(ERRORS[kind], 255) for kind in ("correct", "wrong")}
-    handles = [Patch(fc=color, ec="0.5", label=name) for name, color in colors.items()]
+    handles = [Patch(fc=color, ec="0.5", label=_plain(name)) for name, color in colors.items()]
     columns = max(1, int(figure.get_figwidth() / (0.5 + 0.08 * max(map(len, colors)))))
     _grow_figure(figure, 0.2 + 0.2 * -(-len(colors) // columns))
     style = {"fontsize": 9, "handlelength": 1.2, "columnspacing": 1.2, "frameon": False}
@@ -230,7 +236,7 @@ def plot_location(location: np.ndarray, classes: ClassTable) -> Figure:
         ax = figure.add_subplot(rows, columns, place, xticks=[0, 50, 100], yticks=[0, 50, 100])
         shares = np.clip(100 * np.asarray(location[i]), 0.1, 100)
         mesh = ax.imshow(shares, norm=LogNorm(0.1, 100), aspect=0.75, extent=(0, 100, 100, 0))
-        ax.set_title(classes.names[i], fontsize=10)
+        ax.set_title(_plain(classes.names[i]), fontsize=10)
     figure.supxlabel("from the left, % of the width", fontsize=10)
     figure.supylabel("from the top, % of the height", fontsize=10)
     style = {"label": "share of pixels, % (at least 0.1)", "aspect": 30, "format": "%g"}
@@ -299,9 +305,9 @@ def plot_findings(report: DatasetReport) -> Figure:
         for ax, (caption, picture) in zip(places, row, strict=True):
             step = -(-max(picture.shape) // 1000)  # no more pixels are seen
             _draw_picture(ax, picture[::step, ::step].copy(), report.classes, False)
-            ax.set_title(caption[-40:], fontsize=9)
+            ax.set_title(_plain(caption[-40:]), fontsize=9)
             ax.set_anchor("N")
-        place, text = str(finding).split(": ", 1)
+        place, text = _plain(finding).split(": ", 1)
         title = textwrap.fill(f"{finding.severity}: {place}", 38)
         style = {"max_lines": 14, "placeholder": " …", "break_on_hyphens": False}
         side.set_axis_off()
@@ -468,7 +474,7 @@ def plot_tradeoff(
     more = max(0, 2 - (high - low)) / 2  # little is made of differences below a point
     axes[0].set(ylabel=UNITS.get(y, y), ylim=(low - more, high + more))
     for name, look in legend.items():
-        label = name if size is None else f"{name}, {table[size][name] / 1e6:.3g} M"
+        label = _plain(name) if size is None else f"{_plain(name)}, {table[size][name] / 1e6:.3g} M"
         axes[0].scatter([], [], 60, **look, label=label)
     place = {"loc": "outside right center"}
     if table.index.nlevels > 1:
@@ -524,7 +530,7 @@ def _create_class_axes(names, *, columns=1, label="class"):
     """Return a figure and its axes side by side, a row a class, the first one at the bottom."""
     figure = _create_figure(0.9 + 0.32 * len(names))
     axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
-    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_yticks(range(len(names)), map(_plain, names))
     axes[0].set(ylim=(-0.6, len(names) - 0.4), ylabel=label)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
@@ -545,6 +551,7 @@ def _plot_matrix(matrix, names, labels, unit):
     mesh = ax.imshow(matrix, "cividis", vmin=0, vmax=100, aspect="auto")
     figure.colorbar(mesh, label=unit, aspect=30)
     ax.set_facecolor("0.8")
+    names = [_plain(name) for name in names]
     ax.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(size), names)
     style = {"ha": "center", "va": "center", "size": min(9, 180 / size)}

@@ -2,29 +2,54 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import errno
 import functools
 import hashlib
 import json
-import math
 import os
 import pathlib
 import shutil
+import threading
+import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from seglib import images
+from seglib import images, system
 from seglib.annotations import Annotation
 from seglib.classes import ClassTable
 from seglib.images import DatasetError, check_image_size, cut_padding, fit_classes, fit_image
 from seglib.masks import resize_labels
-from seglib.system import explain_full_disk, lock_file, make_folder, replacing, show_progress
 
 VERSION = 3  # raise it when the same files and settings give other arrays
 READERS = 8  # threads: disks at the end of a network are slow to answer
+MENDING = threading.Lock()  # threads that read damaged pairs mend them once
 AHEAD = 4  # results that a thread may be ahead of what becomes of them: they take memory
+
+
+class CheckedArray(np.memmap):
+    """Rows in a file, each compared with its checksum when this process first reads it.
+
+    Where one differs, `mend` makes it anew. Views and copies are not checked again.
+    """
+
+    left = sums = mend = None
+
+    def __getitem__(self, key):
+        plain = self.view(np.memmap)
+        if self.left is not None:
+            rows = key[0] if isinstance(key, tuple) else key
+            rows = slice(None) if np.ndim(rows) > 1 else rows  # a mask of pixels
+            rows = np.unique(np.arange(len(self))[rows])
+            for i in rows[self.left[rows]]:
+                with MENDING:
+                    if zlib.crc32(plain[i]) != self.sums[i]:
+                        self.mend()
+                self.left[i] = False
+        return plain[key]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -89,7 +114,8 @@ def prepare_dataset(
 
     The arrays lie in a folder named by the files' contents, the class table and the settings.
     So the second call only maps them, and a changed file makes them anew. A call that was killed
-    is carried on by the next one. One process at a time works in a cache; others wait.
+    is carried on by the next one. One process at a time works in a cache; others wait. Pairs that
+    do not match their checksums when they are first read are made anew, with a warning.
 
     Args:
         dataset: Dataset.
@@ -99,27 +125,31 @@ def prepare_dataset(
             of grey pixels that are ignored. A class table that ignores none ignores 255 then.
 
     Raises:
-        DatasetError: a pair cannot be read, or its halves do not fit.
+        DatasetError: a pair cannot be read, its halves do not fit, or a file changes meanwhile.
         OSError: `cache_dir` cannot be written, or its disk is full.
     """
     image_size = check_image_size(image_size)
     classes = fit_classes(dataset.classes, fit=resize)
-    cache_dir = make_folder(cache_dir, "the cache")
+    cache_dir = system.make_folder(cache_dir, "the cache")
     advice = "make room and call it again, it carries on; or choose another cache_dir"
     with (
-        explain_full_disk(cache_dir, advice),
-        lock_file(cache_dir / ".lock", waiting_for="another process prepares pairs"),
+        system.explain_full_disk(cache_dir, advice),
+        system.lock_file(cache_dir / ".lock", waiting_for="another process prepares pairs"),
     ):
         digests = _digest_files(dataset, cache_dir / "digests.json")
         fingerprint = _digest_dataset(dataset, digests, image_size=image_size, fit=resize)
         folder = cache_dir / f"{image_size[0]}x{image_size[1]}-{fingerprint[:16]}"
-        if not folder.is_dir():
-            _make_arrays(folder, dataset, image_size, resize, classes)
+        files = _list_files(folder, dataset, image_size, classes)
+        options = dataset, digests, image_size, resize, classes
+        make = functools.partial(_make_arrays, folder, *options)
+        if any(_map_file(*file) is None for three in files.values() for file in three):
+            make()
     splits = {}
     for name, split in dataset.splits.items():
-        images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
-        labels = np.load(folder / f"{name}_labels.npy", mmap_mode="r")
-        splits[name] = PreparedSplit(images, labels, split.names, classes)
+        *arrays, sums = (_map_file(*file) for file in files[name])
+        for column, array in enumerate(arrays):
+            array.left, array.sums, array.mend = np.ones(len(split), bool), sums[:, column], make
+        splits[name] = PreparedSplit(*arrays, split.names, classes)
     splits |= {"resize": resize, "pixels": dataset.train.pixels}
     return PreparedDataset(folder, image_size, fingerprint, classes, **splits)
 
@@ -178,10 +208,10 @@ def _digest_files(dataset, index):
         return [*seen, content.hexdigest()]
 
     digests = map_in_order(digest, files, workers=READERS)
-    digests = show_progress(digests, total=len(files), desc="comparing", unit="file")
+    digests = system.show_progress(digests, total=len(files), desc="comparing", unit="file")
     found = dict(zip(files, digests, strict=True))
     if not found.items() <= known.items():
-        with replacing(index) as temporary:
+        with system.replacing(index) as temporary:
             temporary.write_text(json.dumps(known | found), encoding="utf-8")
     digests = [(found[_name_half(file)][-1], page) for file, page in halves]
     return [digest if page is None else [digest, page] for digest, page in digests]
@@ -193,55 +223,85 @@ def _name_half(file):
     return f"{name} of {file.image}" if isinstance(file, Annotation) else name
 
 
-def _make_arrays(folder, dataset, image_size, fit, classes):
-    """Fill an unfinished folder, which may have been begun before, and rename it."""
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    unfinished.mkdir(exist_ok=True)
-    padding = classes.ignore_label or 0
-    dtype = np.min_scalar_type(max(classes.num_classes - 1, padding))
+def _list_files(folder, dataset, image_size, classes):
+    """`(path, shape, dtype)` of the images, the labels and the checksums of each split."""
+    ids = np.min_scalar_type(max(classes.num_classes - 1, classes.ignore_label or 0))
+    files, channels = {}, dataset.train.pixels.channels
+    for name, split in dataset.splits.items():
+        shape = (len(split), *image_size)
+        files[name] = (
+            (folder / f"{name}_images.npy", (*shape, channels), np.uint8),
+            (folder / f"{name}_labels.npy", shape, ids),
+            (folder / f"{name}_sums.npy", (len(split), 2), np.uint32),
+        )
+    return files
 
-    def fit_pair(split, i):
+
+def _map_file(path, shape, dtype):
+    """The CheckedArray in a file, or None where it holds none of this form."""
+    with contextlib.suppress(Exception):  # a damaged head raises many kinds
+        array = np.load(path, mmap_mode="r")
+        if (array.shape, array.dtype) == (shape, dtype) and array.flags.c_contiguous:
+            return array.view(CheckedArray)
+    return None
+
+
+def _make_arrays(folder, dataset, digests, image_size, fit, classes):
+    """Make the pairs that do not match their checksums, at first in a folder that is renamed."""
+    is_new = not folder.is_dir()
+    place = folder.with_name(f"{folder.name}.unfinished") if is_new else folder
+    place.mkdir(exist_ok=True)
+    files, padding = _list_files(place, dataset, image_size, classes), classes.ignore_label or 0
+    left, maps, missing = {}, {}, 0
+
+    def fit_pair(split, dtype, i):
         image, labels = split[i]
         fitted = np.full(image_size, padding, dtype)
         inside = cut_padding(fitted, labels.shape, fit=fit)
         inside[:] = resize_labels(labels, inside.shape)
         return fit_image(image, image_size, fit=fit).tobytes(), fitted.tobytes()
 
-    channels = dataset.train.pixels.channels
-    size = len(dataset) * math.prod(image_size) * (channels + dtype.itemsize)
-    size -= sum(file.stat().st_size for file in unfinished.glob("*.npy"))
-    if size > shutil.disk_usage(folder.parent).free:
-        raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed")
+    for name, split in dataset.splits.items():
+        for path, shape, dtype in files[name]:
+            if _map_file(path, shape, dtype) is None:
+                np.lib.format.open_memmap(path, "w+", dtype, shape)
+        *arrays, sums = maps[name] = [_map_file(*file) for file in files[name]]
+        left[name] = [i for i in range(len(split)) if (_sum(a[i] for a in arrays) != sums[i]).any()]
+        missing += len(left[name]) * sum(array[:1].nbytes for array in arrays)
+    if missing > shutil.disk_usage(folder.parent).free:
+        raise OSError(errno.ENOSPC, f"{missing / 1e6:.0f} MB are needed")
+    made = sum(map(len, left.values()))
     try:
-        with show_progress(total=len(dataset), desc="preparing", unit="pair") as bar:
+        with system.show_progress(total=made, desc="preparing", unit="pair") as bar:
             for name, split in dataset.splits.items():
-                shape, path = (len(split), *image_size), f"{unfinished / name}"
-                images, start = _open_array(f"{path}_images.npy", (*shape, channels), np.uint8)
-                labels, held = _open_array(f"{path}_labels.npy", shape, dtype)
-                start = min(start, held)
-                fit_one, left = functools.partial(fit_pair, split), range(start, len(split))
-                with images, labels:
-                    images.seek(channels * start * math.prod(image_size), os.SEEK_CUR)
-                    labels.seek(dtype.itemsize * start * math.prod(image_size), os.SEEK_CUR)
-                    bar.update(start)
-                    for image, ids in map_in_order(fit_one, left, workers=count_processors()):
-                        images.write(image)
-                        labels.write(ids)
+                fit_one = functools.partial(fit_pair, split, maps[name][1].dtype)
+                pairs = map_in_order(fit_one, left[name], workers=count_processors())
+                with contextlib.ExitStack() as stack:
+                    # No memory maps: in one, a full disk would end the process without a word.
+                    streams = [stack.enter_context(open(path, "r+b")) for path, *_ in files[name]]
+                    for i, pair in zip(left[name], pairs, strict=True):
+                        rows = *pair, _sum(pair).tobytes()
+                        for array, stream, row in zip(maps[name], streams, rows, strict=True):
+                            stream.seek(array.offset + i * len(row))
+                            stream.write(row)
+                            stream.flush()  # a killed process loses no more than this row
                         bar.update()
+                    for stream in streams:
+                        os.fsync(stream)
+        if _digest_files(dataset, folder.with_name("digests.json")) != digests:
+            raise DatasetError(f"files in {dataset.path} changed meanwhile: prepare it once more")
     except DatasetError:  # mended files have another fingerprint
-        shutil.rmtree(unfinished)
+        shutil.rmtree(place)
         raise
-    os.replace(unfinished, folder)
+    if is_new:
+        system.flush_folder(place)
+        os.replace(place, folder)
+        system.flush_folder(folder.parent)
+    elif made:
+        text = f"{made} of {len(dataset)} pairs did not match their checksums and were made anew"
+        warnings.warn(f"{folder}: {text}: the disk may be failing", stacklevel=4)
 
 
-def _open_array(path, shape, dtype):
-    """Open a `.npy` file for writing: the stream after its header, and how many rows it holds.
-
-    It is no memory map: in one, a full disk would end the process without a word.
-    """
-    pathlib.Path(path).touch()
-    length, dtype = os.path.getsize(path), np.dtype(dtype)
-    stream = open(path, "r+b")  # noqa: SIM115 - the caller closes it
-    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
-    return stream, max(0, length - stream.tell()) // (math.prod(shape[1:]) * dtype.itemsize)
+def _sum(rows):
+    """Return the checksums of an image and its labels."""
+    return np.array([zlib.crc32(row) for row in rows], np.uint32)

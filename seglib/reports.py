@@ -17,7 +17,7 @@ from scipy import spatial
 from skimage import measure
 
 from seglib.classes import ClassTable
-from seglib.system import make_folder
+from seglib.system import make_folder, replacing
 
 
 def confusion_matrix(
@@ -243,7 +243,8 @@ class Report:
         tables = self.per_image.set_index("image"), self.per_class, self.summary()
         paths = [folder / name for name in ("results.csv", "per_class.csv", "summary.csv")]
         for table, path in zip(tables, paths, strict=True):
-            table.to_csv(path)
+            with replacing(path) as temporary:  # names need not be UTF-8
+                table.to_csv(temporary, errors="surrogateescape")
         return paths
 
     def __repr__(self):

@@ -13,7 +13,6 @@ import shutil
 import socket
 import time
 import warnings
-import zipfile
 
 import keras
 import numpy as np
@@ -98,7 +97,7 @@ class RunFolder:
             try:
                 state, self.newest = _read_checkpoint(file), file
                 break
-            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            except Exception as error:  # NumPy and zipfile raise many kinds
                 damaged.append(f"{file.name} ({error})")
         if damaged:
             go_on = f"carrying on from step {state.step}" if state.step else "starting anew"
@@ -213,7 +212,7 @@ def open_run(path):
 
 def _read_json(file):
     """The dict in a file; an empty one where it is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         return dict(json.loads(file.read_bytes()))
     return {}
 
@@ -415,7 +414,12 @@ def list_runs(folder: str | os.PathLike = "outputs") -> pd.DataFrame:
         FileNotFoundError: there are no runs.
     """
     folder = pathlib.Path(folder)
-    rows = [_describe_run(file.parent, folder) for file in sorted(folder.rglob("run.json"))]
+    rows = []
+    for file in sorted(folder.rglob("run.json")):
+        try:
+            rows.append(_describe_run(file.parent, folder))
+        except Exception as error:  # whatever damaged files hold
+            warnings.warn(f"{file.parent}: damaged and passed over ({error!r})", stacklevel=2)
     if not rows:
         raise FileNotFoundError(f"no run in {folder}: expected a folder that runs were trained in")
     table = pd.DataFrame(rows)
@@ -430,7 +434,7 @@ def _describe_run(run_dir, folder):
     settings, sessions = story.get("settings", {}), story.get("sessions", [{}])
     history, best = [], {}
     with contextlib.suppress(OSError, pd.errors.EmptyDataError):
-        history = pd.read_csv(run_dir / "history.csv")
+        history = pd.read_csv(run_dir / "history.csv").astype(float)
         best = Run(None, None, history).best.to_dict()
     files = [file for file in run_dir.rglob("*") if file.is_file()]
     return {

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from seglib import images
-from seglib.images import ORIENTATION, RGB, DatasetError, Pixels, convert_to_rgb, open_picture
+from seglib.images import RGB, DatasetError, Pixels, convert_to_rgb, open_picture
 from seglib.system import replacing, show_progress
 
 NAMES = ("train", "val", "test")
@@ -136,11 +136,13 @@ def write_splits(path: str | os.PathLike, pairs_by_split: dict, root: str | os.P
         open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(COLUMNS)
         for split, pairs in pairs_by_split.items():
             for pair in pairs:
                 relative = [pathlib.Path(os.path.relpath(part, root)).as_posix() for part in pair]
-                writer.writerow([split, *relative])
+                has_return = "\r" in "".join(relative)  # which csv does not quote by itself
+                (quoting if has_return else writer).writerow([split, *relative])
 
 
 def read_splits(path: str | os.PathLike, root: str | os.PathLike, annotations=()) -> dict:
@@ -290,8 +292,8 @@ def look_at_photograph(path: str | os.PathLike, pixels: Pixels = RGB) -> tuple:
             small.load()
             picture = small
     picture = picture or open_picture(path)
-    orientation = picture.getexif().get(ORIENTATION, 1)
-    turned = max(orientation, getattr(head, "tag_v2", {}).get(ORIENTATION, 1)) > 1  # TIFF's
+    orientation = images.read_orientation(picture.getexif())
+    turned = max(orientation, images.read_orientation(getattr(head, "tag_v2", {}))) > 1  # TIFF's
     grey = convert_to_rgb(ImageOps.exif_transpose(picture), path).convert("L")
     thumbnail = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     return thumbnail, head.size if orientation > 4 else head.size[::-1], turned

@@ -185,7 +185,7 @@ def write_submission(
     rows["key"] = rows["image"].astype(str) + "_" + rows["class"]
     with replacing(path) as partial:
         table = rows[list(columns.values())].set_axis(list(columns), axis=1)
-        table.to_csv(partial, index=False, lineterminator="\n")
+        table.to_csv(partial, index=False, lineterminator="\n", errors="surrogateescape")
 
 
 def read_submission(path, classes: ClassTable, shapes: dict | tuple, *, empty_mask="") -> dict:

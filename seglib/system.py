@@ -83,8 +83,13 @@ def replacing(path: str | os.PathLike):
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # some systems do not let folders be flushed
-        folder = os.open(path.parent, os.O_RDONLY)
+    flush_folder(path.parent)
+
+
+def flush_folder(path: str | os.PathLike) -> None:
+    """Bring to disk which files a folder holds, where the system lets it be done."""
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
@@ -137,7 +142,7 @@ def is_locked(path: str | os.PathLike) -> bool:
         return here and os.kill(note["pid"], 0) is None  # signal 0 sends nothing
     except PermissionError:
         return True  # somebody else's
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return False
 
 

@@ -58,11 +58,11 @@ def train(
 ) -> Run:
     """Train a model so that no work is lost; called again on the same folder it carries on.
 
-    A run of given `epochs` that was killed and resumed, as often as you like, ends with the
-    same weights and history, timings aside, as one that nobody disturbed, on the same machine and
-    versions. The checkpoint with the highest validation mean IoU is the best; without validation
-    data, the last one. A finished run returns at once; more `epochs` or time carry it on. Ctrl-C
-    and SIGTERM write a checkpoint and return the run as it stands.
+    A run of given `epochs` that was killed and resumed, as often as you like, ends with the same
+    weights and history, timings aside, as one that nobody disturbed, on the same machine, versions
+    and number of threads. The checkpoint with the highest validation mean IoU is the best; without
+    validation data, the last one. A finished run returns at once; more `epochs` or time carry it
+    on. Ctrl-C and SIGTERM write a checkpoint and return the run as it stands.
 
     Args:
         model: keras.Model from `seglib.create_…_model`, or of your own: functional, pictures of 0

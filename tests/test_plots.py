@@ -1,4 +1,5 @@
 import io
+import os
 
 import matplotlib
 import numpy as np
@@ -366,6 +367,20 @@ def test_exports_differ_by_colour_shape_and_filling():
     assert keras != onnx == time.collections[2].get_edgecolor()[0, :3].tolist()
     names = ["keras", "onnx", "float32", "int8", "small"]
     assert legend_names(figure.legends[0]) == names
+
+
+def test_names_are_no_formulas():
+    names = [r"$\frac$", "5 $", os.fsdecode(b"caf\xe9"), "$a$ and $_"]
+    classes = ClassTable(names, COLORS)
+    figures = [
+        plots.plot_grid([(TRUE, PRED)], classes, columns=names[:2], titles=names[:1]),
+        plots.plot_confusion_matrix(MATRIX, classes),
+        plots.plot_per_class(PER_CLASS.set_axis(names[:3]), classes),
+        plots.plot_location(np.zeros((4, 2, 2)), classes),
+        plots.plot_tradeoff(NETWORKS.set_axis(names[:2]), "ms", "mean_iou", size="parameters"),
+    ]
+    for figure in figures:
+        figure.savefig(io.BytesIO(), format="png")
 
 
 def test_figures_are_kept_in_folders_that_are_made(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -258,3 +259,83 @@ def test_a_disk_that_fills_up_is_explained_and_carried_on(city, cache, prepare):
     assert printed.stdout.startswith(f"[Errno {errno.EFBIG}] the disk of {cache} is full")
     assert list_arrays(cache)[0].endswith(".unfinished")
     assert read_arrays(prepare()) == read_arrays(prepare(cache_dir=cache / "other"))
+
+
+# Damaged arrays
+
+
+def change_bytes(path, place, content):
+    with open(path, "r+b") as file:
+        file.seek(place if place >= 0 else place + path.stat().st_size)
+        file.write(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "count"),
+    [
+        ("train_images.npy", lambda path: change_bytes(path, -1, b"\x01"), 1),
+        ("train_images.npy", lambda path: change_bytes(path, 3000, bytes(1500)), 2),
+        ("train_labels.npy", lambda path: change_bytes(path, 500, b"M"), 1),  # label 77
+        ("val_sums.npy", lambda path: change_bytes(path, -2, b"??"), 1),
+        ("train_labels.npy", lambda path: os.truncate(path, 0), 4),
+        ("test_labels.npy", lambda path: os.truncate(path, 700), 2),
+        ("val_images.npy", lambda path: path.write_bytes(bytes(path.stat().st_size)), 2),
+        ("val_images.npy", lambda path: change_bytes(path, 8, b"\xff"), 2),  # of the header
+        ("train_sums.npy", lambda path: path.unlink(), 4),
+    ],
+)
+def test_damaged_arrays_are_made_anew_with_one_warning(prepare, name, damage, count):
+    prepared = prepare()
+    expected = read_arrays(prepared)
+    damage(prepared.path / name)
+
+    def read_all():
+        found = prepare()
+        return [pair for split in (found.train, found.val, found.test) for pair in split]
+
+    with pytest.warns(UserWarning, match=f"{count} of 8 pairs did not match") as caught:
+        pairs = read_all()
+    assert (len(caught), len(pairs), read_arrays(prepared)) == (1, 8, expected)
+    for pair, kept in zip(pairs, read_all(), strict=True):
+        for half, expected_half in zip(pair, kept, strict=True):
+            np.testing.assert_array_equal(half, expected_half)
+
+
+@pytest.mark.parametrize(
+    "key", [1, -3, [1, 2], slice(0, 2), (slice(None), 0), ..., ([1, 0], 3, 4), np.arange(4) == 1]
+)
+def test_pairs_are_compared_when_they_are_first_read_whatever_the_index(prepare, key):
+    prepared = prepare()
+    expected = np.array(prepared.train.images[key])
+    found = prepare()
+    change_bytes(found.path / "train_images.npy", 128 + 3456 + 480, b"\x01\x02")  # of pair 1
+    with pytest.warns(UserWarning, match="1 of 8 pairs did not match"):
+        read = found.train.images[key]
+    np.testing.assert_array_equal(read, expected)
+    np.testing.assert_array_equal(found.train.images[key], expected)
+
+
+def test_a_picture_that_changes_before_it_is_decoded_is_noticed(city, cache, monkeypatch):
+    read, other = Split.__getitem__, (city / "train/scene_1.png").read_bytes()
+    dataset = open_dataset(city)
+
+    def change(split, index):
+        if Path(split.pairs[index][0]).name == "scene_0.png":
+            (city / "train/scene_0.png").write_bytes(other)
+        return read(split, index)
+
+    monkeypatch.setattr(Split, "__getitem__", change)
+    with pytest.raises(DatasetError, match="changed meanwhile"):
+        dataset.prepare(image_size=SIZE, cache_dir=cache)
+    assert list_arrays(cache) == []
+
+
+def test_arrays_are_on_disk_before_they_have_their_name(prepare, monkeypatch):
+    """A power cut empties what was not flushed."""
+    flushed, replace, events = os.fsync, os.replace, []
+    monkeypatch.setattr(os, "fsync", lambda file: (events.append("flush"), flushed(file)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (events.append(paths), replace(*paths)))
+    folder = prepare().path
+    renamed = next(i for i, event in enumerate(events) if event[-1] == folder)
+    assert events[renamed - 10 : renamed] == ["flush"] * 10  # nine arrays and their folder
+    assert events[renamed + 1 :] == ["flush"]

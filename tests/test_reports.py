@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -274,6 +277,27 @@ def test_write_makes_three_tables(report, tmp_path):
     pd.testing.assert_frame_equal(summary.set_index("figure"), report.summary(), **options)
     assert report.summary().loc["boundary_f1"].isna().tolist() == [False, True, True]
     assert repr(report).startswith("Report(images: 6, pixel accuracy: 0.")
+
+
+def test_tables_stay_whole_when_the_disk_is_full_and_names_need_not_be_utf_8(
+    report, tmp_path, monkeypatch
+):
+    paths = report.write(tmp_path)
+    kept = [path.read_bytes() for path in paths]
+    name = os.fsdecode(b"caf\xe9")
+    report.per_image.loc[0, "image"] = name
+
+    def refuse(file):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="no space left"):
+            report.write(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert [path.read_bytes() for path in paths] == kept
+    report.write(tmp_path)
+    assert os.fsencode(name) in paths[0].read_bytes()
 
 
 # Regions

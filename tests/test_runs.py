@@ -196,6 +196,37 @@ def test_runs_are_compared_whatever_became_of_them(finished, tmp_path):
         seglib.list_runs(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", b'{"settings": null}'),
+        ("run.json", b'{"sessions": [], "plan": 3}'),
+        ("history.csv", b"epoch,mean_iou\n1,good\n"),
+        ("history.csv", b"epoch,mean_iou\n1,\xff\xfe\n"),
+        ("history.csv", b"epoch\n1\n"),
+    ],
+)
+def test_a_damaged_run_is_named_and_passed_over(tmp_path, file, content):
+    for name in ("good", "bad"):
+        run(tmp_path / name, epochs=1)
+    (tmp_path / "bad" / file).write_bytes(content)
+    with pytest.warns(UserWarning, match="bad: damaged and passed over"):
+        assert seglib.list_runs(tmp_path)["run"].tolist() == ["good"]
+
+
+@pytest.mark.parametrize("content", [b"null", b"[1, 2]", b"[" * 100_000, b'{"pid": [], "host": 1}'])
+def test_odd_notes_stop_no_other_run(tmp_path, content):
+    run(tmp_path / "good", epochs=1)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/run.json").write_text('{"status": "running"}')
+    (tmp_path / "odd/.lock").write_bytes(content)
+    table = seglib.list_runs(tmp_path).set_index("run")
+    assert table["status"].to_dict() == {"good": "finished", "odd": "killed"}
+    (tmp_path / "odd/run.json").write_bytes(content)
+    table = seglib.list_runs(tmp_path).set_index("run")
+    assert table["status"].to_dict() == {"good": "finished", "odd": "unknown"}
+
+
 def test_the_best_model_is_loaded_from_a_run_or_a_file(finished, tmp_path):
     for path in (finished.run_dir, finished.run_dir / "best.keras"):
         assert_same_weights(seglib.load_model(path), finished.model)

@@ -1,5 +1,7 @@
 import io
 import itertools
+import os
+import struct
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from seglib import splitting
-from seglib.images import DatasetError
+from seglib.annotations import read_size
+from seglib.images import DatasetError, read_image
 from seglib.scenes import draw_scene
 from seglib.splitting import deal_out, find_near_duplicates, read_splits, write_splits
 
@@ -249,6 +252,19 @@ def test_many_copies_are_each_paired_with_the_first():
     assert find(copies) == pairs
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no such names there")
+@pytest.mark.parametrize("name", [b"a\nb.png", b"a\rb.png", b'"a",\r\n.png', b"caf\xe9.png"])
+def test_splits_are_read_back_whatever_the_names(tmp_path, name):
+    pairs = {"train": [], "val": [], "test": []}
+    for split in pairs:
+        pairs[split] = [(tmp_path / split / os.fsdecode(name), tmp_path / f"{split}.png")]
+        (tmp_path / split).mkdir()
+        for path in pairs[split][0]:
+            path.touch()
+    write_splits(tmp_path / "splits.csv", pairs, tmp_path)
+    assert read_splits(tmp_path / "splits.csv", tmp_path) == pairs
+
+
 # Photographs from files
 
 
@@ -266,6 +282,23 @@ def test_a_photograph_is_looked_at_upright(tmp_path, suffix):
     assert (upright[1], upright[2]) == ((96, 128), False)
     assert (lying[1], lying[2]) == ((96, 128), True)
     assert np.abs(lying[0].astype(int) - upright[0]).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif", "webp"])
+@pytest.mark.parametrize(("kind", "value"), [(2, ord("6")), (7, 6), (3, 0), (3, 9), (3, 1000)])
+def test_an_odd_orientation_means_upright(tmp_path, suffix, kind, value):
+    """Text (kind 2), bytes (7) or a number (3) that is none of 1 to 8."""
+    exif, path = Image.Exif(), tmp_path / f"odd.{suffix}"
+    exif[0x0112] = 6
+    Image.fromarray(draw_scene(0, size=(96, 128))[0]).save(path, exif=exif)
+    content, form = path.read_bytes(), "<HHIHH" if suffix == "tif" else ">HHIHH"
+    if kind != 3 and suffix != "tif":
+        value <<= 8
+    entry, odd = (struct.pack(form, 0x0112, *tag, 0) for tag in ((3, 1, 6), (kind, 1, value)))
+    assert content.count(entry) == 1
+    path.write_bytes(content.replace(entry, odd))
+    assert splitting.look_at_photograph(path)[1:] == ((96, 128), False)
+    assert read_size(path) == read_image(path).shape[:2] == (96, 128)
 
 
 def test_a_truncated_photograph_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """Whole folders, run lengths, and the CSV files of contests; NumPy in place of networks."""
 
 import itertools
+import os
 import re
 
 import numpy as np
@@ -255,6 +256,11 @@ def test_objects_and_empty_masks_are_written_as_asked(tmp_path):
     ]
     read = read_submission(tmp_path / "s.csv", SHIP, (4, 5), empty_mask="-1")
     np.testing.assert_array_equal(list(read.values()), [LABELS % 2, 0 * LABELS])
+
+
+def test_names_that_are_not_utf_8_are_written(tmp_path):
+    write_submission(tmp_path / "s.csv", [(os.fsdecode(b"caf\xe9"), LABELS % 2)], SHIP)
+    assert b"\ncaf\xe9," in (tmp_path / "s.csv").read_bytes()
 
 
 def test_an_empty_field_is_an_empty_mask(tmp_path):
