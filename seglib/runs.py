@@ -389,6 +389,8 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
     Raises:
         FileNotFoundError: there is no trained model.
+        ValueError: the file is damaged, or not of the kind `.keras`: HDF5 files run code that is
+            hidden in them, as `.keras` files do under Keras below 3.11.3.
     """
     path = pathlib.Path(path)
     file = path / "best.keras" if path.is_dir() or not path.suffix else path
@@ -396,7 +398,24 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise FileNotFoundError(
             f"no trained model at {file}: train one with seglib.train(..., run_dir={str(path)!r})"
         )
+    check_model_file(file)
     return keras.saving.load_model(file, compile=False, safe_mode=True)
+
+
+def check_model_file(file: pathlib.Path) -> None:
+    """Raise ValueError where a model's file is damaged, unpacks to far more, or is no `.keras`."""
+    if file.suffix != ".keras":
+        raise ValueError(
+            f"{file} is no .keras file, and others can run code that is hidden in them: if you "
+            "trust who made it, load it with Keras and save it as .keras"
+        )
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+            if size > 10 * file.stat().st_size + 1e8 or archive.testzip():
+                raise ValueError(f"{size:,} bytes, some of which do not match their checksums")
+    except Exception as error:  # zipfile raises many kinds
+        raise ValueError(f"{file} is damaged ({error}): copy it again, or train again") from error
 
 
 def list_runs(folder: str | os.PathLike = "outputs") -> pd.DataFrame:

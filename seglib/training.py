@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -23,7 +24,16 @@ from seglib.learning import Batches, Callbacks, Learner, Reader, learning_rate_a
 from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS, Recipe, check_names
-from seglib.runs import Run, RunFolder, RunState, describe_settings, load_model, open_run, take_up
+from seglib.runs import (
+    Run,
+    RunFolder,
+    RunState,
+    check_model_file,
+    describe_settings,
+    load_model,
+    open_run,
+    take_up,
+)
 
 SCHEDULES = ("trapezoid", "cosine", "constant")
 FREE = ("precision", "patience")  # options that may differ when a run is resumed
@@ -178,6 +188,10 @@ def train(
         plan = Plan(clock, batches.steps_per_epoch, epochs, budget, options)
         if state.validated and plan.ended_by(state):
             return _finish(model, run_dir, state, plan.ended_by(state))
+        fault = state.history and _find_fault(run_dir)
+        if fault:
+            warnings.warn(f"{fault}: the next validated weights become the best", stacklevel=2)
+            state.best_score = -1.0
         if options["init_from"] is not None and not state.step:
             _start_from(model, options["init_from"])
         # TensorFlow frees one network's functions in 0.3 s, but those of four at once in 18.
@@ -647,8 +661,21 @@ def _start_from(model, init_from):
         )
 
 
+def _find_fault(run_dir):
+    """Why the best weights cannot be read; None if they can."""
+    try:
+        check_model_file(run_dir / "best.keras")
+    except ValueError as error:
+        return f"the best weights are missing or damaged ({error})"
+
+
 def _finish(model, run_dir, state, ended_by):
-    if state.history:
+    fault = state.history and _find_fault(run_dir)
+    if fault:
+        for variable, value in zip(model.weights, state.arrays or (), strict=False):
+            variable.assign(value)  # else it has them already
+        warnings.warn(f"{fault}: the weights are the newest checkpoint's", stacklevel=3)
+    elif state.history:
         bare = keras.Model(model.inputs, model.outputs)  # the file has no optimizer
         bare.load_weights(run_dir / "best.keras")
     return Run(run_dir, model, pd.DataFrame(state.history), ended_by)
