@@ -8,7 +8,6 @@ import collections
 import contextlib
 import dataclasses
 import glob
-import hashlib
 import importlib.util
 import json
 import logging
@@ -121,7 +120,7 @@ def export(
         if model.input_shape[3] != 3 or model_pixels(model).to_dict():
             card |= {"channels": model.input_shape[3], "pixels": model_pixels(model).to_dict()}
         card |= {"native": model_native(model)} if model_native(model) else {}
-        card["files"] = {name: _digest(new / name) for name in _list_files(new)}
+        card["files"] = {name: system.digest_file(new / name) for name in _list_files(new)}
         text = json.dumps(card, indent=1, default=np.ndarray.tolist)
         (new / CARD).write_text(text, encoding="utf-8")
         with _hiding:  # other threads may export to it as well
@@ -152,20 +151,13 @@ def _list_files(folder):
     return sorted(file.relative_to(folder).as_posix() for file in found)
 
 
-def _digest(file):
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
 def _remove_left(folder, pid):
     """Remove what an export has left whose process was killed."""
-    try:
-        if os.name == "posix":  # elsewhere a signal 0 ends a process
-            os.kill(int(pid), 0)
-    except ProcessLookupError:
-        shutil.rmtree(folder, ignore_errors=True)
-    except (OSError, ValueError, OverflowError):  # somebody else's
-        pass
+    with contextlib.suppress(OSError, ValueError, OverflowError):  # somebody else's
+        try:
+            os.name == "posix" and os.kill(int(pid), 0)  # on Windows it would end it
+        except ProcessLookupError:
+            shutil.rmtree(folder)
 
 
 def load_predictor(path: str | os.PathLike) -> Predictor:
@@ -190,7 +182,7 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
         if known["classes"] and known["classes"].num_classes != known["num_classes"]:
             raise ValueError("its card has two numbers of classes")
         for name, digest in card.get("files", {}).items():
-            if _digest(folder / name) != digest:
+            if system.digest_file(folder / name) != digest:
                 raise ValueError(f"{name} does not match its checksum")
         format = FORMATS[card["format"]]
         _check_installed(card["format"], format.needs[:1])

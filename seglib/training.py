@@ -18,22 +18,13 @@ import keras
 import numpy as np
 import pandas as pd
 
-from seglib import learning, models, predicting, system
+from seglib import learning, models, predicting, runs, system
 from seglib.augment import choose_augmentation
 from seglib.learning import Batches, Callbacks, Learner, Reader, learning_rate_at
 from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS, Recipe, check_names
-from seglib.runs import (
-    Run,
-    RunFolder,
-    RunState,
-    check_model_file,
-    describe_settings,
-    load_model,
-    open_run,
-    take_up,
-)
+from seglib.runs import Run, RunFolder, RunState, describe_settings, load_model, open_run, take_up
 
 SCHEDULES = ("trapezoid", "cosine", "constant")
 FREE = ("precision", "patience")  # options that may differ when a run is resumed
@@ -188,7 +179,7 @@ def train(
         plan = Plan(clock, batches.steps_per_epoch, epochs, budget, options)
         if state.validated and plan.ended_by(state):
             return _finish(model, run_dir, state, plan.ended_by(state))
-        fault = state.history and _find_fault(run_dir)
+        fault = state.history and runs.find_fault(run_dir / "best.keras")
         if fault:
             warnings.warn(f"{fault}: the next validated weights become the best", stacklevel=2)
             state.best_score = -1.0
@@ -661,16 +652,8 @@ def _start_from(model, init_from):
         )
 
 
-def _find_fault(run_dir):
-    """Why the best weights cannot be read; None if they can."""
-    try:
-        check_model_file(run_dir / "best.keras")
-    except ValueError as error:
-        return f"the best weights are missing or damaged ({error})"
-
-
 def _finish(model, run_dir, state, ended_by):
-    fault = state.history and _find_fault(run_dir)
+    fault = state.history and runs.find_fault(run_dir / "best.keras")
     if fault:
         for variable, value in zip(model.weights, state.arrays or (), strict=False):
             variable.assign(value)  # else it has them already
