@@ -7,6 +7,7 @@ Reading needs no Keras.
 import collections
 import contextlib
 import dataclasses
+import glob
 import importlib.util
 import json
 import logging
@@ -14,6 +15,9 @@ import os
 import pathlib
 import queue
 import re
+import shutil
+import socket
+import sys
 import tempfile
 import threading
 import time
@@ -32,9 +36,10 @@ from seglib.images import Pixels, fit_image
 from seglib.preparing import count_processors
 
 CARD, VERSION, CALIBRATION = "predictor.json", 1, 200  # pictures: more change nothing
+# In exports whose card does not name its files; and what a file browser or Jupyter leaves there.
+_USUAL = re.compile(r"model\.(keras|tflite|onnx|xml|bin)|saved_model/.*")
+_LITTER = re.compile(r"(.*/)?(\.DS_Store|\._[^/]*|\.ipynb_checkpoints/.*)")
 CODECS = {".mp4": "mp4v", ".webm": "VP80", ".avi": "MJPG", ".mkv": "FFV1"}
-# What is in an export, and what a file browser or Jupyter leaves there.
-_OWN = re.compile(rf"{re.escape(CARD)}|model\..*|saved_model|\.DS_Store|\._.*|\.ipynb_checkpoints")
 _hiding = threading.RLock()  # what is hidden is the whole process's
 
 
@@ -97,12 +102,13 @@ def export(
             predicting.check_picture(picture, model.input_shape[3])
             pictures.append(fit_image(picture, size, fit=fit).astype(np.float32))
     folder = pathlib.Path(path)
-    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    others = ", ".join(sorted(name for name in names if not _OWN.fullmatch(name))[:3])
-    if folder.is_file() or others or (names and CARD not in names):
-        raise ValueError(f"{folder} holds something that is no export ({others}): choose another")
+    _refuse_others(folder)
     system.make_folder(folder.parent, "the export")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as holder:
+    prefix = f".{folder.name}-{socket.gethostname()}-"
+    for left in folder.parent.glob(f"{glob.escape(prefix)}*-*"):
+        _remove_left(left, left.name.removeprefix(prefix).split("-")[0])
+    prefix = f"{prefix}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as holder:
         new = pathlib.Path(holder, "new")
         new.mkdir()
         with _quiet():
@@ -114,12 +120,44 @@ def export(
         if model.input_shape[3] != 3 or model_pixels(model).to_dict():
             card |= {"channels": model.input_shape[3], "pixels": model_pixels(model).to_dict()}
         card |= {"native": model_native(model)} if model_native(model) else {}
+        card["files"] = {name: system.digest_file(new / name) for name in _list_files(new)}
         text = json.dumps(card, indent=1, default=np.ndarray.tolist)
         (new / CARD).write_text(text, encoding="utf-8")
-        if folder.exists():
-            folder.rename(pathlib.Path(holder, "old"))
-        new.rename(folder)
+        with _hiding:  # other threads may export to it as well
+            _refuse_others(folder)
+            if folder.exists():
+                folder.rename(pathlib.Path(holder, "old"))
+            new.rename(folder)
     return folder
+
+
+def _refuse_others(folder):
+    """Raise ValueError where a folder holds anything that no export wrote."""
+    with _hiding:
+        names, card = _list_files(folder), {}
+        with contextlib.suppress(OSError, ValueError):
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    is_export = isinstance(card, dict) and {"format", "precision"} <= card.keys()
+    own = {CARD, *card.get("files", filter(_USUAL.fullmatch, names))} if is_export else ()
+    others = [name for name in names if name not in own and not _LITTER.fullmatch(name)]
+    if folder.is_file() or others:
+        words = f"something that is no export ({', '.join(others[:3])})"
+        raise ValueError(f"{folder} holds {words}: choose another")
+
+
+def _list_files(folder):
+    """Names of all files in a folder and below it, with slashes."""
+    found = (pathlib.Path(path, name) for path, _, names in os.walk(folder) for name in names)
+    return sorted(file.relative_to(folder).as_posix() for file in found)
+
+
+def _remove_left(folder, pid):
+    """Remove what an export has left whose process was killed."""
+    with contextlib.suppress(OSError, ValueError, OverflowError):  # somebody else's
+        try:
+            os.name == "posix" and os.kill(int(pid), 0)  # on Windows it would end it
+        except ProcessLookupError:
+            shutil.rmtree(folder)
 
 
 def load_predictor(path: str | os.PathLike) -> Predictor:
@@ -141,10 +179,19 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
         known["classes"] = card["classes"] and ClassTable(**card["classes"])
         known |= {"channels": card.get("channels", 3), "pixels": Pixels(**card.get("pixels", {}))}
         known["native"] = card.get("native")
+        if known["classes"] and known["classes"].num_classes != known["num_classes"]:
+            raise ValueError("its card has two numbers of classes")
+        for name, digest in card.get("files", {}).items():
+            if system.digest_file(folder / name) != digest:
+                raise ValueError(f"{name} does not match its checksum")
         format = FORMATS[card["format"]]
         _check_installed(card["format"], format.needs[:1])
         with _quiet():
             score, lock = format.read(folder, card["precision"]), threading.Lock()
+            predictor = Predictor(score=score, path=folder, **known)
+            found = score(np.zeros((1, *predictor.size, predictor.channels), np.uint8)).shape
+        if found != (1, *predictor.size, len(predictor.ids)):
+            raise ValueError(f"its card does not fit its network, which answers with {found}")
     except ImportError:
         raise
     except Exception as error:  # each runtime has its own
@@ -156,7 +203,7 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
         with lock:
             return score(batch)
 
-    return Predictor(score=take_turns, path=folder, **known)
+    return dataclasses.replace(predictor, score=take_turns)
 
 
 def _check_export(model, format, precision, calibration):
@@ -196,10 +243,19 @@ def _find_missing(packages):
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
+class _Hidden(StringIO):
+    """Takes what is printed; loggers that keep it write to standard error once `passes` is set."""
+
+    passes = False
+
+    def write(self, text):
+        return sys.stderr.write(text) if self.passes else len(text)
+
+
 @contextlib.contextmanager
 def _quiet():
     """Hide what runtimes and converters print, by C++ code too."""
-    text, level = StringIO(), logging.root.manager.disable  # what writes to it later does no harm
+    text, level = _Hidden(), logging.root.manager.disable
     with (
         _hiding,
         open(os.devnull, "w") as nothing,
@@ -213,6 +269,7 @@ def _quiet():
             yield
         finally:
             logging.disable(level)
+            text.passes = True
 
 
 class Format(NamedTuple):
@@ -266,12 +323,10 @@ def _write_keras(network, folder, precision, pictures):
 
 
 def _read_keras(folder, precision):
-    import keras
-
-    import seglib.models  # noqa: F401, the layers that the file names
     from seglib.losses import choose_jit
+    from seglib.runs import load_model
 
-    network = keras.models.load_model(folder / "model.keras", compile=False)
+    network = load_model(folder / "model.keras")
     network.compile(jit_compile=choose_jit())
     return network.predict_on_batch
 

@@ -18,6 +18,15 @@ from seglib.classes import ClassTable
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 )
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "BMP",
+    "TIFF",
+    "WEBP",
+    "GIF",
+    "PPM",
+)  # of these alone, whatever the suffix
 MAX_PIXELS = 50_000_000  # of a picture: 0.7 GB while it is decoded
 MIN_IMAGE_SIZE = 32
 TIFF, ARRAYS = (".tif", ".tiff"), (".npy", ".npz")
@@ -298,7 +307,7 @@ def _read_png(file):
     """
     halves = []
     for order in "BL":
-        with Image.open(file) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
             tile = picture.tile[0]
             if tile.args not in ("RGB;16B", "RGBA;16B"):
                 return None
@@ -315,7 +324,7 @@ def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Imag
     file, page = find_file(path)
     with _explaining(path):
         try:
-            with Image.open(file) as picture:
+            with Image.open(file, formats=FORMATS) as picture:
                 picture.seek(page or 0)
                 _check_pixels(path, picture.height, picture.width)
                 if decode:

@@ -105,15 +105,26 @@ def _find_nearest(colors, palette):
 def in_bands(function: Callable, values: np.ndarray, cells: int) -> np.ndarray:
     """Return `function(values)`, a part of the rows at a time: each takes so many cells."""
     step = max(1, MAX_CELLS // max(1, cells))
-    starts = range(0, max(1, len(values)), step)
-    return np.concatenate([function(values[start : start + step]) for start in starts])
+    first = function(values[:step])
+    found = np.empty((len(values), *first.shape[1:]), first.dtype)
+    found[:step] = first
+    for start in range(step, len(values), step):
+        found[start : start + step] = function(values[start : start + step])
+    return found
 
 
 def measure_colors(pixels: ArrayLike, classes: ClassTable) -> tuple:
     """Return the colour nearest to each pixel, its place in `mapping`, and the squared distance."""
     pixels, colors = np.asarray(pixels), np.array(list(classes.mapping), np.int32)
     rows = closest_labels(pixels, {tuple(color): i for i, color in enumerate(colors.tolist())})
-    return rows, sum((pixels[..., c] - colors[:, c].take(rows)) ** 2 for c in range(3))
+
+    def measure(part):
+        some, near = pixels[part], rows[part]
+        return sum((some[..., c] - colors[:, c].take(near)) ** 2 for c in range(3))
+
+    if pixels.ndim < 2:
+        return rows, measure(...)
+    return rows, in_bands(measure, np.arange(len(pixels)), pixels[:1].size)
 
 
 def label_colors(labels: ArrayLike, classes: ClassTable) -> np.ndarray:
@@ -178,19 +189,22 @@ def sharpen_boundaries(
     Returns:
         array like `labels`, a new one.
     """
-    pixels, labels = np.asarray(pixels), np.array(labels)
+    pixels, labels = np.asarray(pixels), np.asarray(labels)
     palette = np.array(list(classes.mapping), np.int32)
     rows, squared = measure_colors(pixels, classes)
-    rows = np.where(squared <= tolerance**2, rows.astype(np.int32), -1)  # -1: not settled yet
+    padded = _pad_rows(rows, 1)
+    rows = padded[1:-1, 1:-1]
+    rows[squared > tolerance**2] = -1  # not settled yet
+    squared = None  # which frees much memory
 
     def find_best(positions):
-        votes = _count_around(rows, positions, len(palette), reach=1)
+        votes = _count_around(padded, positions, len(palette), reach=1)
         colors = pixels[tuple(positions.T)].astype(np.int32)
         cost = ((colors[:, None] - palette) ** 2).sum(axis=2)
         cost = np.where(votes > 0, 9 * cost + 8 - votes, np.iinfo(np.int32).max)
-        return np.where(votes.any(axis=1), cost.argmin(axis=1), -1)
+        return np.where(votes.any(axis=1), cost.argmin(axis=1), -1).astype(rows.dtype)
 
-    unsettled = np.argwhere(rows < 0)
+    unsettled = _find_positions(rows < 0)
     while len(unsettled):
         best = in_bands(find_best, unsettled, 4 * len(palette))
         if (best < 0).all():
@@ -201,9 +215,20 @@ def sharpen_boundaries(
     return np.where(rows >= 0, ids[rows], labels)
 
 
-def _count_around(rows, positions, num_classes, *, reach):
+def _pad_rows(rows, reach):
+    rows = rows.astype(np.promote_types(rows.dtype, np.int8))
+    return np.pad(rows, reach, constant_values=-1)
+
+
+def _find_positions(there):
+    """Where a map is True, int32 `(n, 2)`, a third of the memory that `np.argwhere` takes."""
+    step = max(1, MAX_CELLS // max(1, there.shape[1]))
+    parts = ((start, there[start : start + step]) for start in range(0, max(1, len(there)), step))
+    return np.concatenate([np.int32(np.argwhere(p)) + np.int32([start, 0]) for start, p in parts])
+
+
+def _count_around(padded, positions, num_classes, *, reach):
     """How often each row occurs within `reach` pixels of each position, `(positions, classes)`."""
-    padded = np.pad(rows.astype(np.int32), reach, constant_values=-1)
     counts = np.zeros((len(positions), num_classes + 1), np.int32)  # the last is for -1
     for down, right in itertools.product(range(2 * reach + 1), repeat=2):
         around = padded[positions[:, 0] + down, positions[:, 1] + right]
@@ -219,12 +244,13 @@ def find_unknown_colors(pixels: np.ndarray, classes: ClassTable, *, lossy=False)
     distance = UNKNOWN_DISTANCE[lossy]
     rows, squared = measure_colors(pixels, classes)
     unknown, palette = squared > distance**2, np.array(list(classes.mapping))
+    padded, squared = _pad_rows(rows, 2), None  # which frees much memory
 
     def is_no_blend(positions):
-        around = _count_around(rows, positions, len(palette), reach=2) > 0
+        around = _count_around(padded, positions, len(palette), reach=2) > 0
         return ~_near_segments(pixels[tuple(positions.T)], palette, around, distance)
 
-    far = np.argwhere(unknown)
+    far = _find_positions(unknown)
     unknown[tuple(far.T)] = in_bands(is_no_blend, far, len(palette))
     return unknown
 
@@ -535,7 +561,7 @@ def read_labels(
     if pixels is None:
         check_labels(labels, classes, source=path)
         return labels
-    inexact = (measure_colors(pixels, classes)[1] > 0).mean()
+    inexact = np.count_nonzero(measure_colors(pixels, classes)[1]) / labels.size
     if inexact > MAX_UNKNOWN_SHARE:
         unknown = find_unknown_colors(pixels, classes, lossy=lossy)
         if unknown.mean() > MAX_UNKNOWN_SHARE:

@@ -21,7 +21,7 @@ import pandas as pd
 import seglib.compressing  # noqa: F401 - registers the layers that a saved model needs
 from seglib import plots
 from seglib.recipes import simplify
-from seglib.system import format_duration, is_locked, lock_file, replacing
+from seglib.system import digest_file, format_duration, is_locked, lock_file, replacing
 
 PATTERN = "checkpoints/step_*.npz"
 FORMAT = 2  # of checkpoints; those of seglib 0.1 have none
@@ -116,7 +116,7 @@ class RunFolder:
         with replacing(folder / "new.npz") as temporary:
             with open(temporary, "wb") as stream:
                 np.savez(stream, story=np.array(story), **arrays)
-            name = f"step_{state.step:09d}.{_digest(temporary)}.npz"
+            name = f"step_{state.step:09d}.{digest_file(temporary)}.npz"
         self.newest = (folder / "new.npz").replace(folder / name)
         files = sorted(self.path.glob(PATTERN))
         before = [file for file in files if file.name < name[:14]]
@@ -179,7 +179,7 @@ class RunFolder:
 
 
 def _read_checkpoint(file):
-    if _digest(file) != file.name.split(".")[-2]:
+    if digest_file(file) != file.name.split(".")[-2]:
         raise ValueError("its content does not match its checksum")
     with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
         story = json.loads(str(archive["story"]))
@@ -187,11 +187,6 @@ def _read_checkpoint(file):
             return RunState(step=story["step"], settings=story["settings"], format=0)
         names = sorted(name for name in archive.files if name != "story")
         return RunState(**{**story, "arrays": [archive[name] for name in names]})
-
-
-def _digest(file):
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 @contextlib.contextmanager
@@ -388,6 +383,8 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
     Raises:
         FileNotFoundError: there is no trained model.
+        ValueError: the file is damaged, or not of the kind `.keras`: HDF5 files run code that is
+            hidden in them, as `.keras` files do under Keras below 3.11.3.
     """
     path = pathlib.Path(path)
     file = path / "best.keras" if path.is_dir() or not path.suffix else path
@@ -395,7 +392,26 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise FileNotFoundError(
             f"no trained model at {file}: train one with seglib.train(..., run_dir={str(path)!r})"
         )
+    if file.suffix != ".keras":
+        raise ValueError(
+            f"{file} is no .keras file, and others can run code that is hidden in them: if you "
+            "trust who made it, load it with Keras and save it as .keras"
+        )
+    fault = find_fault(file)
+    if fault:
+        raise ValueError(f"{fault}: copy it again, or train again")
     return keras.saving.load_model(file, compile=False, safe_mode=True)
+
+
+def find_fault(file: pathlib.Path) -> str | None:
+    """Return in words why a `.keras` file cannot be read; None if it is whole, and no zip bomb."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+            if size > 10 * file.stat().st_size + 1e8 or archive.testzip():
+                raise ValueError(f"{size:,} bytes, some of which do not match their checksums")
+    except Exception as error:  # zipfile raises many kinds
+        return f"{file} is {'damaged' if file.is_file() else 'missing'} ({error})"
 
 
 def list_runs(folder: str | os.PathLike = "outputs") -> pd.DataFrame:

@@ -287,7 +287,7 @@ def look_at_photograph(path: str | os.PathLike, pixels: Pixels = RGB) -> tuple:
         return np.asarray(grey.resize((SIDE, SIDE))), image.shape[:2], False
     picture, head = None, open_picture(path, decode=False)
     if head.format == "JPEG":
-        with contextlib.suppress(Exception), Image.open(path) as small:
+        with contextlib.suppress(Exception), Image.open(path, formats=["JPEG"]) as small:
             small.draft("L", (4 * SIDE, 4 * SIDE))  # decoded small: four times as fast
             small.load()
             picture = small

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -94,6 +95,12 @@ def flush_folder(path: str | os.PathLike) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def digest_file(path: str | os.PathLike) -> str:
+    """Return the checksum of a file's content."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 @contextlib.contextmanager

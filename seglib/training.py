@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import keras
 import numpy as np
 import pandas as pd
 
-from seglib import learning, models, predicting, system
+from seglib import learning, models, predicting, runs, system
 from seglib.augment import choose_augmentation
 from seglib.learning import Batches, Callbacks, Learner, Reader, learning_rate_at
 from seglib.losses import create_loss
@@ -178,6 +179,10 @@ def train(
         plan = Plan(clock, batches.steps_per_epoch, epochs, budget, options)
         if state.validated and plan.ended_by(state):
             return _finish(model, run_dir, state, plan.ended_by(state))
+        fault = state.history and runs.find_fault(run_dir / "best.keras")
+        if fault:
+            warnings.warn(f"{fault}: the next validated weights become the best", stacklevel=2)
+            state.best_score = -1.0
         if options["init_from"] is not None and not state.step:
             _start_from(model, options["init_from"])
         # TensorFlow frees one network's functions in 0.3 s, but those of four at once in 18.
@@ -648,7 +653,12 @@ def _start_from(model, init_from):
 
 
 def _finish(model, run_dir, state, ended_by):
-    if state.history:
+    fault = state.history and runs.find_fault(run_dir / "best.keras")
+    if fault:
+        for variable, value in zip(model.weights, state.arrays or (), strict=False):
+            variable.assign(value)  # else it has them already
+        warnings.warn(f"{fault}: the weights are the newest checkpoint's", stacklevel=3)
+    elif state.history:
         bare = keras.Model(model.inputs, model.outputs)  # the file has no optimizer
         bare.load_weights(run_dir / "best.keras")
     return Run(run_dir, model, pd.DataFrame(state.history), ended_by)

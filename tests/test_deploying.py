@@ -5,7 +5,10 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import pathlib
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -132,7 +135,7 @@ def test_int8_kernels_leave_room_to_add_up_products_in_16_bits(written, format):
 def test_a_card_of_the_first_versions_is_read(written, tmp_path):
     """As 58640cd wrote it, of a model that knew no classes."""
     card = {"version": 1, "seglib": "0.1.0", "format": "keras", "precision": "float32"}
-    card |= {"image_size": [32, 48], "fit": "stretch", "num_classes": 4, "parameters": 7}
+    card |= {"image_size": [32, 48], "fit": "stretch", "num_classes": 3, "parameters": 7}
     (tmp_path / "predictor.json").write_text(json.dumps(card | {"classes": None}))
     (tmp_path / "model.keras").write_bytes((written("keras") / "model.keras").read_bytes())
     predictor = seglib.load_predictor(tmp_path)
@@ -146,12 +149,80 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(model, tmp_path):
     assert seglib.export(model, path, format="keras", precision="bfloat16") == path
     assert seglib.load_predictor(path).precision == "bfloat16"
     assert [entry.name for entry in path.parent.iterdir()] == ["export"]
-    (path / "photo.png").write_bytes(b"mine")
+    for name in ("model.onnx", "saved_model/notes.txt", "photo.png"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(b"mine")
+        with pytest.raises(ValueError, match=f"holds something that is no export .{name}"):
+            seglib.export(model, path, format="keras")
+        if name != "photo.png":
+            (path / name).unlink()
+    (tmp_path / "foreign").mkdir()
+    for name in ("predictor.json", "model.keras"):
+        (tmp_path / "foreign" / name).write_text("{}")
     (tmp_path / "file").touch()
-    for taken in (path, path.parent, tmp_path / "file"):
+    for taken in (path, path.parent, tmp_path / "file", tmp_path / "foreign"):
         with pytest.raises(ValueError, match="holds something that is no export"):
             seglib.export(model, taken, format="keras")
     assert (path / "photo.png").read_bytes() == b"mine"
+
+
+def test_threads_leave_a_whole_export_and_killed_ones_are_tidied_away(model, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = tmp_path / f".export-{socket.gethostname()}-{ended.pid}-x1"
+    alive = tmp_path / f".export-{socket.gethostname()}-{os.getpid()}-x2"
+    for folder in (dead, alive, tmp_path / ".export-elsewhere-1-x3"):
+        (folder / "new").mkdir(parents=True)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        path = tmp_path / "export"
+        jobs = [pool.submit(seglib.export, model, path, format="keras") for _ in range(4)]
+        assert {job.result() for job in jobs} == {tmp_path / "export"}
+    assert seglib.load_predictor(tmp_path / "export").num_classes == 4
+    names = {folder.name for folder in tmp_path.iterdir()}
+    assert names == {"export", alive.name, ".export-elsewhere-1-x3"}
+
+
+@pytest.mark.parametrize("format", ["keras", "savedmodel", "litert", "onnx", "openvino"])
+def test_a_flipped_bit_in_an_export_is_noticed(written, tmp_path, format):
+    shutil.copytree(written(format), tmp_path / "export")
+    random = np.random.default_rng(0)
+    files = [file for file in (tmp_path / "export").rglob("*") if file.is_file()]
+    for file in files:
+        content = file.read_bytes()
+        for _ in range(5 * bool(content) * (file.suffix != ".json")):
+            changed = bytearray(content)
+            changed[random.integers(len(changed))] ^= 1 << int(random.integers(8))
+            file.write_bytes(changed)
+            with pytest.raises(ValueError, match=rf"{file.name} does not match its checksum"):
+                seglib.load_predictor(tmp_path / "export")
+        file.write_bytes(content)
+    assert seglib.load_predictor(tmp_path / "export").format == format
+
+
+def test_loggers_that_begin_while_an_export_is_loaded_are_heard(written):
+    code = (
+        "import sys, seglib; seglib.load_predictor(sys.argv[1])\n"
+        "import tensorflow; tensorflow.get_logger().warning('look here')\n"
+    )
+    command = [sys.executable, "-c", code, written("savedmodel")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stderr.splitlines()[-1] == "WARNING:tensorflow:look here"
+    assert "Traceback" not in result.stderr
+
+
+def test_a_card_must_fit_its_network(written, tmp_path):
+    shutil.copytree(written("litert"), tmp_path / "export")
+    path = tmp_path / "export/predictor.json"
+    card = json.loads(path.read_text())
+    for change in (
+        {"num_classes": 5, "classes": None},
+        {"num_classes": 5},
+        {"image_size": [48, 32]},
+        {"channels": 4},
+    ):
+        path.write_text(json.dumps(card | change))
+        with pytest.raises(ValueError, match="cannot be loaded, its files may be damaged"):
+            seglib.load_predictor(tmp_path / "export")
 
 
 def test_a_new_format_is_one_line_and_what_fails_leaves_the_earlier_export(

@@ -93,6 +93,14 @@ def test_files_that_cannot_be_read_are_named(tmp_path, classes, monkeypatch):
         DatasetError, match=r"gone.png cannot be read .*No such file.*: it is missing"
     ):
         read_image(tmp_path / "gone.png")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", None)  # it would run what is in the file
+    for format in ("EPS", "PPM", "ICO", "PDF"):
+        Image.fromarray(noise.astype(np.uint8)).save(tmp_path / "other.png", format=format)
+        for read in (read_image, lambda path: read_labels(path, classes)):
+            with pytest.raises(
+                DatasetError, match=r"other\.png cannot be .*: it is .* another format"
+            ):
+                read(tmp_path / "other.png")
     Image.fromarray(np.array([[0, 2.5]], np.float32)).save(tmp_path / "grey.tif")
     with pytest.raises(DatasetError, match=r"grey.tif holds floating-point values from 0 to 2.5"):
         read_image(tmp_path / "grey.tif")

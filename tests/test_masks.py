@@ -123,6 +123,22 @@ def seam(first, second, quarters, *, height=4, side=3):
     return np.tile(np.array(columns, np.uint8), (height, 1, 1))
 
 
+def test_a_large_mask_takes_at_most_20_bytes_a_pixel(tmp_path, monkeypatch):
+    """Of 50 megapixels, the most that are decoded, that is 1 GB."""
+    monkeypatch.setattr("seglib.masks.MAX_CELLS", 1 << 16)
+    random = np.random.default_rng(0)
+    classes = ClassTable([f"c{i}" for i in range(11)], random.integers(0, 256, (11, 3)).tolist())
+    blocks = np.kron(random.integers(0, 11, (150, 150)), np.ones((10, 10), int))
+    Image.fromarray(seglib.label_colors(blocks, classes)).save(tmp_path / "mask.jpg", quality=80)
+    read_labels(tmp_path / "mask.jpg", classes)  # makes the table of colours
+    tracemalloc.start()
+    try:
+        labels = read_labels(tmp_path / "mask.jpg", classes)
+        assert tracemalloc.get_traced_memory()[1] < 20 * labels.size
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_blend_takes_the_nearer_of_its_two_sides():
     # Sky and Building: 3:1 lies nearest to Sky, 1:3 to Building.
     assert sharpen(seam(SKY, BUILDING, (3, 1)))[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]

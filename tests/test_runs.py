@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import zipfile
 
 import keras
 import numpy as np
@@ -232,6 +233,20 @@ def test_the_best_model_is_loaded_from_a_run_or_a_file(finished, tmp_path):
         assert_same_weights(seglib.load_model(path), finished.model)
     with pytest.raises(FileNotFoundError, match=r"no trained model at .*best\.keras"):
         seglib.load_model(tmp_path)
+    content = bytearray((finished.run_dir / "best.keras").read_bytes())
+    bomb = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes(130_000_000))
+    files = {"cut.keras": content[: len(content) // 2], "model.h5": b"\x89HDF\r\n\x1a\n"}
+    content[len(content) // 2] ^= 1
+    files |= {"flipped.keras": content, "h5.keras": files["model.h5"]}
+    for name, damaged in files.items():
+        (tmp_path / name).write_bytes(damaged)
+    for name in ("cut.keras", "flipped.keras", "h5.keras", "bomb.keras"):
+        with pytest.raises(ValueError, match=rf"{name} is damaged .*: copy it again, or train"):
+            seglib.load_model(tmp_path / name)
+    with pytest.raises(ValueError, match=r"model\.h5 is no \.keras file, .* run code"):
+        seglib.load_model(tmp_path / "model.h5")
 
 
 @pytest.mark.skipif(

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from numpy_runs import Numbers, Stepper, run
 from small_runs import (
     assert_same_run,
     assert_same_weights,
+    last_arrays,
     make_dataset,
     make_model,
     make_split,
@@ -559,6 +561,23 @@ def test_a_finished_run_returns_at_once(finished):
     assert again.history.equals(finished.history)
     assert again.finished
     assert_same_weights(again.model, finished.model)
+
+
+@pytest.mark.parametrize("damage", [b"", None])
+def test_best_weights_that_are_gone_are_replaced_by_the_next_validated(finished, tmp_path, damage):
+    shutil.copytree(finished.run_dir, tmp_path / "run")
+    best = tmp_path / "run/best.keras"
+    best.unlink() if damage is None else best.write_bytes(damage)
+    with pytest.warns(
+        UserWarning, match=r"best\.keras is (missing|damaged) .* are the newest checkpoint's"
+    ):
+        again = train(tmp_path / "run", model=make_model(seed=5))
+    newest = last_arrays(tmp_path / "run")
+    for weight, value in zip(again.model.get_weights(), newest, strict=False):
+        np.testing.assert_array_equal(weight, value)
+    with pytest.warns(UserWarning, match="the next validated weights become the best"):
+        more = train(tmp_path / "run", model=make_model(seed=5), epochs=4)
+    assert_same_weights(more.model, seglib.load_model(tmp_path / "run"))
 
 
 def test_a_recipe_is_followed_and_arguments_replace_it(tmp_path):
