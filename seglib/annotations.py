@@ -650,8 +650,9 @@ def _find_owner(mask, by_stem, alone):
     """`(pictures, the rest of a mask's name)`: by its beginning, a folder, or a lone picture."""
     ends = [match.start() for match in re.finditer(r"[_\-. ]|$", mask.stem)]
     stems = [(_drop_zeros(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
-    if not stems[-1][0].isdigit():  # a folder 3/ of masks 00012_hair.png is not that of picture 3
-        stems += [(_drop_zeros(part), mask.stem) for part in reversed(mask.path.parent.parts)]
+    # A folder 3/ of masks 00012_hair.png is not that of picture 3.
+    parts = [p for p in mask.path.parent.parts if not (p + stems[-1][0]).isdigit()]
+    stems += [(_drop_zeros(part), mask.stem) for part in reversed(parts)]
     choices = [(by_stem.get(stem), rest) for stem, rest in stems]
     choices += [(alone.get((mask.split, mask.folders)), mask.stem)]
     found, rest = next((choice for choice in choices if choice[0]), ([], ""))

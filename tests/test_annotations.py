@@ -250,12 +250,19 @@ def test_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path):
     np.testing.assert_array_equal(second, SQUARES == 2)
 
 
-def test_objects_in_files_of_their_own_are_one_class(tmp_path):
-    """As in Data Science Bowl 2018."""
+@pytest.mark.parametrize(
+    ("image", "masks"),
+    [
+        ("stage1_train/x{0}/images/x{0}.png", "stage1_train/x{0}/masks/{1}ab{0}.png"),
+        ("train/images/x{0}.png", "train/masks/x{0}/{1}.png"),
+    ],
+    ids=["Data Science Bowl 2018", "numbers in folders of pictures' names"],
+)
+def test_objects_in_files_of_their_own_are_one_class(tmp_path, image, masks):
     for i in range(4):
-        write_image(tmp_path / f"stage1_train/x{i}/images/x{i}.png", seed=i)
-        for k, name in enumerate(("0ab", "f1c"), 1):
-            write_mask(tmp_path / f"stage1_train/x{i}/masks/{name}{i}.png", k == SQUARES)
+        write_image(tmp_path / image.format(i), seed=i)
+        for k in (1, 2):
+            write_mask(tmp_path / masks.format(i, k), k == SQUARES)
     with pytest.warns(UserWarning, match="8 mask files of 4 pictures.*objects of one class"):
         dataset = open_dataset(tmp_path)
     assert dataset.classes.names == ("background", "foreground")
