@@ -105,10 +105,8 @@ def export(
     _refuse_others(folder)
     system.make_folder(folder.parent, "the export")
     prefix = f".{folder.name}-{socket.gethostname()}-"
-    for left in folder.parent.glob(f"{glob.escape(prefix)}*-*"):
-        _remove_left(left, left.name.removeprefix(prefix).split("-")[0])
-    prefix = f"{prefix}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as holder:
+    options = {"dir": folder.parent, "prefix": f"{prefix}{os.getpid()}-"}
+    with tempfile.TemporaryDirectory(**options) as holder:
         new = pathlib.Path(holder, "new")
         new.mkdir()
         with _quiet():
@@ -128,6 +126,8 @@ def export(
             if folder.exists():
                 folder.rename(pathlib.Path(holder, "old"))
             new.rename(folder)
+    for left in folder.parent.glob(f"{glob.escape(prefix)}*-*"):  # not earlier: it may hold "old"
+        _remove_left(left, left.name.removeprefix(prefix).split("-")[0])
     return folder
 
 
