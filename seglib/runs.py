@@ -171,6 +171,13 @@ class RunFolder:
         with replacing(self.path / "run.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
+    def note_failure(self):
+        """Note in `run.json` that the run failed, where the disk has no room for a new file."""
+        with contextlib.suppress(OSError), open(self.path / "run.json", "r+b") as stream:
+            content = stream.read().replace(b'"status": "running"', b'"status": "failed" ')
+            stream.seek(0)
+            stream.write(content)
+
     def draw_curves(self, history):
         """Write `curves.png`."""
         self.drawn = time.monotonic()

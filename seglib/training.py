@@ -1,7 +1,6 @@
 """Training that is kept: a run is a folder, and training it again carries on."""
 
 import collections
-import contextlib
 import dataclasses
 import functools
 import gc
@@ -247,8 +246,10 @@ class Loop:
                 ended_by = self.follow_plan()
                 self.callbacks.tell("on_train_end")
         except BaseException as error:
-            with contextlib.suppress(OSError):  # such as of a full disk, which is told already
+            try:
                 self.tell(f"failed: {str(error) or type(error).__name__}")
+            except OSError:  # such as of a full disk, which is told already
+                self.folder.note_failure()
             raise
         is_end = ended_by in ("plan", "patience")
         self.tell("finished" if is_end else f"stopped by {ended_by}")
