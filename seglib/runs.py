@@ -13,6 +13,7 @@ import shutil
 import socket
 import time
 import warnings
+import zipfile
 
 import keras
 import numpy as np

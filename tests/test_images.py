@@ -94,7 +94,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, classes, monkeypatch):
     ):
         read_image(tmp_path / "gone.png")
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", None)  # it would run what is in the file
-    for format in ("EPS", "PPM", "ICO", "PDF"):
+    for format in ("EPS", "ICO", "PDF"):
         Image.fromarray(noise.astype(np.uint8)).save(tmp_path / "other.png", format=format)
         for read in (read_image, lambda path: read_labels(path, classes)):
             with pytest.raises(
