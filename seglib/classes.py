@@ -179,6 +179,8 @@ def read_class_table(
     try:
         content = parse(path.read_text(encoding="utf-8-sig"))
         return create_class_table(content, colors=colors, background=background)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not in UTF-8: save it again with this encoding") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
 

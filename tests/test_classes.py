@@ -207,3 +207,11 @@ def test_every_public_name_is_listed_and_others_are_attribute_errors():
     assert all(callable(getattr(seglib, name)) for name in light)
     with pytest.raises(AttributeError, match="read_clas_table"):
         seglib.read_clas_table  # noqa: B018
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_a_table_in_another_encoding_is_named(tmp_path, encoding):
+    file = tmp_path / "class_dict.csv"
+    file.write_text("name,r,g,b\nStraße,1,2,3\nHimmel,4,5,6\n", encoding=encoding)
+    with pytest.raises(ValueError, match=r"class_dict\.csv is not in UTF-8: save it again"):
+        read_class_table(file)
