@@ -1,6 +1,7 @@
 """Masks that annotation files, tables, or several mask files a picture show."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -226,7 +227,10 @@ class Found:
         twice = next((image for image, count in images.items() if count > 1), None)
         if twice:
             raise DatasetError(f"{self.text} has two entries for {twice}: expected one a picture")
+        folders = {mask.path.parent for _, mask in self.pairs if not self.names}
+        folders -= {image.parent for image in images}  # in which there are masks alone
         self.bare = [p.path for p in pictures if p.role != "mask" and p.path not in images]
+        self.bare = [path for path in self.bare if path.parent not in folders]
         self.pairs.sort(key=lambda pair: pair[0].path)
         if self.no_area:
             areas = sum(len(half.path.layers) for _, half in self.pairs)
@@ -315,6 +319,7 @@ def _parse_coco(content, file, index):
         elif isinstance(outlines, dict):
             drawn = [(annotation["category_id"], ("counts", outlines["counts"], outlines["size"]))]
         else:
+            outlines = [outline for outline in outlines if len(outline) > 4]  # two points
             figures = [("figure", "polygon", outline) for outline in outlines] or [("no area",)]
             drawn = [(annotation["category_id"], figure) for figure in figures]
         shapes[annotation["image_id"]] += [(names[category], shape) for category, shape in drawn]
@@ -426,9 +431,7 @@ def _pair_table(table, file, index, *, runs):
             elif cell not in NOTHING:
                 found.missing.append(f"{file}, row {row}: {cell}")
         return found
-    kind = "rows" if _go_by_rows(list(map(find, names)), cells) else "runs"
-    if kind == "rows":
-        warnings.warn(f"{file}: the run lengths go along rows, not down columns", stacklevel=6)
+    kind = _look_at_runs(list(map(find, names)), cells, file)
     sides = [_find_column(table, f"(ima?ge?_?)?{side}") for side in ("height", "width")]
     for row, (name, cell, split) in enumerate(rows):
         size = [side and int(float(side[row])) for side in sides]
@@ -480,15 +483,36 @@ def _read_splits(table, file):
     return ["val" if fold == first else "train" for fold in folds]
 
 
-def _go_by_rows(pictures, cells):
-    """Whether runs follow each other at the picture's width, not at its height."""
-    votes = []
-    for found, cell in list(zip(pictures, cells, strict=True))[:: -(-len(cells) // FEW)]:
-        steps = np.diff(np.array(re.findall(r"(\d+) \d+", cell), float))
-        if found and len(steps):
-            height, width = read_size(found[0].path)
-            votes.append(abs(np.median(steps) - width) < abs(np.median(steps) - height))
-    return sum(votes) > len(votes) / 2
+def _look_at_runs(pictures, cells, file):
+    """The kind of layers that runs make: "runs", or "rows" along rows, which a warning tells."""
+    named = zip(pictures, cells, strict=True)
+    few = [(found[0].path, cell) for found, cell in named if found and RUNS.match(cell)]
+    by_rows, relative, from_0 = [], [], []
+    for path, cell in few[:: -(-len(few) // FEW) or 1]:
+        starts, lengths = np.array(re.findall(r"(\d+) (\d+)", cell), int).T
+        relative.append(np.diff(starts).min(initial=1) < 0)
+        with contextlib.suppress(ValueError):  # drawing it tells why
+            height, width = read_size(path)
+            down, along = decode_rle(cell, (height, width)), decode_rle(cell, (width, height)).T
+            by_rows.append(_count_edges(along) < _count_edges(down))
+            # Objects that borders cut off begin and end with lines: at pixel 1, unless it is 0.
+            places = np.stack([starts, starts + lengths]) % (width if by_rows[-1] else height)
+            from_0.append(np.sum(places == 0, axis=1) - 3 * np.sum(places == 1, axis=1))
+    if sum(relative) > len(relative) / 2:
+        words = "not how far it is from the run before, as SIIM-ACR does"
+        raise DatasetError(f"{file}: expected where each run starts in the picture, {words}")
+    if np.all(sum(from_0) > 2):
+        words = "seem to count pixels from 0: add 1 to each start, or nothing if they do not"
+        warnings.warn(f"{file}: the run lengths {words}", stacklevel=7)
+    if sum(by_rows) <= len(by_rows) / 2:
+        return "runs"
+    warnings.warn(f"{file}: the run lengths go along rows, not down columns", stacklevel=7)
+    return "rows"
+
+
+def _count_edges(mask):
+    """How often neighbours differ, the length of all outlines."""
+    return np.sum(mask[1:] != mask[:-1]) + np.sum(mask[:, 1:] != mask[:, :-1])
 
 
 def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | None:
@@ -605,7 +629,7 @@ def merge_mask_files(path, photographs, masks) -> Found | None:
         raise DatasetError(f"{path}: {masks[0].path.name} and others {words}")
     by_stem, alone = collections.defaultdict(list), collections.defaultdict(list)
     for picture in photographs:
-        by_stem[_drop_zeros(picture.stem)].append(picture)
+        by_stem[drop_zeros(picture.stem)].append(picture)
         alone[picture.split, picture.folders].append(picture)
     owned = [(mask.path, *_find_owner(mask, by_stem, alone)) for mask in masks]
     owned = [(file, pictures[0], rest) for file, pictures, rest in owned if len(pictures) == 1]
@@ -649,10 +673,10 @@ def merge_mask_files(path, photographs, masks) -> Found | None:
 def _find_owner(mask, by_stem, alone):
     """`(pictures, the rest of a mask's name)`: by its beginning, a folder, or a lone picture."""
     ends = [match.start() for match in re.finditer(r"[_\-. ]|$", mask.stem)]
-    stems = [(_drop_zeros(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
+    stems = [(drop_zeros(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
     # A folder 3/ of masks 00012_hair.png is not that of picture 3.
     parts = [p for p in mask.path.parent.parts if not (p + stems[-1][0]).isdigit()]
-    stems += [(_drop_zeros(part), mask.stem) for part in reversed(parts)]
+    stems += [(drop_zeros(part), mask.stem) for part in reversed(parts)]
     choices = [(by_stem.get(stem), rest) for stem, rest in stems]
     choices += [(alone.get((mask.split, mask.folders)), mask.stem)]
     found, rest = next((choice for choice in choices if choice[0]), ([], ""))
@@ -660,9 +684,9 @@ def _find_owner(mask, by_stem, alone):
     return [picture for picture in found if picture.folders == mask.folders] or found, rest
 
 
-def _drop_zeros(name):
-    """One spelling for a name that is a number, such as 3 and 00003."""
-    return str(int(name)) if name.isdecimal() else name
+def drop_zeros(name: str) -> str:
+    """Return a name without the zeros that its numbers begin with: 3 for 00003."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", name)
 
 
 def _name_class(text):

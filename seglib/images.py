@@ -35,6 +35,7 @@ SAMPLED, SAMPLED_SIDE = 64, 128  # photographs that a range is chosen by, and th
 CUT_OFF = 0.1  # % of the values at either end of a range: hot pixels and the like
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")  # Pillow's modes of more than 8 bits
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on, height and width change places
+PHOTOMETRIC, SOFTWARE = 262, 305  # tags of TIFF
 ONE_CHANNEL = ("1", "L", "LA", "La", "P", "PA", *DEEP)
 FITS = ("stretch", "letterbox")
 PADDING = 128  # the models scale it to 0, with which convolutions pad as well
@@ -329,6 +330,10 @@ def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Imag
                 _check_pixels(path, picture.height, picture.width)
                 if decode:
                     picture.load()
+                tags = getattr(picture, "tag_v2", {})
+                is_raw = "tifffile" in str(tags.get(SOFTWARE)) and tags.get(PHOTOMETRIC) == 0
+                if decode and picture.mode == "1" and is_raw:
+                    return ImageOps.invert(picture)  # it holds True where it says black
                 return ImageOps.exif_transpose(picture) if upright else picture
         except UnidentifiedImageError:
             values = _read_array(path)

@@ -76,6 +76,12 @@ def find_classes(path, given, others: list, paths: list, encoding, values, image
         classes = _propose(path, paths, survey, encoding, unfit)
     if encoding == "auto":
         encoding = masks.choose_encoding(survey, classes)
+    if encoding == "binary" and survey.mixes_whites():
+        warnings.warn(
+            f"{path}: some masks are of 0 and 1, others of 0 and 255: 1 and 255 are taken for one "
+            'class; pass encoding="ids" to ignore 255',
+            stacklevel=3,
+        )
     bright = sum(n for value, n in survey.values.items() if 231 <= value <= 255 or value == 65535)
     white = survey.lossy or 2 * bright >= survey.values.total() - survey.values[0]
     if encoding == "binary" and not (survey.colored or white):

@@ -392,6 +392,7 @@ class Survey:
     colored: int = 0  # how many masks are of colours
     lossy: bool = False  # whether a format changes values or colours
     conflict: bool = False  # whether palettes show a value in different colours
+    together: set = dataclasses.field(default_factory=set)  # frozensets of up to 3 in one mask
     fault: DatasetError | None = None  # why the first that cannot be read cannot
 
     def add(self, other):
@@ -401,6 +402,7 @@ class Survey:
         self.colored += other.colored
         self.lossy |= other.lossy
         self.fault = self.fault or other.fault
+        self.together |= other.together
         for value, color in other.palette.items():
             self.conflict |= self.palette.setdefault(value, color) != color
 
@@ -416,7 +418,7 @@ class Survey:
 
     def looks_binary(self):
         """Whether masks with one channel are black and white, give or take what JPEG does."""
-        if set(self.values) == {0, 65535}:
+        if set(self.values) == {0, 65535} or self.mixes_whites():
             return True
         if self.palette or not self.values or min(self.values) < 0:
             return False
@@ -424,6 +426,11 @@ class Survey:
         near = sum(n for v, n in self.values.items() if v <= noise or v >= 255 - noise)
         bright = 255 - NOISE_DISTANCE[False] <= max(self.values) <= 255
         return bright and near >= least * self.values.total()
+
+    def mixes_whites(self):
+        """Whether some masks are of 0 and 1, others of 0 and 255, and none of all three."""
+        both, every = {frozenset({0, 1}), frozenset({0, 255})}, frozenset(self.values)
+        return every == {0, 1, 255} and both <= self.together and every not in self.together
 
 
 def survey_masks(paths) -> Survey:
@@ -472,7 +479,9 @@ def _survey_picture(picture, path, lossy):
         shows = {v: ((255 if picture.mode == "1" else 1) * v,) * 3 for v in values}
     for value, color in shows.items():
         shown[color] += values[value]
-    return Survey(values, shown, {} if picture.mode[0] == "L" else shows, lossy=lossy)
+    together = {frozenset(values)} if len(values) < 4 else set()
+    palette = {} if picture.mode[0] == "L" else shows
+    return Survey(values, shown, palette, lossy=lossy, together=together)
 
 
 def _take_grey(picture):

@@ -51,7 +51,7 @@ MASK_AFFIX = re.compile(
     rf"(?<=.)[_\- ]({'|'.join(KINDS)}|segmentation|annotation|anno|color|1stHO|2ndHO)"
     r"(?P<number>[_\-]\d{1,3})?$|^(mask|labels?|gt|seg|L)[_\-](?=.)"
 )
-IMAGE_AFFIX = re.compile("(?<=.)_(sat|image|img|photo|rgb)$|^(image|img|photo)_(?=.)")
+IMAGE_AFFIX = re.compile(r"(?<=.)[_\-](sat|image|img|photo|rgb|volume)$|^(image|img|photo)_(?=.)")
 SEPARATORS = "_-. "
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_KINDS = 10  # of masks in one folder, told by the last word of their names
@@ -117,7 +117,8 @@ def _describe(file, path, shared, asked):
     split = role = None
     source, place, folders, aside = (), (), (), bool(OBJECT_NAME.search(file.stem))
     parts, stem = file.parent.parts[shared:], _normalize(file.stem)
-    if file.suffix.lower() in ARRAYS:  # whose name may say what else folders say, as X_train does
+    says_role = any(kind.fullmatch(stem.lower()) for kind in FOLDER_WORDS[:2])
+    if says_role or file.suffix.lower() in ARRAYS:  # as mask.png beside image.png, or X_train.npy
         words = [{"x": "images", "y": "masks"}.get(word, word) for word in _list_words(stem)]
         known = [
             w for w in words if w in SPLIT_OF_WORD or any(k.fullmatch(w) for k in FOLDER_WORDS)
@@ -251,6 +252,7 @@ UNREAD = (
     ((".json",), '"classTitle"', "Supervisely's JSON", annotations.EXPORT),
     ((".json",), '"from_name"', "Label Studio's JSON", annotations.EXPORT),
     ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", annotations.EXPORT),
+    ((".xml",), "<Annotations", "polygons of Aperio ImageScope", annotations.EXPORT),
     ((".txt",), r"^\d+( \d*\.?\d+){6,}\s*$", "YOLO polygons", "convert them to COCO JSON"),
     ((".csv",), r"[,;]\W*\d+(,? \d+){3,}", "run lengths that fit no picture", RUNS),
     ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "", "archives", "unpack them"),
@@ -421,10 +423,15 @@ def _rank(reading):
 
 
 def _list_names(pictures):
-    """Their names as they are, without known affixes, and without what all, or a split's, share."""
+    """Their names in several spellings.
+
+    As they are, without known affixes, without these and zeros such as those of 007, and without
+    what all, or those of a split, share.
+    """
     stems = [picture.stem for picture in pictures]
+    bare = list(map(_bare, stems))
     own = (_drop_shared(pictures, by_split=by_split) for by_split in (False, True))
-    return stems, list(map(_bare, stems)), *own
+    return stems, bare, list(map(annotations.drop_zeros, bare)), *own
 
 
 def _drop_shared(pictures, *, by_split):

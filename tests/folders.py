@@ -1,6 +1,7 @@
 """Data sets as people have them: the same photographs and labels in every layout and encoding."""
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from seglib.classes import ClassTable, voc_colors, write_class_table
@@ -99,6 +100,8 @@ BINARY_ENCODINGS = {
     "0 and 255": writer(as_ids(np.uint8, 255)),
     "bits": writer(as_ids(bool)),
     "grey jpeg": writer(as_ids(np.uint8, 255), ".jpg"),
+    "0 and 1 in some": writer(lambda x, _: Image.fromarray(x * np.uint8(255 if x[0, -1] else 1))),
+    "bits by tifffile": lambda path, x, _: tifffile.imwrite(path.with_suffix(".tif"), x > 0),
 }
 
 

@@ -401,6 +401,28 @@ def test_a_column_of_run_lengths_a_class(photos):
     np.testing.assert_array_equal(named(labels["p0"], dataset), SQUARES == 1)
 
 
+def test_run_lengths_of_another_kind_are_told(photos):
+    """Two objects that the borders cut off; along rows, several runs follow each other in one."""
+    mask = np.zeros(SIZE, bool)
+    mask[:4, 2:6], mask[7:, 9:14] = True, True
+
+    def write(change, by_rows=False):
+        runs = np.reshape(encode(mask, by_rows).split(), (-1, 2)).astype(int)
+        text = " ".join(map(str, np.ravel(change(*runs.T))))
+        write_text(photos / "a.csv", "\n".join(["id,rle", *(f"p{i},{text}" for i in range(6))]))
+
+    write(lambda starts, lengths: np.stack([starts - 1, lengths], axis=1))
+    with pytest.warns(UserWarning, match="count pixels from 0: add 1 to each start"):
+        open_dataset(photos)
+    write(lambda starts, lengths: np.stack([np.diff(starts, prepend=0), lengths], axis=1))
+    with pytest.raises(DatasetError, match="where each run starts in the picture, not how far"):
+        open_dataset(photos)
+    write(lambda starts, lengths: np.stack([starts, lengths], axis=1), by_rows=True)
+    with pytest.warns(UserWarning, match="go along rows, not down columns"):
+        dataset = open_dataset(photos)
+    np.testing.assert_array_equal(dataset.train[0][1], mask)
+
+
 @pytest.mark.filterwarnings("ignore:.*pairs are taken")
 def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
     for i in range(6):
@@ -415,6 +437,8 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
 
     assert read("x_path;y_path;is_valid", enumerate([True, *[False] * 5])) == [5, 1, 0, 0]
     assert read("x;y;subset", enumerate(["train", "val", "test"] * 2)) == [2, 2, 2, 0]
+    (photos / "photos/p5.png").unlink()
+    assert read("x;y;subset", enumerate(["train", "val", "test"])) == [1, 1, 1, 2]  # p3 and p4
     with pytest.raises(DatasetError, match="train, val or test as the split, received dev, train"):
         read("x;y;split", enumerate(["train", "train", "dev"] * 2))
 
@@ -518,6 +542,11 @@ def test_what_is_wrong_in_json_is_refused(photos):
 
 
 def test_shapes_without_area_are_told(photos):
+    coco = make_coco(lambda name: [np.ravel(CORNERS[name][: 2 if name == "car" else 4]).tolist()])
+    write_text(photos / "coco.json", coco)
+    with pytest.warns(UserWarning, match=r"6 of 12 annotations in coco.json have no area"):
+        open_dataset(photos)
+    (photos / "coco.json").unlink()
     line = {"label": "road", "points": [[0, 0], [9, 9]], "shape_type": "line"}
     shapes = [line, {"label": "car", "points": CORNERS["car"]}]
     content = {"shapes": shapes, "imagePath": "p0.png"}
@@ -539,6 +568,7 @@ def test_shapes_without_area_are_told(photos):
         ("mask.json", LABELME_MASK, "mask.json has a shape of kind mask"),
         ("all.npz", "", "arrays that do not pair.*open_arrays"),
         ("export.json", '[{"from_name": "tag"}]', "Label Studio.*COCO JSON"),
+        ("a/p0.xml", '<Annotations MicronsPerPixel="0.25">', "Aperio ImageScope.*COCO JSON"),
         ("annotations.xml", "<annotations><version>1.1", "seglib.formats.*format=.cvat"),
     ],
 )

@@ -297,6 +297,7 @@ def test_only_data_streets_as_it_is_written_is_drawn(tmp_path, monkeypatch):
 # Class tables, and how masks show them
 
 
+@pytest.mark.filterwarnings("ignore:.*1 and 255 are taken for one class")
 @pytest.mark.parametrize("encoding", folders.BINARY_ENCODINGS)
 def test_black_and_white_masks_need_no_table_and_take_the_names_of_one(tmp_path, encoding):
     expected = write_folder(tmp_path, "camvid", encoding, classes=BINARY, table=False)
@@ -469,6 +470,22 @@ def test_mask_files_go_to_the_picture_of_their_number(tmp_path):
         for name, (_, labels) in zip(split.names, split, strict=True):
             assert (labels[:, 0] > 0).sum() == int(name) % 7 + 1
             assert set(np.unique(labels)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("{}/image.jpg", "{}/mask.png"), ("photos/{}.jpg", "masks/{:03}.png"),
+     ("t{}-volume.tif", "t{}-labels.tif")],
+)  # fmt: skip
+def test_names_that_agree_but_for_words_or_zeros(tmp_path, image, mask):
+    for i in range(1, 12):
+        for name, pixels in ((image, np.zeros((8, 9), np.uint8)), (mask, np.eye(8, 9, dtype=bool))):
+            (tmp_path / name.format(i)).parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / name.format(i))
+    dataset = open_dataset(tmp_path)
+    pairs = [pair for split in dataset.splits.values() for pair in split.pairs]
+    for i in range(1, 12):
+        assert (tmp_path / image.format(i), tmp_path / mask.format(i)) in pairs
 
 
 def test_a_number_is_not_the_ending_of_another(tmp_path):
