@@ -23,25 +23,19 @@ from seglib.system import show_progress
 MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
 BACKGROUND = ("background", "_background_")
 BINARY = {"background": (0, 0, 0), "foreground": (255, 255, 255)}
-MANY_CLASSES = 64  # of mask files: more different names are names of objects
 EXPORT = "export masks as PNG, or COCO JSON, from the tool, and put them beside the pictures"
 FEW = 50  # cells of a table that tell what a column is
 NOTHING = ("", "-1", "nan", "NaN", "None", "<NA>", "NA")  # cells of tables without run lengths
 SPLIT_WORD = re.compile(
     r"(?<![a-z])(?:(train)(?:ing|val)?|(val)(?:id|idation)?|(test)(?:ing)?)(?![a-z])", re.IGNORECASE
 )
-MASK_WORD = re.compile(r"masks?|label(s|led)?|annot(ation)?s?|gt|(ground)?truth|seg\w*|targets?")
-MASK_COLUMN = re.compile(f"{MASK_WORD.pattern}|y")
+MASK_COLUMN = re.compile(
+    r"masks?|label(s|led)?|annot(ation)?s?|gt|(ground)?truth|seg\w*|targets?|y", re.IGNORECASE
+)
 CLASS_COLUMN = r"(class|label|category|cell_?type)(_?(id|name))?"
 NO_TABLE = re.compile("submission|sample")  # of run lengths that nobody annotated
 RUNS = re.compile(r"\d+( \d+)+")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-# Mask files of such names show a picture's classes once more, or what another person drew.
-NO_CLASS = re.compile(
-    "colou?rs?|gr[ae]y|ids|labels?|instances?|parts|objects?|manual|ho|experts?|annotators?|raters?"
-    "|readers?|observers?|ah|vk|fov|roi|edges?|contours?|boundary|boundaries|depth|overlays?|machine"
-    "|human|watershed|polygons"
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -160,13 +154,13 @@ def _decode_counts(text):
 
 def _read_file(path, size):
     """A mask file of one object or class: what is brighter than half of its brightest pixel."""
-    mask = _read_grey(path)
+    mask = read_grey(path)
     _check_size(mask.shape, size, path)
     return mask > max(mask.max(), 1) // 2
 
 
-def _read_grey(path):
-    """The largest channel of a picture of any kind."""
+def read_grey(path) -> np.ndarray:
+    """Return the largest channel of a picture of any kind, `(height, width)`."""
     picture = open_picture(path)
     values = np.asarray(picture.convert("RGB") if picture.mode[0] == "P" else picture)
     return values if values.ndim == 2 else values[..., :3].max(axis=-1)
@@ -284,8 +278,8 @@ def _find_split(name):
     return last and last.group(last.lastindex).lower()
 
 
-def _natural(text):
-    """Key by which 10 comes after 9."""
+def natural_key(text: str) -> list:
+    """Return a key by which 10 comes after 9."""
     return [(not p.isdigit(), int(p) if p.isdigit() else p) for p in re.split(r"(\d+)", text)]
 
 
@@ -408,7 +402,7 @@ def _pair_table(table, file, index, *, runs):
             table["class"] = [column for column in wide for _ in range(rows)]
             table[masks] = sum(runs_of.values(), [])  # noqa: RUF017
     else:
-        named = [c for c in table if any(map(MASK_COLUMN.fullmatch, list_words(c)))]
+        named = [c for c in table if any(map(MASK_COLUMN.fullmatch, WORD.findall(c)))]
         masks = next((c for c in named if not all(map(str.isdigit, table[c]))), None)
     cells = table.pop(masks, [])
     if not cells:
@@ -452,11 +446,6 @@ def _are_runs(values):
     return bool(filled) and all(map(RUNS.fullmatch, filled))
 
 
-def list_words(name: str) -> list:
-    """Return the words in a name such as `MaskPath` or `mask_path`, in small letters."""
-    return [word.lower() for word in WORD.findall(name)]
-
-
 def _find_column(table, pattern):
     return next((v for c, v in table.items() if re.fullmatch(pattern, c.lower())), None)
 
@@ -478,7 +467,7 @@ def _read_splits(table, file):
     folds = _find_column(table, "(k_?)?folds?|split|subset|partition")
     if folds is None:
         return None
-    first = min(folds, key=_natural)
+    first = min(folds, key=natural_key)
     warnings.warn(f"{file}: fold {first} is for validation, the others for training", stacklevel=7)
     return ["val" if fold == first else "train" for fold in folds]
 
@@ -537,7 +526,7 @@ def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | N
             found.no_area += other.no_area
         found.names = list(dict.fromkeys(found.names))
         if kind != "COCO":
-            found.names.sort(key=_natural)
+            found.names.sort(key=natural_key)
         every.append(found.check(pictures))
     if len(every) > 1:
         others = ", ".join(f"masks={found.text!r}" for found in every[:-1])
@@ -616,92 +605,6 @@ def _choose_classes(found, given) -> ClassTable:
             layers.sort(key=lambda layer: layer[0])
         half.path = dataclasses.replace(half.path, layers=tuple(layers), fill=fill)
     return table
-
-
-def merge_mask_files(path, photographs, masks) -> Found | None:
-    """Take several black and white mask files for one picture's objects or classes.
-
-    Folders, or else what follows the picture's name, are classes if they recur; otherwise all are
-    objects of one class.
-    """
-    if any("-annotation-" in mask.stem for mask in masks):
-        words = "are masks of Label Studio, whose names do not say the picture: export COCO JSON"
-        raise DatasetError(f"{path}: {masks[0].path.name} and others {words}")
-    by_stem, alone = collections.defaultdict(list), collections.defaultdict(list)
-    for picture in photographs:
-        by_stem[drop_zeros(picture.stem)].append(picture)
-        alone[picture.split, picture.folders].append(picture)
-    owned = [(mask.path, *_find_owner(mask, by_stem, alone)) for mask in masks]
-    owned = [(file, pictures[0], rest) for file, pictures, rest in owned if len(pictures) == 1]
-    owners = {picture for _, picture, _ in owned}
-    if len(owned) <= len(owners) or len(masks) > 2 * len(owned):
-        return None
-    by_folder = len({(picture, file.parent) for file, picture, _ in owned}) > len(owners)
-    if by_folder:
-        parts = [["", *filter(_name_class, file.parent.parts)] for file, _, _ in owned]
-        owned = [(*row[:2], named[-1]) for row, named in zip(owned, parts, strict=True)]
-    owned.sort(key=lambda row: _natural(row[2]))
-    owned = [(file, picture, _name_class(text)) for file, picture, text in owned]
-    classes = list(dict.fromkeys(name for _, _, name in owned))
-    words = {word for name in classes for word in [name.lower(), *list_words(name)]}
-    if any(map(NO_CLASS.fullmatch, words)) or ("" in classes and len(classes) > 1):
-        return None
-    counts = collections.Counter(name for _, name in {row[1:] for row in owned})
-    recur = len(owners) == 1 or sum(n > 1 for n in counts.values()) > len(classes) / 2
-    are_classes = 1 < len(classes) <= MANY_CLASSES and recur
-    looked_at = [file for file, _, _ in owned][:: -(-len(owned) // 8)]
-    if (by_folder and not are_classes) or not all(map(_is_black_and_white, looked_at)):
-        return None
-    meaning = f"classes, {', '.join(classes)}" if are_classes else "objects of one class"
-    warnings.warn(
-        f"{path}: {len(owned)} mask files of {len(owners)} pictures, such as {looked_at[0]}, "
-        f"are taken for {meaning}; masks=… chooses one file a picture",
-        stacklevel=5,
-    )
-    folder = pathlib.Path(os.path.commonpath([mask.path.parent for mask in masks]))
-    found = Found(path, "files", folder.name, classes if are_classes else ["foreground"])
-    shapes = collections.defaultdict(list)
-    for file, picture, name in owned:
-        shapes[picture].append((name if are_classes else "foreground", ("file", str(file))))
-    for picture, drawn in shapes.items():
-        found.add(picture.name, [picture], folder, drawn)
-    taken = {file for file, _, _ in owned}
-    found.missing = [str(mask.path) for mask in masks if mask.path not in taken]
-    return found.check(photographs)
-
-
-def _find_owner(mask, by_stem, alone):
-    """`(pictures, the rest of a mask's name)`: by its beginning, a folder, or a lone picture."""
-    ends = [match.start() for match in re.finditer(r"[_\-. ]|$", mask.stem)]
-    stems = [(drop_zeros(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
-    # A folder 3/ of masks 00012_hair.png is not that of picture 3.
-    parts = [p for p in mask.path.parent.parts if not (p + stems[-1][0]).isdigit()]
-    stems += [(drop_zeros(part), mask.stem) for part in reversed(parts)]
-    choices = [(by_stem.get(stem), rest) for stem, rest in stems]
-    choices += [(alone.get((mask.split, mask.folders)), mask.stem)]
-    found, rest = next((choice for choice in choices if choice[0]), ([], ""))
-    found = [picture for picture in found if picture.split == mask.split] or found
-    return [picture for picture in found if picture.folders == mask.folders] or found, rest
-
-
-def drop_zeros(name: str) -> str:
-    """Return a name without the zeros that its numbers begin with: 3 for 00003."""
-    return re.sub(r"(?<!\d)0+(?=\d)", "", name)
-
-
-def _name_class(text):
-    """A class's name: "1. Haemorrhages" is Haemorrhages, "_mask_1" is none."""
-    numbered = re.search("class|cat", text, re.IGNORECASE)  # class_1, class_2
-    words = [word for word in re.split(r"[_\-. ]+", text) if word]
-    known = [MASK_WORD, SPLIT_WORD] if numbered else [MASK_WORD, SPLIT_WORD, re.compile(r"\d+")]
-    return " ".join(w for w in words if not any(k.fullmatch(w.lower()) for k in known))
-
-
-def _is_black_and_white(path):
-    picture = open_picture(path)
-    grey = _read_grey(path)
-    blurred = picture.format == "JPEG" and ((grey > 64) & (grey < 192)).mean() < 0.05
-    return blurred or picture.convert("RGB").getcolors(2) is not None
 
 
 def import_annotations(path, name: str, pictures) -> Found:

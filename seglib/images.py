@@ -27,7 +27,9 @@ FORMATS = (
     "GIF",
     "PPM",
 )  # of these alone, whatever the suffix
+MAX_CELLS = 1 << 21  # of an array that is made at once, some 8 bytes each
 MAX_PIXELS = 50_000_000  # of a picture: 0.7 GB while it is decoded
+MAX_BYTES = 600_000_000  # of all bands of a picture
 MIN_IMAGE_SIZE = 32
 TIFF, ARRAYS = (".tif", ".tiff"), (".npy", ".npz")
 MAX_CHANNELS = 8
@@ -43,6 +45,17 @@ PADDING = 128  # the models scale it to 0, with which convolutions pad as well
 
 class DatasetError(ValueError):
     """Something in the data is wrong; the message says what, where and what to do."""
+
+
+def in_bands(function: Callable, values: np.ndarray, cells: int) -> np.ndarray:
+    """Return `function(values)`, a part of the rows at a time: each takes so many cells."""
+    step = max(1, MAX_CELLS // max(1, cells))
+    first = function(values[:step])
+    found = np.empty((len(values), *first.shape[1:]), first.dtype)
+    found[:step] = first
+    for start in range(step, len(values), step):
+        found[start : start + step] = function(values[start : start + step])
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +119,13 @@ class Pixels:
         low, high = self.value_range or (0, 1)
         # Of 0 to 65535 these are the upper 8 bits.
         steps = 256 / (high + 1 - low) if is_whole else 255 / (high - low)
-        levels = np.subtract(values, low, dtype=np.float32) * np.float32(steps)
-        levels = np.floor(levels) if is_whole else np.round(levels)
-        return np.nan_to_num(levels).clip(0, 255).astype(np.uint8)
+
+        def scale(part):
+            levels = np.subtract(part, low, dtype=np.float32) * np.float32(steps)
+            levels = np.floor(levels) if is_whole else np.round(levels)
+            return np.nan_to_num(levels).clip(0, 255).astype(np.uint8)
+
+        return in_bands(scale, values, values[:1].size)
 
 
 RGB = Pixels()
@@ -131,7 +148,7 @@ def read_image(path: str | os.PathLike, pixels: Pixels = RGB) -> np.ndarray:
         DatasetError: the file is truncated, no picture, of more than `MAX_PIXELS`, or lacks a band.
     """
     values = _read_values(path, alpha=pixels.bands is not None)
-    return choose_pixels([values], pixels, path, kinds="iu").convert(values, path)
+    return choose_pixels([_thin_out(values)], pixels, path, kinds="iu").convert(values, path)
 
 
 def find_file(path: str | os.PathLike) -> tuple:
@@ -240,9 +257,13 @@ def _sample_values(path):
             values = _read_values(path, alpha=True) if mode in (*DEEP, "RGBA") else None
         is_transparent = mode == "RGBA" and np.isin(values[..., 3], (0, 255)).mean() > 0.5
         if values is not None and not is_transparent:
-            step = -(-max(values.shape) // SAMPLED_SIDE)
-            return values[::step, ::step].copy()
+            return _thin_out(values).copy()
     return None
+
+
+def _thin_out(values):
+    step = -(-max(values.shape) // SAMPLED_SIDE)
+    return values[::step, ::step]
 
 
 def _read_values(path, *, alpha):
@@ -269,8 +290,14 @@ def _read_array(path):
                 if len(parts) == 1 and _suits_pillow(parts[0]):
                     return None
                 _check_pixels(path, parts[0].imagelength, parts[0].imagewidth)
+            size = sum(part.nbytes for part in parts)
+            if size > MAX_BYTES:
+                raise DatasetError(f"{path} holds {size} bytes: cut it into tiles")
+            if _ends(file, TIFF):
                 parts = [np.moveaxis(p.asarray(), p.axes.find("S"), -1) for p in parts]
-            values = np.dstack(parts)
+            else:
+                parts = list(map(np.array, parts))  # in place of a view of the file
+            values = np.dstack(parts) if len(parts) > 1 else np.atleast_3d(parts[0])
         is_picture = np.ndim(parts[0]) > 1 and values.ndim == 3 and values.size
         if not is_picture or values.dtype.kind not in "buif":
             words = "expected real numbers (height, width, bands)"
@@ -313,8 +340,11 @@ def _read_png(file):
             if tile.args not in ("RGB;16B", "RGBA;16B"):
                 return None
             picture.tile = [tile._replace(args=tile.args[:-1] + order)]
-            halves.append(np.asarray(ImageOps.exif_transpose(picture), np.uint16))
-    return halves[0] << 8 | halves[1]
+            halves.append(np.asarray(ImageOps.exif_transpose(picture)))
+    values = halves[0].astype(np.uint16)
+    values <<= 8
+    values |= halves[1]
+    return values
 
 
 def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Image.Image:

@@ -7,17 +7,24 @@ import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from seglib.annotations import Annotation
 from seglib.classes import CUSTOMARY_IGNORE_LABEL, NO_NUMBER, ClassTable, voc_colors
-from seglib.images import ONE_CHANNEL, RGB, DatasetError, convert_to_rgb, open_picture, read_image
+from seglib.images import (
+    MAX_CELLS,
+    ONE_CHANNEL,
+    RGB,
+    DatasetError,
+    convert_to_rgb,
+    in_bands,
+    open_picture,
+    read_image,
+)
 from seglib.system import show_progress
 
-MAX_CELLS = 1 << 21  # of an array that is made at once, some 8 bytes each
 ENCODINGS = ("ids", "colors", "binary")
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 MAX_UNKNOWN_SHARE = 0.01  # of a mask's pixels: more is no accident of drawing
@@ -100,17 +107,6 @@ def _find_nearest(colors, palette):
         return distance.cdist(part, palette, "sqeuclidean").argmin(axis=1)
 
     return in_bands(find, colors, len(palette))
-
-
-def in_bands(function: Callable, values: np.ndarray, cells: int) -> np.ndarray:
-    """Return `function(values)`, a part of the rows at a time: each takes so many cells."""
-    step = max(1, MAX_CELLS // max(1, cells))
-    first = function(values[:step])
-    found = np.empty((len(values), *first.shape[1:]), first.dtype)
-    found[:step] = first
-    for start in range(step, len(values), step):
-        found[start : start + step] = function(values[start : start + step])
-    return found
 
 
 def measure_colors(pixels: ArrayLike, classes: ClassTable) -> tuple:
@@ -243,16 +239,19 @@ def find_unknown_colors(pixels: np.ndarray, classes: ClassTable, *, lossy=False)
     """
     distance = UNKNOWN_DISTANCE[lossy]
     rows, squared = measure_colors(pixels, classes)
-    unknown, palette = squared > distance**2, np.array(list(classes.mapping))
+    far, palette = squared > distance**2, np.array(list(classes.mapping))
     padded, squared = _pad_rows(rows, 2), None  # which frees much memory
 
-    def is_no_blend(positions):
+    def drop_blends(numbers):
+        unknown = far[numbers]
+        positions = np.argwhere(unknown)
+        positions[:, 0] += numbers[0]
         around = _count_around(padded, positions, len(palette), reach=2) > 0
-        return ~_near_segments(pixels[tuple(positions.T)], palette, around, distance)
+        blended = _near_segments(pixels[tuple(positions.T)], palette, around, distance)
+        unknown[unknown] = ~blended
+        return unknown
 
-    far = _find_positions(unknown)
-    unknown[tuple(far.T)] = in_bands(is_no_blend, far, len(palette))
-    return unknown
+    return in_bands(drop_blends, np.arange(len(pixels)), pixels[:1].size * len(palette))
 
 
 def _near_segments(colors, palette, allowed, distance):
@@ -284,11 +283,15 @@ def _unpack_colors(keys):
     return np.stack([keys >> 16, keys >> 8 & 255, keys & 255], axis=-1)
 
 
-def _count_colors(pixels):
-    """Counter `{(r, g, b): pixels}` of an array `(..., 3)`."""
-    keys, counts = np.unique(_pack_colors(pixels), return_counts=True)
-    colors = map(tuple, _unpack_colors(keys).tolist())
-    return Counter(dict(zip(colors, counts.tolist(), strict=True)))
+def _count_colors(pixels, there):
+    """Counter `{(r, g, b): pixels}` of a picture where `there`, an array like it, is True."""
+    counts, step = Counter(), max(1, MAX_CELLS // max(1, pixels[:1].size))
+    for start in range(0, len(pixels), step):
+        part = pixels[start : start + step][there[start : start + step]]
+        keys, found = np.unique(_pack_colors(part), return_counts=True)
+        colors = map(tuple, _unpack_colors(keys).tolist())
+        counts.update(dict(zip(colors, found.tolist(), strict=True)))
+    return counts
 
 
 # Other sizes
@@ -574,7 +577,7 @@ def read_labels(
     if inexact > MAX_UNKNOWN_SHARE:
         unknown = find_unknown_colors(pixels, classes, lossy=lossy)
         if unknown.mean() > MAX_UNKNOWN_SHARE:
-            color, count = _count_colors(pixels[unknown]).most_common(1)[0]
+            color, count = _count_colors(pixels, unknown).most_common(1)[0]
             nearest = classes.names[closest_labels(color, classes.mapping)]
             raise DatasetError(
                 f"{path}: {unknown.sum()} of {labels.size} pixels are far from every class "
@@ -671,7 +674,8 @@ def propose_class_table(paths, *, lossy: bool = False) -> ClassTable:
     """
     counts = Counter()
     for path in paths[:: -(-len(paths) // MAX_MASKS)]:
-        counts += _count_colors(np.asarray(convert_to_rgb(open_picture(path), path)))
+        pixels = np.asarray(convert_to_rgb(open_picture(path), path))
+        counts += _count_colors(pixels, np.ones(pixels.shape[:2], bool))
     merging = lossy or len(counts) > MANY_COLORS
     left, found = np.array(sorted(counts, key=lambda color: (-counts[color], color))), Counter()
     while len(left):

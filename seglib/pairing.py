@@ -54,6 +54,13 @@ MASK_AFFIX = re.compile(
 IMAGE_AFFIX = re.compile(r"(?<=.)[_\-](sat|image|img|photo|rgb|volume)$|^(image|img|photo)_(?=.)")
 SEPARATORS = "_-. "
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
+MANY_CLASSES = 64  # of mask files: more different names are names of objects
+# Mask files of such names show a picture's classes once more, or what another person drew.
+NO_CLASS = re.compile(
+    "colou?rs?|gr[ae]y|ids|labels?|instances?|parts|objects?|manual|ho|experts?|annotators?|raters?"
+    "|readers?|observers?|ah|vk|fov|roi|edges?|contours?|boundary|boundaries|depth|overlays?|machine"
+    "|human|watershed|polygons"
+)
 MAX_KINDS = 10  # of masks in one folder, told by the last word of their names
 MAX_DRAWN = 64  # colours of a mask in a folder that does not say that it holds masks
 # Masks that are compared, at this size; the mean variance of a pixel between them over the variance
@@ -190,7 +197,8 @@ def find_pairs(path, files, tables, masks, splits, format, classes, unpaired) ->
         raise DatasetError(_explain_no_pairs(path, others, aside, tables))
     if found.names and classes is None:
         classes = find_table(others, found.names)
-    found.pairs, classes = annotations.settle(found, path, classes, unpaired)
+    if found.kind != "names":
+        found.pairs, classes = annotations.settle(found, path, classes, unpaired)
     if any(image.path.suffix.lower() in ARRAYS for image, _ in found.pairs):
         pictures = pictures + aside
     found.bare = _find_unlabelled(pictures, found)
@@ -214,18 +222,19 @@ def _try_all(path, pictures, aside, others, tables, masks, splits, format):
     notes = others if masks is None else _choose(others, path, masks)
     listed = [f for f in notes if f.suffix.lower() in (".csv", ".tsv") and f.name != TABLE]
     listed = listed if tables is None else tables
-    found = annotations.read_sources(path, listed, pictures, pairs=True)
-    if found and tables is None and masks is None:
-        words = f"{path}: pairs are taken from {found.text}, masks={found.text!r} confirms it"
-        warnings.warn(words, stacklevel=4)
-    yield found, []
+    if listed:
+        found = annotations.read_sources(path, listed, pictures, pairs=True)
+        if found and tables is None and masks is None:
+            words = f"{path}: pairs are taken from {found.text}, masks={found.text!r} confirms it"
+            warnings.warn(words, stacklevel=4)
+        yield found, []
     photographs, sources = _tell_apart(pictures)
     several = [mask for source in sources for mask in source]
     if several:
         for file in others if masks is None else ():  # it says what each mask shows
             if _has(file, *FORMATS["label_me"]) or _has(file, *FORMATS["open_images"]):
                 raise DatasetError(name_unread(path, [file]))
-        yield annotations.merge_mask_files(path, photographs, several), []
+        yield _merge_mask_files(path, photographs, several), []
     yield _choose_reading(path, pictures, masks)
     yield annotations.read_sources(path, notes, photographs, pairs=False), []
     if not name_unread(path, others):
@@ -431,7 +440,7 @@ def _list_names(pictures):
     stems = [picture.stem for picture in pictures]
     bare = list(map(_bare, stems))
     own = (_drop_shared(pictures, by_split=by_split) for by_split in (False, True))
-    return stems, bare, list(map(annotations.drop_zeros, bare)), *own
+    return stems, bare, list(map(_drop_zeros, bare)), *own
 
 
 def _drop_shared(pictures, *, by_split):
@@ -487,6 +496,101 @@ def _name_masks(pairs):
         start, end = map(glob.escape, _common_ends(texts))
         parts.append(start if len(set(texts)) == 1 else f"{start}*{end}")
     return "/".join(parts)
+
+
+# Several mask files a picture
+
+
+def _merge_mask_files(path, photographs, masks):
+    """Take several black and white mask files for one picture's objects or classes.
+
+    Folders, or else what follows the picture's name, are classes if they recur; otherwise all are
+    objects of one class.
+    """
+    if any("-annotation-" in mask.stem for mask in masks):
+        words = "are masks of Label Studio, whose names do not say the picture: export COCO JSON"
+        raise DatasetError(f"{path}: {masks[0].path.name} and others {words}")
+    by_stem, alone = collections.defaultdict(list), collections.defaultdict(list)
+    for picture in photographs:
+        by_stem[_drop_zeros(picture.stem)].append(picture)
+        alone[picture.split, picture.folders].append(picture)
+    owned = [(mask.path, *_find_owner(mask, by_stem, alone)) for mask in masks]
+    owned = [(file, pictures[0], rest) for file, pictures, rest in owned if len(pictures) == 1]
+    owners = {picture for _, picture, _ in owned}
+    if len(owned) <= len(owners) or len(masks) > 2 * len(owned):
+        return None
+    by_folder = len({(picture, file.parent) for file, picture, _ in owned}) > len(owners)
+    if by_folder:
+        parts = [["", *filter(_name_class, file.parent.parts)] for file, _, _ in owned]
+        owned = [(*row[:2], named[-1]) for row, named in zip(owned, parts, strict=True)]
+    owned.sort(key=lambda row: annotations.natural_key(row[2]))
+    owned = [(file, picture, _name_class(text)) for file, picture, text in owned]
+    classes = list(dict.fromkeys(name for _, _, name in owned))
+    words = {word for name in classes for word in [name.lower(), *_list_words(name)]}
+    if any(map(NO_CLASS.fullmatch, words)) or ("" in classes and len(classes) > 1):
+        return None
+    counts = collections.Counter(name for _, name in {row[1:] for row in owned})
+    recur = len(owners) == 1 or sum(n > 1 for n in counts.values()) > len(classes) / 2
+    are_classes = 1 < len(classes) <= MANY_CLASSES and recur
+    looked_at = [file for file, _, _ in owned][:: -(-len(owned) // 8)]
+    if (by_folder and not are_classes) or not all(map(_is_black_and_white, looked_at)):
+        return None
+    meaning = f"classes, {', '.join(classes)}" if are_classes else "objects of one class"
+    warnings.warn(
+        f"{path}: {len(owned)} mask files of {len(owners)} pictures, such as {looked_at[0]}, "
+        f"are taken for {meaning}; masks=… chooses one file a picture",
+        stacklevel=5,
+    )
+    folder = pathlib.Path(os.path.commonpath([mask.path.parent for mask in masks]))
+    found = annotations.Found(
+        path, "files", folder.name, classes if are_classes else ["foreground"]
+    )
+    shapes = collections.defaultdict(list)
+    for file, picture, name in owned:
+        shapes[picture].append((name if are_classes else "foreground", ("file", str(file))))
+    for picture, drawn in shapes.items():
+        found.add(picture.name, [picture], folder, drawn)
+    taken = {file for file, _, _ in owned}
+    found.missing = [str(mask.path) for mask in masks if mask.path not in taken]
+    return found.check(photographs)
+
+
+def _find_owner(mask, by_stem, alone):
+    """`(pictures, the rest of a mask's name)`: by its beginning, a folder, or a lone picture."""
+    ends = [match.start() for match in re.finditer(r"[_\-. ]|$", mask.stem)]
+    stems = [(_drop_zeros(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
+    # A folder 3/ of masks 00012_hair.png is not that of picture 3.
+    parts = [p for p in mask.path.parent.parts if not (p + stems[-1][0]).isdigit()]
+    stems += [(_drop_zeros(part), mask.stem) for part in reversed(parts)]
+    choices = [(by_stem.get(stem), rest) for stem, rest in stems]
+    choices += [(alone.get((mask.split, mask.folders)), mask.stem)]
+    found, rest = next((choice for choice in choices if choice[0]), ([], ""))
+    found = [picture for picture in found if picture.split == mask.split] or found
+    return [picture for picture in found if picture.folders == mask.folders] or found, rest
+
+
+def _drop_zeros(name):
+    """A name without the zeros that its numbers begin with: 3 for 00003."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", name)
+
+
+def _name_class(text):
+    """A class's name: "1. Haemorrhages" is Haemorrhages, "_mask_1" is none."""
+    numbered = re.search("class|cat", text, re.IGNORECASE)  # class_1, class_2
+    words = [word for word in re.split(r"[_\-. ]+", text) if word]
+    kept = [
+        word
+        for word in words
+        if not (word.lower() in SPLIT_OF_WORD or FOLDER_WORDS[0].fullmatch(word.lower()))
+    ]
+    return " ".join(word for word in kept if numbered or not word.isdigit())
+
+
+def _is_black_and_white(path):
+    picture = open_picture(path)
+    grey = annotations.read_grey(path)
+    blurred = picture.format == "JPEG" and ((grey > 64) & (grey < 192)).mean() < 0.05
+    return blurred or picture.convert("RGB").getcolors(2) is not None
 
 
 # Who gets what

@@ -241,6 +241,15 @@ def test_png_of_16_bits_rgb_keeps_all_of_them(tmp_path):
     np.testing.assert_array_equal(whole, values >> 8)
 
 
+def test_all_bands_together_take_bounded_memory(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64, 8), np.float32), photometric="rgb")
+    np.save(tmp_path / "a.npy", np.zeros((64, 64, 8), np.float32))
+    monkeypatch.setattr("seglib.images.MAX_BYTES", 64 * 64 * 8 * 4 - 1)
+    for name in ("a.tif", "a.npy"):
+        with pytest.raises(DatasetError, match=f"{name} holds 131072 bytes: cut it into tiles"):
+            read_image(tmp_path / name)
+
+
 def test_what_cannot_be_read_says_why(tmp_path):
     Image.fromarray(RAMP.astype(np.uint16)).save(tmp_path / "a.tif", compression="tiff_lzw")
     with pytest.warns(UserWarning, match="values from 2 to 2997 become 0 to 255"):
