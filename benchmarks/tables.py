@@ -233,15 +233,23 @@ def make_instances():
     return rows, "`python benchmarks/instances.py --seeds 0 1 2`", lines
 
 
+KILLED = {
+    "tensorflow": "runs killed, TensorFlow",
+    "jax": "runs killed, JAX",
+    "pipelines": "pipelines killed",
+    "power cuts": "pipelines after a power cut",
+}
+
+
 def make_kills():
     rows = read("kill")
     rows = rows[rows["code"] == rows["code"].iloc[-1]]  # of the newest code alone
     lines = [
         {
-            "backend": backend,
+            "tried": KILLED.get(backend, backend),
             "Keras": join(runs["keras"]),
-            "kills": runs["kills"].sum(),
-            "arrays that differ": runs["differences"].sum(),
+            "times": runs["kills"].sum(),
+            "arrays or files that differ": runs["differences"].sum(),
         }
         for backend, runs in rows.groupby("backend", sort=False)
     ]
