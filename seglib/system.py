@@ -36,15 +36,6 @@ def parse_duration(duration: str | float) -> float:
     return seconds
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration for people, such as "11 h 30 min", "1 min 15 s" or "2.5 s"."""
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
 def parse_size(size: str | float) -> int:
     """Return the bytes of a size such as "19GB" or "500 MB" (powers of 1000)."""
     match = re.fullmatch(r"(\d+\.?\d*) ?([KMGT]?)B?", str(size).upper())
