@@ -22,14 +22,14 @@ import pandas as pd
 import seglib.compressing  # noqa: F401 - registers the layers that a saved model needs
 from seglib import plots
 from seglib.recipes import simplify
-from seglib.system import digest_file, format_duration, is_locked, lock_file, replacing
+from seglib.system import digest_file, is_locked, lock_file, replacing
 
+ENDS = ("plan", "patience")  # of a run that is finished
 PATTERN = "checkpoints/step_*.npz"
 FORMAT = 2  # of checkpoints; those of seglib 0.1 have none
 TIMINGS = ("seconds", "images_per_second", "peak_memory_mb")
 SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_BETWEEN_CURVES = 300.0
-DEPTH = 5  # folders between the inputs and a run
 INPUTS_VARIABLE, KAGGLE_INPUTS = "SEGLIB_INPUTS", "/kaggle/input"
 
 SHORT = reprlib.Repr()
@@ -102,10 +102,8 @@ class RunFolder:
                 damaged.append(f"{file.name} ({error})")
         if damaged:
             go_on = f"carrying on from step {state.step}" if state.step else "starting anew"
-            warnings.warn(
-                f"{self.path}: damaged and passed over: {', '.join(damaged)}; {go_on}",
-                stacklevel=2,
-            )
+            text = f"{self.path}: damaged and passed over: {', '.join(damaged)}; {go_on}"
+            warnings.warn(text, stacklevel=2)
         return state
 
     def save(self, state, variables):
@@ -157,14 +155,15 @@ class RunFolder:
                 history.to_csv(temporary, index=False)
             if status != "running" or time.monotonic() - self.drawn > SECONDS_BETWEEN_CURVES:
                 self.draw_curves(history)
+                self.drawn = time.monotonic()
         self.sessions[-1] |= {
             "to_step": state.step,
-            "seconds": round(clock.session, 1),
+            "seconds": round(clock.elapsed - clock.earlier, 1),
             "elapsed_seconds": round(clock.elapsed, 1),
         }
         content = {
             "status": status,
-            "elapsed": format_duration(clock.elapsed),
+            "elapsed": str(datetime.timedelta(seconds=round(clock.elapsed))),
             "settings": state.settings,
             "plan": plan,
             "sessions": self.sessions,
@@ -181,7 +180,6 @@ class RunFolder:
 
     def draw_curves(self, history):
         """Write `curves.png`."""
-        self.drawn = time.monotonic()
         with replacing(self.path / "curves.png") as temporary:
             plots.plot_learning_curves(history).savefig(temporary, dpi=120)
 
@@ -313,7 +311,9 @@ def _find_earlier_run(resume_from, settings, allowed):
     automatic = resume_from == "auto"
     attached = os.environ.get(INPUTS_VARIABLE) or KAGGLE_INPUTS
     found = []
-    for folder in map(RunFolder, _find_runs(pathlib.Path(attached if automatic else resume_from))):
+    inputs = pathlib.Path(attached if automatic else resume_from)
+    for path in sorted({file.parent.parent for file in inputs.rglob(PATTERN)}):
+        folder = RunFolder(path)
         state = folder.read()
         refusal = automatic and state.step and _refuse(folder.path, state, settings, allowed)
         if refusal:
@@ -326,16 +326,6 @@ def _find_earlier_run(resume_from, settings, allowed):
             "the earlier session's output to the inputs, or leave resume_from away"
         )
     return max(found, key=lambda run: run[1].step / (run[1].steps_per_epoch or 1), default=None)
-
-
-def _find_runs(folder):
-    """Folders of runs at or below a folder, without looking into folders of pictures."""
-    for path, names, _ in os.walk(folder):
-        if "checkpoints" in names:
-            yield pathlib.Path(path)
-            names.remove("checkpoints")
-        if len(pathlib.Path(path).relative_to(folder).parts) >= DEPTH:
-            names.clear()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -362,7 +352,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """False where the run was stopped: `train` carries it on."""
-        return self.ended_by in ("plan", "patience")
+        return self.ended_by in ENDS
 
     @property
     def best(self) -> pd.Series:

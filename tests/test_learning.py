@@ -254,6 +254,11 @@ def test_optimizers_are_created_by_name_with_their_options():
     taken, _ = take("adamw", ema=True, gradient_accumulation=2, weight_decay=0.1)
     assert type(taken) is seglib.AdamW
     assert (taken.ema_momentum, taken.gradient_accumulation_steps) == (0.98, 2)
+    assert (taken.weight_decay, taken.encoder_rate) == (0.1, 0.2)
+    assert type(take("muon")[0]) is seglib.Muon
+    assert type(take("adam")[0]) is keras.optimizers.Adam  # which knows no encoder
+    with pytest.raises(ValueError, match="received 'moun'"):
+        take("moun")
     with pytest.raises(ValueError, match="its own learning_rate, which would be ignored"):
         take(seglib.Muon(1e-2), learning_rate=1.0)
 
