@@ -200,11 +200,8 @@ def _digest_files(dataset, index):
             return [files[name].digest()]
         status = os.stat(name)
         seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        if known.get(name, [])[:3] == seen:
-            return known[name]
-        with open(name, "rb") as stream:
-            content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
-        return [*seen, content.hexdigest()]
+        is_known = known.get(name, [])[:3] == seen
+        return known[name] if is_known else [*seen, system.digest_file(name, 16)]
 
     digests = map_in_order(digest, files, workers=READERS)
     digests = system.show_progress(digests, total=len(files), desc="comparing", unit="file")

@@ -88,10 +88,10 @@ def flush_folder(path: str | os.PathLike) -> None:
             os.close(folder)
 
 
-def digest_file(path: str | os.PathLike) -> str:
-    """Return the checksum of a file's content."""
+def digest_file(path: str | os.PathLike, size: int = 8) -> str:
+    """Return the checksum of a file's content, so many bytes in hexadecimal digits."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=size)).hexdigest()
 
 
 @contextlib.contextmanager
