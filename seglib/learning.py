@@ -1,8 +1,6 @@
 """Batches, and a Keras model that learns from them: all that knows devices and backends."""
 
-import concurrent.futures
 import contextlib
-import copy
 import json
 import math
 import platform
@@ -33,12 +31,8 @@ SCHEDULES = ("trapezoid", "cosine", "constant")
 class Batches:
     """Training pairs in batches; each batch is a function of (seed, step) alone.
 
-    So training can start at any step, and sees there what it would have seen anyway. All batches
-    have one size: a last batch of one picture would change the weights as much as a full one, so
-    it is filled up with other pairs of the epoch, augmented differently.
-
-    `sampling` has a number ≥ 0 for each pair, by which pairs are drawn, with replacement; None:
-    each pair once an epoch.
+    All batches have one size: a last one of one picture would change the weights as much as a full
+    one, so it is filled up with other pairs of the epoch, augmented differently.
     """
 
     def __init__(self, split, batch_size, seed, *, augment=None, sampling=None):
@@ -53,12 +47,6 @@ class Batches:
     def steps_per_epoch(self):
         """int, the last step, which is filled up, included."""
         return -(-len(self.split) // self.batch_size)
-
-    def resize(self, batch_size):
-        """Return the same pairs in batches of another size."""
-        resized = copy.copy(self)
-        resized.batch_size = batch_size
-        return resized
 
     def __getitem__(self, step):
         """Return uint8 images `(batch, height, width, channels)` and labels, ids or shares."""
@@ -109,37 +97,10 @@ class Batches:
         )
 
 
-class Reader:
-    """Reads the next batch in a thread while a step computes.
-
-    More threads gain nothing: a pair's many short calls hold Python's lock.
-    """
-
-    def __init__(self, batches):
-        self.batches, self.ahead = batches, {}
-
-    def __enter__(self):
-        self.thread = concurrent.futures.ThreadPoolExecutor(1)
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        self.thread.shutdown(cancel_futures=True)
-
-    def read(self, step):
-        """Return the batch of a step, and begin to read the one after it."""
-        key = step, self.batches.batch_size
-        # In the thread alone: a user's function may keep a state that two calls would mix up.
-        batch = self.ahead.get(key) or self.thread.submit(self.batches.__getitem__, step)
-        following = self.thread.submit(self.batches.__getitem__, step + 1)
-        self.ahead = {(step + 1, self.batches.batch_size): following}
-        return batch.result()
-
-
 class Learner:
     """A model that learns one batch at a time, and a copy with the weights that are kept.
 
-    `options` are those of training, of which `task_weights` and `precision` are used; `metrics`
-    are keras metrics on labels and logits.
+    Of the `options` of training, `task_weights` and `precision` are used.
     """
 
     def __init__(self, model, optimizer, loss, options, classes, metrics=(), seed=0):
@@ -282,12 +243,8 @@ class Learner:
 def adopt_model(model, size, num_classes):
     """Return a user's own model with ClassLogits at its ends; one of seglib's as it is.
 
-    It has the layers of the given one, and its file knows the classes. `size` is that of the
+    It shares the layers of the given one, and its file knows the classes. `size` is that of the
     pictures that it will get.
-
-    Raises:
-        ValueError: it changes pictures by itself, or does not answer with logits.
-        TypeError: Keras cannot keep a layer of it in a file.
     """
     model = models.adopted.get(model, model)
     if any(isinstance(layer, models.Logits) for layer in model.layers):

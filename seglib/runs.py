@@ -28,7 +28,6 @@ ENDS = ("plan", "patience")  # of a run that is finished
 PATTERN = "checkpoints/step_*.npz"
 FORMAT = 2  # of checkpoints; those of seglib 0.1 have none
 TIMINGS = ("seconds", "images_per_second", "peak_memory_mb")
-SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_BETWEEN_CURVES = 300.0
 INPUTS_VARIABLE, KAGGLE_INPUTS = "SEGLIB_INPUTS", "/kaggle/input"
 
@@ -86,7 +85,7 @@ class RunFolder:
     def __init__(self, path, stream=None):
         self.path, self.stream = path, stream
         self.newest = None  # path of the newest checkpoint that was read or written
-        self.noted, self.drawn = -SECONDS_BETWEEN_NOTES, time.monotonic()
+        self.drawn = time.monotonic()
 
     def read(self) -> RunState:
         """Return the state in the newest whole checkpoint; a new one where there is none.
@@ -136,11 +135,7 @@ class RunFolder:
         self.sessions = [*_read_json(self.path / "run.json").get("sessions", []), session]
 
     def note(self, elapsed):
-        """Note the run's seconds, once a second, so that a killed session counts as well."""
-        now = time.monotonic()
-        if now - self.noted < SECONDS_BETWEEN_NOTES:
-            return
-        self.noted = now
+        """Note the run's seconds, so that a killed session counts as well."""
         content = {"pid": os.getpid(), "host": socket.gethostname(), "elapsed": round(elapsed, 1)}
         with contextlib.suppress(OSError):  # a full disk is reported where it matters more
             self.stream.seek(0)
@@ -233,7 +228,7 @@ def describe_settings(model, data, **options):
         "data": data.fingerprint,
         **options,
     }
-    return json.loads(json.dumps(simplify(settings)))
+    return simplify(settings)
 
 
 def find_differences(before, now, *, allowed=()):
@@ -262,12 +257,7 @@ def _is_same(before, now):
 
 
 def take_up(folder, settings, *, resume_from="auto", allowed=()):
-    """Return where a run stands, here or in an earlier session's output, and its seconds.
-
-    Raises:
-        ValueError: the run has other settings, or is of an older seglib.
-        FileNotFoundError: `resume_from` is a path without a usable checkpoint.
-    """
+    """Return where a run stands, here or in an earlier session's output, and its seconds."""
     state, source = folder.read(), folder
     if not state.step and resume_from is not None:
         source, state = _find_earlier_run(resume_from, settings, allowed) or (folder, state)

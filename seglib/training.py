@@ -1,6 +1,7 @@
 """Training that is kept: a run is a folder, and training it again carries on."""
 
 import collections
+import concurrent.futures
 import dataclasses
 import functools
 import gc
@@ -19,7 +20,7 @@ import pandas as pd
 
 from seglib import learning, models, predicting, runs, system
 from seglib.augment import choose_augmentation
-from seglib.learning import Batches, Callbacks, Learner, Reader, learning_rate_at
+from seglib.learning import Batches, Callbacks, Learner, learning_rate_at
 from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS, Recipe, check_names
@@ -228,6 +229,7 @@ class Loop:
         self.save_steps, self.save_seconds = save_steps, save_seconds
         self.saved = self.state.step, self.plan.clock.elapsed
         self.epoch_start = self.plan.clock.elapsed - self.state.epoch_seconds
+        self.ahead = {}  # (step, batch size) -> the batch that the thread reads
         most = predicting.count_together(self.split.images.shape[1:3])
         self.validation_batch = min(most, self.batches.batch_size, len(self.split) or 1)
         self.tell("running")
@@ -236,7 +238,8 @@ class Loop:
         try:
             with (
                 system.explain_full_disk(self.folder.path, advice),
-                Reader(self.batches) as self.reader,
+                # More threads gain nothing: a pair's many short calls hold Python's lock.
+                concurrent.futures.ThreadPoolExecutor(1) as self.thread,
                 system.show_progress(delay=0, **progress) as self.bar,
             ):
                 self.callbacks.tell("on_train_begin")
@@ -273,11 +276,19 @@ class Loop:
                     begun = epoch
                 self.callbacks.tell("on_train_batch_begin", batch)
                 start = plan.clock.elapsed
-                logs = self.learner.step(*self.reader.read(state.step), rate=self.choose_rate())
+                logs = self.learner.step(*self.read(state.step), rate=self.choose_rate())
                 self.note(logs, plan.clock.elapsed - start)
                 self.callbacks.tell("on_train_batch_end", batch, logs)
                 if self.save_is_due():
                     self.save()
+
+    def read(self, step):
+        """Return the batch of a step, and begin to read the one after it in the thread."""
+        size = self.batches.batch_size
+        # In the thread alone: a user's function may keep a state that two calls would mix up.
+        batch = self.ahead.get((step, size)) or self.thread.submit(self.batches.__getitem__, step)
+        self.ahead = {(step + 1, size): self.thread.submit(self.batches.__getitem__, step + 1)}
+        return batch.result()
 
     def choose_rate(self):
         """Return the learning rate of the next step; None where the optimizer has a schedule."""
@@ -327,8 +338,7 @@ class Loop:
     def choose_batch_size(self):
         """Where few steps fit into the time, go on in smaller batches."""
         state, plan = self.state, self.plan
-        most = min(self.batches.batch_size, len(self.batches.split))
-        size = most
+        most = size = min(self.batches.batch_size, len(self.batches.split))
         if keras.backend.backend() != "jax":  # which compiles each size anew, for minutes
             size = plan.choose_batch_size(most, int(np.min(self.options["batch_size"])))
         if size == most:
@@ -338,7 +348,7 @@ class Loop:
             f"{plan.steps} steps of {most} pairs fit into the time: with so few, "
             f"steps are of {size} from here on"
         )
-        self.batches = self.reader.batches = self.batches.resize(size)
+        self.batches.batch_size = size  # what is being read now is not asked for any more
         state.use_batch_size(size, self.batches.steps_per_epoch)
         plan.use_steps_per_epoch(self.batches.steps_per_epoch)
         self.saved = state.step, self.saved[1]

@@ -23,9 +23,6 @@ class Numbers:
     def steps_per_epoch(self):
         return -(-len(self.split) // self.batch_size)
 
-    def resize(self, batch_size):
-        return Numbers(batch_size, len(self.split))
-
     def __getitem__(self, step):
         random = np.random.default_rng(step)
         return random.normal(size=self.batch_size), np.full(self.batch_size, step)
@@ -104,11 +101,9 @@ def run(
     stepper.stop_training = False
     with open_run(folder) as files, note_interrupts() as request:
         state, clock.earlier = take_up(files, settings or {}, resume_from=None)
-        if state.batch_size:
-            batches = batches.resize(state.batch_size)
-        is_open = budget is not None and np.ndim(batch_size)
-        chosen = state.batch_size or (0 if is_open else batches.batch_size)
-        state.use_batch_size(chosen, batches.steps_per_epoch)
+        batches.batch_size = state.batch_size or batches.batch_size
+        is_open = budget is not None and np.ndim(batch_size) and not state.batch_size
+        state.use_batch_size(0 if is_open else batches.batch_size, batches.steps_per_epoch)
         plan = Plan(clock, batches.steps_per_epoch, epochs, budget, options)
         if state.step:
             stepper.restore(state.arrays)

@@ -33,7 +33,8 @@ def test_batches_are_a_function_of_seed_and_step(augment):
     for step in (7, 11, 8):
         for a, b in zip(first[step], second[step], strict=True):
             np.testing.assert_array_equal(a, b)
-    resized = Batches(split, 3, 1, augment=augment).resize(2)
+    resized = Batches(split, 3, 1, augment=augment)
+    resized.batch_size = 2
     np.testing.assert_array_equal(resized[8][0], first[8][0])
     assert (first[0][0] != first[3][0]).any()
     assert (first[0][0] != Batches(split, 2, 2, augment=augment)[0][0]).any()
