@@ -1,8 +1,6 @@
 """Batches, and a Keras model that learns from them: all that knows devices and backends."""
 
-import concurrent.futures
 import contextlib
-import copy
 import json
 import math
 import platform
@@ -19,7 +17,7 @@ from seglib.images import resize_image
 from seglib.losses import find_device
 from seglib.masks import resize_labels
 from seglib.models import set_precision, task_layers
-from seglib.optimizers import AdamW, create_optimizer
+from seglib.optimizers import AdamW, Muon
 from seglib.preparing import PreparedSplit
 from seglib.system import has_bfloat16_units, replacing
 
@@ -27,17 +25,14 @@ from seglib.system import has_bfloat16_units, replacing
 FULL = re.compile(r"ResourceExhausted|RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)
 TASK_LOSSES = {"boundary": losses.BoundaryLoss, "presence": losses.PresenceLoss}
 OF_OPTIMIZER = ("learning_rate", "weight_decay", "encoder_rate", "ema", "gradient_accumulation")
+SCHEDULES = ("trapezoid", "cosine", "constant")
 
 
 class Batches:
     """Training pairs in batches; each batch is a function of (seed, step) alone.
 
-    So training can start at any step, and sees there what it would have seen anyway. All batches
-    have one size: a last batch of one picture would change the weights as much as a full one, so
-    it is filled up with other pairs of the epoch, augmented differently.
-
-    `sampling` has a number ≥ 0 for each pair, by which pairs are drawn, with replacement; None:
-    each pair once an epoch.
+    All batches have one size: a last one of one picture would change the weights as much as a full
+    one, so it is filled up with other pairs of the epoch, augmented differently.
     """
 
     def __init__(self, split, batch_size, seed, *, augment=None, sampling=None):
@@ -52,12 +47,6 @@ class Batches:
     def steps_per_epoch(self):
         """int, the last step, which is filled up, included."""
         return -(-len(self.split) // self.batch_size)
-
-    def resize(self, batch_size):
-        """Return the same pairs in batches of another size."""
-        resized = copy.copy(self)
-        resized.batch_size = batch_size
-        return resized
 
     def __getitem__(self, step):
         """Return uint8 images `(batch, height, width, channels)` and labels, ids or shares."""
@@ -108,37 +97,10 @@ class Batches:
         )
 
 
-class Reader:
-    """Reads the next batch in a thread while a step computes.
-
-    More threads gain nothing: a pair's many short calls hold Python's lock.
-    """
-
-    def __init__(self, batches):
-        self.batches, self.ahead = batches, {}
-
-    def __enter__(self):
-        self.thread = concurrent.futures.ThreadPoolExecutor(1)
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        self.thread.shutdown(cancel_futures=True)
-
-    def read(self, step):
-        """Return the batch of a step, and begin to read the one after it."""
-        key = step, self.batches.batch_size
-        # In the thread alone: a user's function may keep a state that two calls would mix up.
-        batch = self.ahead.get(key) or self.thread.submit(self.batches.__getitem__, step)
-        following = self.thread.submit(self.batches.__getitem__, step + 1)
-        self.ahead = {(step + 1, self.batches.batch_size): following}
-        return batch.result()
-
-
 class Learner:
     """A model that learns one batch at a time, and a copy with the weights that are kept.
 
-    `options` are those of training, of which `task_weights` and `precision` are used; `metrics`
-    are keras metrics on labels and logits.
+    Of the `options` of training, `task_weights` and `precision` are used.
     """
 
     def __init__(self, model, optimizer, loss, options, classes, metrics=(), seed=0):
@@ -281,12 +243,8 @@ class Learner:
 def adopt_model(model, size, num_classes):
     """Return a user's own model with ClassLogits at its ends; one of seglib's as it is.
 
-    It has the layers of the given one, and its file knows the classes. `size` is that of the
+    It shares the layers of the given one, and its file knows the classes. `size` is that of the
     pictures that it will get.
-
-    Raises:
-        ValueError: it changes pictures by itself, or does not answer with logits.
-        TypeError: Keras cannot keep a layer of it in a file.
     """
     model = models.adopted.get(model, model)
     if any(isinstance(layer, models.Logits) for layer in model.layers):
@@ -348,6 +306,8 @@ def learning_rate_at(step: int, steps: int, schedule: str = "trapezoid") -> floa
         >>> [round(learning_rate_at(step, 100), 2) for step in (0, 4, 59, 80, 90)]
         [0.2, 1.0, 1.0, 0.5, 0.25]
     """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, received {schedule!r}")
     if schedule == "constant":
         return 1.0
     f = np.float32
@@ -367,29 +327,35 @@ def take_optimizer(options, changes):
     the caller gave by name.
     """
     optimizer = options["optimizer"]
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        ema, accumulation = options["ema"], options["gradient_accumulation"]
-        created = create_optimizer(
-            optimizer,
-            options["learning_rate"],
-            weight_decay=options["weight_decay"],
-            encoder_rate=options["encoder_rate"],
-            use_ema=bool(ema),
-            ema_momentum=0.98 if ema is True else float(ema),
-            gradient_accumulation_steps=accumulation if accumulation > 1 else None,
-        )
-        return created, options
-    given = [name for name in OF_OPTIMIZER if name in changes]
-    if given:
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        given = [name for name in OF_OPTIMIZER if name in changes]
+        if given:
+            raise ValueError(
+                f"an optimizer has its own {', '.join(given)}, which would be ignored here: give "
+                'them to it, or name it, such as optimizer="muon"'
+            )
+        if optimizer.built:
+            raise ValueError("this optimizer has trained before: give train a new one each time")
+        rate = optimizer.get_config()["learning_rate"]
+        own = {"learning_rate": rate} if isinstance(rate, float) else {"schedule": None}
+        return optimizer, {**options, **dict.fromkeys(OF_OPTIMIZER), **own}
+    kinds = {name.lower(): kind for name, kind in vars(keras.optimizers).items()}
+    kind = {**kinds, "adamw": AdamW, "muon": Muon}.get(optimizer)
+    if not isinstance(kind, type):
         raise ValueError(
-            f"an optimizer has its own {', '.join(given)}, which would be ignored here: give them "
-            'to it, or name it, such as optimizer="muon"'
+            'expected "muon", "adamw", a name of keras.optimizers such as "adam", or a keras '
+            f"optimizer, received {optimizer!r}"
         )
-    if optimizer.built:
-        raise ValueError("this optimizer has trained before: give train a new one each time")
-    rate = optimizer.get_config()["learning_rate"]
-    own = {"learning_rate": rate} if isinstance(rate, float) else {"schedule": None}
-    return optimizer, {**options, **dict.fromkeys(OF_OPTIMIZER), **own}
+    ema, accumulation = options["ema"], options["gradient_accumulation"]
+    settings = {
+        "weight_decay": options["weight_decay"],
+        "use_ema": bool(ema),
+        "ema_momentum": 0.98 if ema is True else float(ema),
+        "gradient_accumulation_steps": accumulation if accumulation > 1 else None,
+    }
+    if issubclass(kind, AdamW):
+        settings["encoder_rate"] = options["encoder_rate"]
+    return kind(float(options["learning_rate"]), **settings), options
 
 
 def create_task_losses(model, loss, task_weights, ignore_label):
@@ -455,22 +421,18 @@ def choose_precision() -> str:
 
 def peak_memory():
     """Return the most bytes that this process, or its accelerator, held; NaN if unknown."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        with contextlib.suppress(ValueError, tf.errors.OpError):  # no GPU, or no statistics
-            return tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    if keras.backend.backend() == "jax":
-        import jax
-
-        with contextlib.suppress(KeyError, TypeError):  # no GPU, or no statistics
-            return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"]
-    try:
+    backend = keras.backend.backend()
+    with contextlib.suppress(Exception):  # no GPU, or no statistics
+        if backend == "tensorflow":
+            return sys.modules[backend].config.experimental.get_memory_info("GPU:0")["peak"]
+        if backend == "jax":
+            return sys.modules[backend].local_devices()[0].memory_stats()["peak_bytes_in_use"]
+    with contextlib.suppress(ImportError):  # Windows
         import resource
-    except ImportError:  # Windows
-        return float("nan")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return float("nan")
 
 
 def describe_versions():

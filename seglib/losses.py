@@ -286,18 +286,10 @@ def create_loss(
     class_weights: Sequence[float] | None = None,
     soft: bool = False,
 ) -> keras.losses.Loss:
-    """Create the loss on label maps and logits that a user asks for.
+    """Create the loss on label maps and logits that `loss=` of `seglib.train` asks for.
 
-    Keras' own losses are given `ignore_label`, and one-hot truth where they take it.
-
-    Args:
-        loss: None for cross-entropy + Dice, a name of keras.losses, a keras loss, or a function of
-            (labels, logits).
-        soft: bool, whether the truth may be shares of classes.
-
-    Raises:
-        ValueError: the name is unknown, the loss expects probabilities, or the weights are not one
-            for each class.
+    Keras' own losses get `ignore_label`, and one-hot truth where they take it. `soft` tells whether
+    the truth may be shares of classes.
     """
     if loss is None:
         return CrossEntropyDice(check_weights(class_weights, num_classes), ignore_label)
@@ -318,14 +310,13 @@ def create_loss(
     if not isinstance(loss, keras.losses.Loss):
         return WrappedLoss(loss)
     kind, config = type(loss), loss.get_config()
-    if config.get("from_logits") is False and not is_named:
-        raise ValueError(
-            f"the models return logits: give keras.losses.{kind.__name__}(from_logits=True)"
-        )
+    if config.get("from_logits") is False:
+        if not is_named:
+            call = f"keras.losses.{kind.__name__}(from_logits=True)"
+            raise ValueError(f"the models return logits: give {call}")
+        config["from_logits"] = True
     if kind not in kinds.values():
         return loss
-    if "from_logits" in config:
-        config["from_logits"] = True
     if kind is not keras.losses.SparseCategoricalCrossentropy:
         return OneHotLoss(kind.from_config(config), ignore_label)
     if soft:  # it takes ids alone

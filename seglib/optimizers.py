@@ -207,24 +207,6 @@ class Muon(AdamW):
         return flatten(directions), {"momentum": momentum}
 
 
-def create_optimizer(name: str, learning_rate: float, **options) -> keras.optimizers.Optimizer:
-    """Create "adamw", "muon" or one of keras.optimizers, such as "adam", by its name.
-
-    Raises:
-        ValueError: there is no such optimizer.
-    """
-    kinds = {key.lower(): kind for key, kind in vars(keras.optimizers).items()}
-    kind = {**kinds, "adamw": AdamW, "muon": Muon}.get(name)
-    if not isinstance(kind, type):
-        raise ValueError(
-            'expected "muon", "adamw", a name of keras.optimizers such as "adam", or a keras '
-            f"optimizer, received {name!r}"
-        )
-    if not issubclass(kind, AdamW):
-        options.pop("encoder_rate", None)
-    return kind(learning_rate, **options)
-
-
 def flatten(arrays: list):
     """Return arrays one after another as a float32 vector."""
     flat = [ops.reshape(ops.cast(array, "float32"), (-1,)) for array in arrays]

@@ -4,7 +4,6 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import json
@@ -201,11 +200,8 @@ def _digest_files(dataset, index):
             return [files[name].digest()]
         status = os.stat(name)
         seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        if known.get(name, [])[:3] == seen:
-            return known[name]
-        with open(name, "rb") as stream:
-            content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
-        return [*seen, content.hexdigest()]
+        is_known = known.get(name, [])[:3] == seen
+        return known[name] if is_known else [*seen, system.digest_file(name, 16)]
 
     digests = map_in_order(digest, files, workers=READERS)
     digests = system.show_progress(digests, total=len(files), desc="comparing", unit="file")
@@ -248,11 +244,10 @@ def _map_file(path, shape, dtype):
 
 def _make_arrays(folder, dataset, digests, image_size, fit, classes):
     """Make the pairs that do not match their checksums, at first in a folder that is renamed."""
-    is_new = not folder.is_dir()
+    is_new, made = not folder.is_dir(), 0
     place = folder.with_name(f"{folder.name}.unfinished") if is_new else folder
     place.mkdir(exist_ok=True)
     files, padding = _list_files(place, dataset, image_size, classes), classes.ignore_label or 0
-    left, maps, missing = {}, {}, 0
 
     def fit_pair(split, dtype, i):
         image, labels = split[i]
@@ -261,33 +256,30 @@ def _make_arrays(folder, dataset, digests, image_size, fit, classes):
         inside[:] = resize_labels(labels, inside.shape)
         return fit_image(image, image_size, fit=fit).tobytes(), fitted.tobytes()
 
-    for name, split in dataset.splits.items():
-        for path, shape, dtype in files[name]:
-            if _map_file(path, shape, dtype) is None:
-                np.lib.format.open_memmap(path, "w+", dtype, shape)
-        *arrays, sums = maps[name] = [_map_file(*file) for file in files[name]]
-        left[name] = [i for i in range(len(split)) if (_sum(a[i] for a in arrays) != sums[i]).any()]
-        missing += len(left[name]) * sum(array[:1].nbytes for array in arrays)
-    if missing > shutil.disk_usage(folder.parent).free:
-        raise OSError(errno.ENOSPC, f"{missing / 1e6:.0f} MB are needed")
-    made = sum(map(len, left.values()))
     try:
-        with system.show_progress(total=made, desc="preparing", unit="pair") as bar:
-            for name, split in dataset.splits.items():
-                fit_one = functools.partial(fit_pair, split, maps[name][1].dtype)
-                pairs = map_in_order(fit_one, left[name], workers=count_processors())
-                with contextlib.ExitStack() as stack:
-                    # No memory maps: in one, a full disk would end the process without a word.
-                    streams = [stack.enter_context(open(path, "r+b")) for path, *_ in files[name]]
-                    for i, pair in zip(left[name], pairs, strict=True):
-                        rows = *pair, _sum(pair).tobytes()
-                        for array, stream, row in zip(maps[name], streams, rows, strict=True):
-                            stream.seek(array.offset + i * len(row))
-                            stream.write(row)
-                            stream.flush()  # a killed process loses no more than this row
-                        bar.update()
-                    for stream in streams:
-                        os.fsync(stream)
+        for name, split in dataset.splits.items():
+            for path, shape, dtype in files[name]:
+                if _map_file(path, shape, dtype) is None:
+                    np.lib.format.open_memmap(path, "w+", dtype, shape)
+            *arrays, sums = maps = [_map_file(*file) for file in files[name]]
+            left = [i for i in range(len(split)) if (_sum(a[i] for a in arrays) != sums[i]).any()]
+            made += len(left)
+            fit_one = functools.partial(fit_pair, split, arrays[1].dtype)
+            pairs = map_in_order(fit_one, left, workers=count_processors())
+            pairs = system.show_progress(
+                pairs, total=len(left), desc=f"preparing {name}", unit="pair"
+            )
+            with contextlib.ExitStack() as stack:
+                # No memory maps: in one, a full disk would end the process without a word.
+                streams = [stack.enter_context(open(path, "r+b")) for path, *_ in files[name]]
+                for i, pair in zip(left, pairs, strict=True):
+                    rows = *pair, _sum(pair).tobytes()
+                    for array, stream, row in zip(maps, streams, rows, strict=True):
+                        stream.seek(array.offset + i * len(row))
+                        stream.write(row)
+                        stream.flush()  # a killed process loses no more than this row
+                for stream in streams:
+                    os.fsync(stream)
         if _digest_files(dataset, folder.with_name("digests.json")) != digests:
             raise DatasetError(f"files in {dataset.path} changed meanwhile: prepare it once more")
     except DatasetError:  # mended files have another fingerprint

@@ -99,12 +99,16 @@ def check_names(options):
             raise ValueError(f"train has no option {name!r}: {hint}")
 
 
-def simplify(value):
-    """Return a value as JSON holds it; functions and Keras objects as class and settings."""
+def simplify(value, *, without=()):
+    """Return a value as JSON holds it; functions and Keras objects as class and settings.
+
+    What dicts have under the keys `without` is left out.
+    """
     if isinstance(value, dict):
-        return {str(key): simplify(content) for key, content in value.items()}
+        items = [(str(key), content) for key, content in value.items() if key not in without]
+        return {key: simplify(content, without=without) for key, content in items}
     if isinstance(value, list | tuple | np.ndarray):
-        return [simplify(content) for content in value]
+        return [simplify(content, without=without) for content in value]
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, bool | str | int | float | None):
@@ -114,18 +118,10 @@ def simplify(value):
     name = type(value).__name__
     if hasattr(value, "to_dict"):
         return {"class": name, **simplify(value.to_dict())}
-    if hasattr(value, "get_config"):
-        return {"class": name, **simplify(_without_names(value.get_config()))}
+    if hasattr(value, "get_config"):  # Keras counts up names and seeds
+        return {"class": name, **simplify(value.get_config(), without=("name", "seed"))}
     settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))  # which each process has anew
     return {"class": name, "name": getattr(value, "__qualname__", settings)}
-
-
-def _without_names(config):
-    """A Keras configuration without names and seeds, which Keras counts up."""
-    if isinstance(config, dict):
-        items = config.items()
-        return {key: _without_names(value) for key, value in items if key not in ("name", "seed")}
-    return [_without_names(part) for part in config] if isinstance(config, list) else config
 
 
 def _to_tuples(value):

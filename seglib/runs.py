@@ -22,14 +22,13 @@ import pandas as pd
 import seglib.compressing  # noqa: F401 - registers the layers that a saved model needs
 from seglib import plots
 from seglib.recipes import simplify
-from seglib.system import digest_file, format_duration, is_locked, lock_file, replacing
+from seglib.system import digest_file, is_locked, lock_file, replacing
 
+ENDS = ("plan", "patience")  # of a run that is finished
 PATTERN = "checkpoints/step_*.npz"
 FORMAT = 2  # of checkpoints; those of seglib 0.1 have none
 TIMINGS = ("seconds", "images_per_second", "peak_memory_mb")
-SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_BETWEEN_CURVES = 300.0
-DEPTH = 5  # folders between the inputs and a run
 INPUTS_VARIABLE, KAGGLE_INPUTS = "SEGLIB_INPUTS", "/kaggle/input"
 
 SHORT = reprlib.Repr()
@@ -86,7 +85,7 @@ class RunFolder:
     def __init__(self, path, stream=None):
         self.path, self.stream = path, stream
         self.newest = None  # path of the newest checkpoint that was read or written
-        self.noted, self.drawn = -SECONDS_BETWEEN_NOTES, time.monotonic()
+        self.drawn = time.monotonic()
 
     def read(self) -> RunState:
         """Return the state in the newest whole checkpoint; a new one where there is none.
@@ -102,10 +101,8 @@ class RunFolder:
                 damaged.append(f"{file.name} ({error})")
         if damaged:
             go_on = f"carrying on from step {state.step}" if state.step else "starting anew"
-            warnings.warn(
-                f"{self.path}: damaged and passed over: {', '.join(damaged)}; {go_on}",
-                stacklevel=2,
-            )
+            text = f"{self.path}: damaged and passed over: {', '.join(damaged)}; {go_on}"
+            warnings.warn(text, stacklevel=2)
         return state
 
     def save(self, state, variables):
@@ -138,11 +135,7 @@ class RunFolder:
         self.sessions = [*_read_json(self.path / "run.json").get("sessions", []), session]
 
     def note(self, elapsed):
-        """Note the run's seconds, once a second, so that a killed session counts as well."""
-        now = time.monotonic()
-        if now - self.noted < SECONDS_BETWEEN_NOTES:
-            return
-        self.noted = now
+        """Note the run's seconds, so that a killed session counts as well."""
         content = {"pid": os.getpid(), "host": socket.gethostname(), "elapsed": round(elapsed, 1)}
         with contextlib.suppress(OSError):  # a full disk is reported where it matters more
             self.stream.seek(0)
@@ -157,14 +150,15 @@ class RunFolder:
                 history.to_csv(temporary, index=False)
             if status != "running" or time.monotonic() - self.drawn > SECONDS_BETWEEN_CURVES:
                 self.draw_curves(history)
+                self.drawn = time.monotonic()
         self.sessions[-1] |= {
             "to_step": state.step,
-            "seconds": round(clock.session, 1),
+            "seconds": round(clock.elapsed - clock.earlier, 1),
             "elapsed_seconds": round(clock.elapsed, 1),
         }
         content = {
             "status": status,
-            "elapsed": format_duration(clock.elapsed),
+            "elapsed": str(datetime.timedelta(seconds=round(clock.elapsed))),
             "settings": state.settings,
             "plan": plan,
             "sessions": self.sessions,
@@ -181,7 +175,6 @@ class RunFolder:
 
     def draw_curves(self, history):
         """Write `curves.png`."""
-        self.drawn = time.monotonic()
         with replacing(self.path / "curves.png") as temporary:
             plots.plot_learning_curves(history).savefig(temporary, dpi=120)
 
@@ -235,7 +228,7 @@ def describe_settings(model, data, **options):
         "data": data.fingerprint,
         **options,
     }
-    return json.loads(json.dumps(simplify(settings)))
+    return simplify(settings)
 
 
 def find_differences(before, now, *, allowed=()):
@@ -264,12 +257,7 @@ def _is_same(before, now):
 
 
 def take_up(folder, settings, *, resume_from="auto", allowed=()):
-    """Return where a run stands, here or in an earlier session's output, and its seconds.
-
-    Raises:
-        ValueError: the run has other settings, or is of an older seglib.
-        FileNotFoundError: `resume_from` is a path without a usable checkpoint.
-    """
+    """Return where a run stands, here or in an earlier session's output, and its seconds."""
     state, source = folder.read(), folder
     if not state.step and resume_from is not None:
         source, state = _find_earlier_run(resume_from, settings, allowed) or (folder, state)
@@ -313,7 +301,9 @@ def _find_earlier_run(resume_from, settings, allowed):
     automatic = resume_from == "auto"
     attached = os.environ.get(INPUTS_VARIABLE) or KAGGLE_INPUTS
     found = []
-    for folder in map(RunFolder, _find_runs(pathlib.Path(attached if automatic else resume_from))):
+    inputs = pathlib.Path(attached if automatic else resume_from)
+    for path in sorted({file.parent.parent for file in inputs.rglob(PATTERN)}):
+        folder = RunFolder(path)
         state = folder.read()
         refusal = automatic and state.step and _refuse(folder.path, state, settings, allowed)
         if refusal:
@@ -326,16 +316,6 @@ def _find_earlier_run(resume_from, settings, allowed):
             "the earlier session's output to the inputs, or leave resume_from away"
         )
     return max(found, key=lambda run: run[1].step / (run[1].steps_per_epoch or 1), default=None)
-
-
-def _find_runs(folder):
-    """Folders of runs at or below a folder, without looking into folders of pictures."""
-    for path, names, _ in os.walk(folder):
-        if "checkpoints" in names:
-            yield pathlib.Path(path)
-            names.remove("checkpoints")
-        if len(pathlib.Path(path).relative_to(folder).parts) >= DEPTH:
-            names.clear()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -362,7 +342,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """False where the run was stopped: `train` carries it on."""
-        return self.ended_by in ("plan", "patience")
+        return self.ended_by in ENDS
 
     @property
     def best(self) -> pd.Series:

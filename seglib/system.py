@@ -36,15 +36,6 @@ def parse_duration(duration: str | float) -> float:
     return seconds
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration for people, such as "11 h 30 min", "1 min 15 s" or "2.5 s"."""
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
 def parse_size(size: str | float) -> int:
     """Return the bytes of a size such as "19GB" or "500 MB" (powers of 1000)."""
     match = re.fullmatch(r"(\d+\.?\d*) ?([KMGT]?)B?", str(size).upper())
@@ -97,10 +88,10 @@ def flush_folder(path: str | os.PathLike) -> None:
             os.close(folder)
 
 
-def digest_file(path: str | os.PathLike) -> str:
-    """Return the checksum of a file's content."""
+def digest_file(path: str | os.PathLike, size: int = 8) -> str:
+    """Return the checksum of a file's content, so many bytes in hexadecimal digits."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=size)).hexdigest()
 
 
 @contextlib.contextmanager

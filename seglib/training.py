@@ -1,6 +1,7 @@
 """Training that is kept: a run is a folder, and training it again carries on."""
 
 import collections
+import concurrent.futures
 import dataclasses
 import functools
 import gc
@@ -19,15 +20,14 @@ import pandas as pd
 
 from seglib import learning, models, predicting, runs, system
 from seglib.augment import choose_augmentation
-from seglib.learning import Batches, Callbacks, Learner, Reader, learning_rate_at
+from seglib.learning import Batches, Callbacks, Learner, learning_rate_at
 from seglib.losses import create_loss
 from seglib.preparing import PreparedSplit
 from seglib.recipes import DEFAULTS, Recipe, check_names
-from seglib.runs import Run, RunFolder, RunState, describe_settings, load_model, open_run, take_up
+from seglib.runs import ENDS, Run, RunFolder, RunState, describe_settings, open_run, take_up
 
-SCHEDULES = ("trapezoid", "cosine", "constant")
 FREE = ("precision", "patience")  # options that may differ when a run is resumed
-COUNTS = ("batch_size", "validate_every", "gradient_accumulation", "patience", "epochs")
+COUNTS = ("batch_size", "validate_every", "gradient_accumulation", "patience")
 HIGHEST = {"learning_rate": 1e6, "weight_decay": 1, "encoder_rate": 1, "ema": 1}
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL
 RECENT = 100  # steps that the speed is measured over
@@ -145,8 +145,7 @@ def train(
         epochs, time_budget = recipe.epochs, recipe.time_budget
         epochs = 10 if epochs is time_budget is None else epochs
     budget = None if time_budget is None else system.parse_duration(time_budget)
-    most, least = _check_options(options, epochs)
-    interval = _parse_interval(checkpoint_every)
+    intervals = _check_options(options, epochs, checkpoint_every)
     augmentation = choose_augmentation(options["augment"])
     model, size = _check_data(model, data, augmentation, seed)
     native = (size, data.image_size) if getattr(augmentation, "native", False) else None
@@ -169,6 +168,7 @@ def train(
     run_dir = system.make_folder(run_dir, "the run")
     with open_run(run_dir) as folder, system.note_interrupts() as request:
         state, clock.earlier = take_up(folder, settings, resume_from=resume_from, allowed=allowed)
+        least, most = int(np.min(options["batch_size"])), int(np.max(options["batch_size"]))
         is_chosen = least <= state.batch_size <= most
         size = state.batch_size if is_chosen else most
         drawn = {"augment": augmentation, "sampling": options["sampling"]}
@@ -196,7 +196,7 @@ def train(
             split = data.val if native else learning.resize_split(data.val, model.input_shape[1:3])
             told = Callbacks(callbacks, model)
             loop = Loop(learner, batches, split, state, plan, options, folder, told, request)
-            ended_by = loop.run(least, *interval)
+            ended_by = loop.run(*intervals)
         finally:
             gc.unfreeze()  # see `Loop.note`
             models.set_precision(model, "float32")
@@ -207,8 +207,8 @@ def train(
 class Loop:
     """Steps, validation and checkpoints of a run, one after the other.
 
-    `split` are the validation pairs at the model's size; of the options `schedule` and
-    `learning_rate` are used. Instead of a Learner, anything with its methods will do.
+    `split` are the validation pairs at the model's size; of the options `batch_size`, `schedule`
+    and `learning_rate` are used. Instead of a Learner, anything with its methods will do.
     """
 
     learner: Learner
@@ -221,16 +221,15 @@ class Loop:
     callbacks: Callbacks
     request: system.StopRequest
 
-    def run(self, smallest_batch, save_steps=np.inf, save_seconds=np.inf):
+    def run(self, save_steps=np.inf, save_seconds=np.inf):
         """Train from where the run stands to its end, or until it is stopped; return by what.
 
-        Batches shrink to `smallest_batch` where few steps fit into the time. A checkpoint is due
-        within an epoch after so many steps, or so many seconds.
+        A checkpoint is due within an epoch after so many steps, or so many seconds.
         """
-        self.smallest_batch = smallest_batch
         self.save_steps, self.save_seconds = save_steps, save_seconds
         self.saved = self.state.step, self.plan.clock.elapsed
         self.epoch_start = self.plan.clock.elapsed - self.state.epoch_seconds
+        self.ahead = {}  # (step, batch size) -> the batch that the thread reads
         most = predicting.count_together(self.split.images.shape[1:3])
         self.validation_batch = min(most, self.batches.batch_size, len(self.split) or 1)
         self.tell("running")
@@ -239,7 +238,8 @@ class Loop:
         try:
             with (
                 system.explain_full_disk(self.folder.path, advice),
-                Reader(self.batches) as self.reader,
+                # More threads gain nothing: a pair's many short calls hold Python's lock.
+                concurrent.futures.ThreadPoolExecutor(1) as self.thread,
                 system.show_progress(delay=0, **progress) as self.bar,
             ):
                 self.callbacks.tell("on_train_begin")
@@ -251,13 +251,12 @@ class Loop:
             except OSError:  # such as of a full disk, which is told already
                 self.folder.note_failure()
             raise
-        is_end = ended_by in ("plan", "patience")
-        self.tell("finished" if is_end else f"stopped by {ended_by}")
+        self.tell("finished" if ended_by in ENDS else f"stopped by {ended_by}")
         return ended_by
 
     def follow_plan(self):
         """Batch, step, note; validate where it is due, save where it is due; return the end."""
-        state, plan, epoch_begun = self.state, self.plan, False
+        state, plan, begun = self.state, self.plan, None
         while True:
             ended_by = plan.ended_by(state)
             stopped_by = self.request.name or self.callbacks.stopped_by
@@ -268,21 +267,28 @@ class Loop:
                 return stopped_by
             if (at_epoch_end and not state.recorded) or (ended_by and not state.validated):
                 self.end_epoch()
-                epoch_begun = False
             elif ended_by:
                 return ended_by
             else:
                 epoch, batch = divmod(state.step, self.batches.steps_per_epoch)
-                if not epoch_begun:
+                if epoch != begun:
                     self.callbacks.tell("on_epoch_begin", epoch)
-                    epoch_begun = True
+                    begun = epoch
                 self.callbacks.tell("on_train_batch_begin", batch)
-                start = plan.clock.session
-                logs = self.learner.step(*self.reader.read(state.step), rate=self.choose_rate())
-                self.note(logs, plan.clock.session - start)
+                start = plan.clock.elapsed
+                logs = self.learner.step(*self.read(state.step), rate=self.choose_rate())
+                self.note(logs, plan.clock.elapsed - start)
                 self.callbacks.tell("on_train_batch_end", batch, logs)
                 if self.save_is_due():
                     self.save()
+
+    def read(self, step):
+        """Return the batch of a step, and begin to read the one after it in the thread."""
+        size = self.batches.batch_size
+        # In the thread alone: a user's function may keep a state that two calls would mix up.
+        batch = self.ahead.get((step, size)) or self.thread.submit(self.batches.__getitem__, step)
+        self.ahead = {(step + 1, size): self.thread.submit(self.batches.__getitem__, step + 1)}
+        return batch.result()
 
     def choose_rate(self):
         """Return the learning rate of the next step; None where the optimizer has a schedule."""
@@ -319,7 +325,7 @@ class Loop:
             return
         if plan.break_seconds is None and len(self.split):
             plan.break_seconds = self._rehearse_validation()
-        if not plan.is_measured:
+        if plan.revised is None:
             # TensorFlow now and then takes 20 to 45 s to free a function that is not needed any
             # more. A frozen one is left to the end, where no step has to be given up for it.
             gc.freeze()
@@ -332,10 +338,9 @@ class Loop:
     def choose_batch_size(self):
         """Where few steps fit into the time, go on in smaller batches."""
         state, plan = self.state, self.plan
-        most = min(self.batches.batch_size, len(self.batches.split))
-        size = most
+        most = size = min(self.batches.batch_size, len(self.batches.split))
         if keras.backend.backend() != "jax":  # which compiles each size anew, for minutes
-            size = plan.choose_batch_size(most, self.smallest_batch)
+            size = plan.choose_batch_size(most, int(np.min(self.options["batch_size"])))
         if size == most:
             state.batch_size = self.batches.batch_size
             return
@@ -343,7 +348,7 @@ class Loop:
             f"{plan.steps} steps of {most} pairs fit into the time: with so few, "
             f"steps are of {size} from here on"
         )
-        self.batches = self.reader.batches = self.batches.resize(size)
+        self.batches.batch_size = size  # what is being read now is not asked for any more
         state.use_batch_size(size, self.batches.steps_per_epoch)
         plan.use_steps_per_epoch(self.batches.steps_per_epoch)
         self.saved = state.step, self.saved[1]
@@ -352,15 +357,15 @@ class Loop:
 
     def end_epoch(self):
         """Validate, add a row to the history, keep the best weights, and write a checkpoint."""
-        state, plan, start = self.state, self.plan, self.plan.clock.session
+        state, plan, start = self.state, self.plan, self.plan.clock.elapsed
         epoch = -(-state.step // self.batches.steps_per_epoch)
         is_over = plan.ended_by(state) is not None
         if is_over:
             plan.end(state)
         is_due = is_over or epoch % plan.validate_every == 0 or not (state.history and self.split)
+        scores = dict.fromkeys(("val_loss", "pixel_accuracy", "mean_iou"), float("nan"))
         if is_due:
             self.learner.update_kept()
-        scores = dict.fromkeys(("val_loss", "pixel_accuracy", "mean_iou"), float("nan"))
         if is_due and len(self.split):
             self.callbacks.tell("on_test_begin")
             scores = self.learner.validate(self.split, self.validation_batch, self.request)
@@ -378,7 +383,7 @@ class Loop:
         self.callbacks.tell("on_epoch_end", epoch - 1, logs)
         self.save()
         if is_due:
-            plan.break_seconds = plan.clock.session - start
+            plan.break_seconds = plan.clock.elapsed - start
 
     def save(self):
         """Write a checkpoint of this very step, and the tables."""
@@ -393,9 +398,8 @@ class Loop:
         """Whether a checkpoint is due within an epoch; the end of an epoch writes its own."""
         if self.state.step % self.batches.steps_per_epoch == 0 or self.plan.ended_by(self.state):
             return False
-        step, seconds = self.saved
-        is_late = self.plan.clock.elapsed - seconds >= self.save_seconds
-        return is_late or self.state.step - step >= self.save_steps
+        steps, seconds = self.state.step - self.saved[0], self.plan.clock.elapsed - self.saved[1]
+        return steps >= self.save_steps or seconds >= self.save_seconds
 
     def tell(self, status):
         """Write the tables of the run."""
@@ -406,19 +410,15 @@ class Loop:
         """Add a row to the history, or the scores to the one that the last step has."""
         state = self.state
         if state.recorded:
-            state.history[-1] = {**state.history[-1], **scores}
+            state.history[-1] |= scores
             return
         now = self.plan.clock.elapsed
         seconds, self.epoch_start = now - self.epoch_start, now
         steps = state.sums.pop("steps")
         images = steps * min(self.batches.batch_size, len(self.batches.split))
         means = {name: total / steps for name, total in state.sums.items()}
-        row = {
-            "epoch": epoch,
-            "step": state.step,
-            "loss": means.pop("loss"),
-            **scores,
-            **means,
+        row = {"epoch": epoch, "step": state.step, "loss": means["loss"], **scores, **means}
+        row |= {
             "learning_rate": self.learner.learning_rate(),
             "seconds": round(seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-6), 2),
@@ -430,9 +430,9 @@ class Loop:
         """Seconds that a validation takes, from one batch of it; compiling does not count."""
         images, clock = self.split.images[: self.validation_batch], self.plan.clock
         for _ in range(2):
-            start = clock.session
+            start = clock.elapsed
             self.learner.predict_batch(images, self.validation_batch)
-        return (clock.session - start) * len(self.split) / self.validation_batch
+        return (clock.elapsed - start) * len(self.split) / self.validation_batch
 
 
 class Clock:
@@ -442,14 +442,9 @@ class Clock:
         self.start, self.earlier = time.monotonic(), 0.0
 
     @property
-    def session(self):
-        """float, the seconds of this session."""
-        return time.monotonic() - self.start
-
-    @property
     def elapsed(self):
         """float, the seconds of all sessions."""
-        return self.earlier + self.session
+        return self.earlier + time.monotonic() - self.start
 
 
 class Plan:
@@ -462,17 +457,12 @@ class Plan:
     def __init__(self, clock, steps_per_epoch, epochs, budget, options):
         self.clock, self.steps_per_epoch, self.budget = clock, steps_per_epoch, budget
         self.validate_every, self.patience = options["validate_every"], options["patience"]
-        self.limit = epochs * steps_per_epoch if epochs else None
+        self.limit = int(epochs) * steps_per_epoch if epochs else None
         self.steps = self.limit  # None until the speed is known
         self.durations = collections.deque(maxlen=RECENT)
         self.is_compiling = True  # the next step compiles, and is not typical
         self.break_seconds = None  # of validation and checkpoint, at the end of an epoch
-        self.revised = -np.inf  # seconds on the clock
-
-    @property
-    def is_measured(self):
-        """bool, whether the steps that fit into the time are known."""
-        return self.revised > -np.inf
+        self.revised = None  # seconds on the clock; None until the speed is known
 
     @property
     def step_seconds(self):
@@ -494,12 +484,12 @@ class Plan:
 
     def end(self, state):
         """Let the run end at this step, even if validation leaves time for another."""
-        is_by_time = self.budget is not None and state.step != self.limit
-        state.spent, self.steps = self.budget if is_by_time else 0.0, state.step
+        self.steps = state.step
+        state.spent = 0.0 if state.step == self.limit else self.budget or 0.0
 
     def expect_steps(self, state):
         """Return how many steps the whole run will have, as far as one can tell."""
-        if self.budget is not None and not self.is_measured and state.planned_steps > state.step:
+        if self.budget is not None and self.revised is None and state.planned_steps > state.step:
             return state.planned_steps  # as an earlier session had planned
         return self.steps or 10 * self.steps_per_epoch
 
@@ -511,8 +501,9 @@ class Plan:
 
     def needs_revision(self):
         """Whether it is time to look at the plan again."""
-        is_known = self.budget is not None and len(self.durations) > 0
-        return is_known and self.clock.elapsed - self.revised > REVISE * self.budget
+        if self.budget is None or not self.durations:
+            return False
+        return self.revised is None or self.clock.elapsed - self.revised > REVISE * self.budget
 
     def revise(self, step):
         """Fit the steps that are left into the time that is left."""
@@ -564,34 +555,22 @@ def _epochs_since_best(history):
     return len(scores) - 1 - int(np.nanargmax(scores))
 
 
-def _check_options(options, epochs):
-    """Refuse what no run can have; return the largest and the smallest batch size."""
-    for name in COUNTS:
-        for value in np.ravel({**options, "epochs": epochs}[name]).tolist():
-            if value is not None:
-                _check_count(name, value)
-    schedule, sizes = options["schedule"], np.ravel(options["batch_size"]).tolist()
-    if schedule not in SCHEDULES:
-        raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, received {schedule!r}")
+def _check_options(options, epochs, checkpoint_every):
+    """Refuse what no run can have; return the steps and the seconds between checkpoints."""
+    by_steps = isinstance(checkpoint_every, int | np.integer)
+    counts = {"epochs": epochs, "checkpoint_every": checkpoint_every if by_steps else None}
+    for name, values in {**counts, **{name: options[name] for name in COUNTS}}.items():
+        for value in np.ravel(values).tolist():
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"expected {name} to be a whole number ≥ 1, received {value!r}")
     for name, highest in HIGHEST.items():
         value = options[name]
         if not isinstance(value, int | float | np.number) or not 0 <= value <= highest:
             raise ValueError(f"expected {name} within [0, {highest}], received {value!r}")
-    return max(sizes), min(sizes)
-
-
-def _check_count(name, value):
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"expected {name} to be a whole number ≥ 1, received {value!r}")
-
-
-def _parse_interval(checkpoint_every):
-    """Return the steps and the seconds from one checkpoint to the next; inf for no such rule."""
-    if isinstance(checkpoint_every, int | np.integer):
-        _check_count("checkpoint_every", checkpoint_every)
-        return checkpoint_every, np.inf
-    is_epoch = checkpoint_every == "epoch"
-    return np.inf, np.inf if is_epoch else system.parse_duration(checkpoint_every)
+    learning_rate_at(0, 1, options["schedule"])  # refuses what it does not know
+    if by_steps or checkpoint_every == "epoch":
+        return counts["checkpoint_every"] or np.inf, np.inf
+    return np.inf, system.parse_duration(checkpoint_every)
 
 
 def _check_data(model, data, augmentation, seed):
@@ -613,10 +592,6 @@ def _check_data(model, data, augmentation, seed):
             "nothing to learn from: the training split is empty, or all of its pixels are ignored"
         )
     count = data.classes.num_classes
-    for name in ("focus_weights", "paste_weights"):
-        weights = getattr(augmentation, name, None)
-        if weights is not None and len(weights) != count:
-            raise ValueError(f"expected {count} {name}, a class each, received {len(weights)}")
     changes = getattr(augmentation, "mixes", False) or getattr(augmentation, "focus", 0)
     if changes and getattr(data.train, "is_soft", False):
         raise ValueError(
@@ -644,7 +619,7 @@ def _check_data(model, data, augmentation, seed):
 
 
 def _start_from(model, init_from):
-    skipped = models.copy_weights(load_model(init_from), model)
+    skipped = models.copy_weights(runs.load_model(init_from), model)
     skipped = [name for name in skipped if not name.endswith("_classes")]
     if skipped:
         raise ValueError(
@@ -659,9 +634,8 @@ def _finish(model, run_dir, state, ended_by):
         for variable, value in zip(model.weights, state.arrays or (), strict=False):
             variable.assign(value)  # else it has them already
         warnings.warn(f"{fault}: the weights are the newest checkpoint's", stacklevel=3)
-    elif state.history:
-        bare = keras.Model(model.inputs, model.outputs)  # the file has no optimizer
-        bare.load_weights(run_dir / "best.keras")
+    elif state.history:  # the file has no optimizer
+        keras.Model(model.inputs, model.outputs).load_weights(run_dir / "best.keras")
     return Run(run_dir, model, pd.DataFrame(state.history), ended_by)
 
 

@@ -78,24 +78,20 @@ def train_with_kills(folder, kills, *, backend="tensorflow", options=OPTIONS):
 
 
 def kill_run(run_dir, spot="nowhere", times=0, *, backend="tensorflow", options=OPTIONS):
-    """Train in a process that kills itself; whether it did so, at that very spot."""
-    process = start_run(run_dir, spot, times, backend=backend, options=options)
-    output, _ = process.communicate()
-    if process.returncode not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"the process ended with {process.returncode}")
-    killed = process.returncode == -signal.SIGKILL
-    assert output.strip() == (f"killed {spot}" if killed else "ended by plan")
-    return killed
+    """Train in a process that kills itself; whether it did so, at that very spot.
 
-
-def start_run(run_dir, spot="nowhere", times=0, *, backend="tensorflow", options=OPTIONS):
-    """Start the process; a spot such as "after 3.5 s" is a time."""
+    A spot such as "after 3.5 s" is a time.
+    """
     environment = {**os.environ, "KERAS_BACKEND": backend, "TQDM_DISABLE": "1"}
     environment["PYTHONPATH"] = str(pathlib.Path(__file__).parents[1])
     command = [sys.executable, __file__, str(run_dir), spot, str(times), json.dumps(options)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    process = subprocess.run(command, env=environment, **output)
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"the process ended with {process.returncode}")
+    killed = process.returncode == -signal.SIGKILL
+    assert process.stdout.strip() == (f"killed {spot}" if killed else "ended by plan")
+    return killed
 
 
 def read_run(run_dir):
@@ -114,13 +110,9 @@ def read_run(run_dir):
 def find_changes(first, second):
     """Names of what differs between two runs, bit for bit."""
     first, second = read_run(first), read_run(second)
-    return [
-        name
-        for name in {**first, **second}
-        if name not in first
-        or name not in second
-        or not np.array_equal(first[name], second[name], equal_nan=True)
-    ]
+    both = first.keys() & second.keys()
+    unlike = [x for x in both if not np.array_equal(first[x], second[x], equal_nan=True)]
+    return [*unlike, *(first.keys() ^ second.keys())]
 
 
 def main(run_dir, spot, times, options):

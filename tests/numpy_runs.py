@@ -23,9 +23,6 @@ class Numbers:
     def steps_per_epoch(self):
         return -(-len(self.split) // self.batch_size)
 
-    def resize(self, batch_size):
-        return Numbers(batch_size, len(self.split))
-
     def __getitem__(self, step):
         random = np.random.default_rng(step)
         return random.normal(size=self.batch_size), np.full(self.batch_size, step)
@@ -86,7 +83,7 @@ def run(
     batches=None,
     validation=4,
     callbacks=(),
-    smallest_batch=2,
+    batch_size=2,
     save_steps=2,
     save_seconds=np.inf,
     change=None,
@@ -98,17 +95,15 @@ def run(
     `change` is called with the loop before it runs.
     """
     folder.mkdir(exist_ok=True, parents=True)
-    options = {**DEFAULTS, **options}
-    batches, clock = batches or Numbers(), clock or Clock()
+    options = {**DEFAULTS, "batch_size": batch_size, **options}
+    batches, clock = batches or Numbers(int(np.max(batch_size))), clock or Clock()
     stepper = stepper or Stepper()
     stepper.stop_training = False
     with open_run(folder) as files, note_interrupts() as request:
         state, clock.earlier = take_up(files, settings or {}, resume_from=None)
-        if state.batch_size:
-            batches = batches.resize(state.batch_size)
-        is_open = budget is not None and smallest_batch < batches.batch_size
-        chosen = state.batch_size or (0 if is_open else batches.batch_size)
-        state.use_batch_size(chosen, batches.steps_per_epoch)
+        batches.batch_size = state.batch_size or batches.batch_size
+        is_open = budget is not None and np.ndim(batch_size) and not state.batch_size
+        state.use_batch_size(0 if is_open else batches.batch_size, batches.steps_per_epoch)
         plan = Plan(clock, batches.steps_per_epoch, epochs, budget, options)
         if state.step:
             stepper.restore(state.arrays)
@@ -120,5 +115,5 @@ def run(
         loop = Loop(stepper, batches, split, state, plan, options, files, told, request)
         if change is not None:
             change(loop)
-        ended_by = loop.run(smallest_batch, save_steps, save_seconds)
+        ended_by = loop.run(save_steps, save_seconds)
     return ended_by, loop.state, stepper

@@ -33,7 +33,8 @@ def test_batches_are_a_function_of_seed_and_step(augment):
     for step in (7, 11, 8):
         for a, b in zip(first[step], second[step], strict=True):
             np.testing.assert_array_equal(a, b)
-    resized = Batches(split, 3, 1, augment=augment).resize(2)
+    resized = Batches(split, 3, 1, augment=augment)
+    resized.batch_size = 2
     np.testing.assert_array_equal(resized[8][0], first[8][0])
     assert (first[0][0] != first[3][0]).any()
     assert (first[0][0] != Batches(split, 2, 2, augment=augment)[0][0]).any()
@@ -254,6 +255,11 @@ def test_optimizers_are_created_by_name_with_their_options():
     taken, _ = take("adamw", ema=True, gradient_accumulation=2, weight_decay=0.1)
     assert type(taken) is seglib.AdamW
     assert (taken.ema_momentum, taken.gradient_accumulation_steps) == (0.98, 2)
+    assert (taken.weight_decay, taken.encoder_rate) == (0.1, 0.2)
+    assert type(take("muon")[0]) is seglib.Muon
+    assert type(take("adam")[0]) is keras.optimizers.Adam  # which knows no encoder
+    with pytest.raises(ValueError, match="received 'moun'"):
+        take("moun")
     with pytest.raises(ValueError, match="its own learning_rate, which would be ignored"):
         take(seglib.Muon(1e-2), learning_rate=1.0)
 

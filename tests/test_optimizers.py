@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras_checks import assert_same
 
-from seglib.optimizers import AdamW, Muon, create_optimizer, orthogonalize_matrices, turn_matrices
+from seglib.optimizers import AdamW, Muon, orthogonalize_matrices, turn_matrices
 
 KERNEL = (3, 3, 8, 6)
 # A convolution of an encoder, its bias, and what Muon leaves to AdamW: depthwise, dense, logits.
@@ -189,15 +189,8 @@ def test_gradients_go_to_the_variables_they_come_with():
         optimizer.apply([None, None], variables)
 
 
-def test_optimizers_by_name():
-    assert type(create_optimizer("muon", 1e-3, encoder_rate=0.2, use_ema=True)) is Muon
-    assert create_optimizer("adamw", 1e-3, weight_decay=0.1).weight_decay == 0.1
-    adam = create_optimizer("adam", 1e-3, encoder_rate=0.2, weight_decay=0.0)
-    assert type(adam) is keras.optimizers.Adam
-    assert float(adam.learning_rate) == pytest.approx(1e-3)
-    saved = {**Muon(1e-3).get_config(), "keep_zeros": False}  # as models of version 0.1 have it
+def test_settings_of_version_0_1_are_read_and_those_of_keras_refused():
+    saved = {**Muon(1e-3).get_config(), "keep_zeros": False}
     assert Muon.from_config(saved).momentum == 0.95
-    with pytest.raises(ValueError, match="received 'moun'"):
-        create_optimizer("moun", 1e-3)
     with pytest.raises(ValueError, match="clipnorm is not known here"):
         AdamW(clipnorm=1.0)

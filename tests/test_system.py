@@ -12,7 +12,6 @@ import pytest
 from seglib import system
 from seglib.system import (
     explain_full_disk,
-    format_duration,
     has_bfloat16_units,
     has_only_avx2,
     is_locked,
@@ -66,10 +65,8 @@ def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
 
-def test_sizes_and_durations_for_people():
+def test_sizes():
     assert [parse_size(text) for text in ("19GB", "1.5 mb", 2048)] == [19 * 10**9, 1500000, 2048]
-    texts = [format_duration(seconds) for seconds in (0.123, 59, 59.7, 3599.8, 86400)]
-    assert texts == ["0.12 s", "59 s", "60 s", "1 h 0 min", "24 h 0 min"]
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ def test_an_epoch_in_a_checkpoint_is_not_told_again_after_a_kill(tmp_path):
 class Watch:
     """A clock that stands still until it is told."""
 
-    elapsed = earlier = session = 0.0
+    elapsed = 0.0
 
 
 def make_plan(clock=None, *, steps_per_epoch=10, epochs=None, budget=None, **options):
@@ -410,24 +410,19 @@ def test_one_slow_step_of_three_does_not_halve_batches():
 class Ticking:
     """A clock that goes on by as much whenever it is read, whatever the machine does."""
 
-    def __init__(self, tick=0.02):
-        self.now, self.tick, self.earlier = 0.0, tick, 0.0
-
-    @property
-    def session(self):
-        self.now += self.tick
-        return self.now
+    now = earlier = 0.0
 
     @property
     def elapsed(self):
-        return self.earlier + self.session
+        self.now += 0.02
+        return self.earlier + self.now
 
 
 @pytest.mark.parametrize("epochs", [None, 1000])
 def test_a_run_takes_smaller_batches_where_few_steps_fit_and_stays_with_them(
     tmp_path, capsys, epochs
 ):
-    options = {"epochs": epochs, "smallest_batch": 1, "save_steps": np.inf}
+    options = {"epochs": epochs, "batch_size": (4, 1), "save_steps": np.inf}
     batches = Numbers(4, pairs=20)
     ended_by, state, _ = run(tmp_path, budget=8, clock=Ticking(), batches=batches, **options)
     assert ended_by == "plan"
@@ -603,7 +598,11 @@ def test_a_recipe_is_followed_and_arguments_replace_it(tmp_path):
 def test_init_from_another_run_starts_there(finished, tmp_path):
     model = make_model(num_classes=3, seed=3)
     run = train(
-        tmp_path / "same", model=model, init_from=finished.run_dir, epochs=1, learning_rate=0.0
+        tmp_path / "same",
+        model=model,
+        init_from=finished.run_dir,
+        epochs=np.int64(1),
+        learning_rate=0,
     )
     names = [layer.name for layer in run.model.layers if layer.name.endswith("_conv")]
     for name in names:
@@ -794,15 +793,12 @@ def untrained():
         ({"epochs": 0}, "epochs to be a whole number"),
         ({"batch_size": 2.5}, "batch_size to be a whole number"),
         ({"batch_size": (4, 0)}, "batch_size to be a whole number ≥ 1, received 0"),
-        ({"class_weights": [1.0, 2.0]}, "each of 3 classes"),
         ({"time_budget": "soon"}, "expected a duration such as"),
         ({"checkpoint_every": 0}, "checkpoint_every to be a whole number ≥ 1"),
         ({"checkpoint_every": "often"}, "expected a duration such as"),
         ({"schedule": "linear"}, "schedule of trapezoid, cosine, constant"),
-        ({"patience": 0}, "patience to be a whole number"),
         ({"learning_rate": -1}, r"learning_rate within \[0, "),
         ({"learning_rate": float("nan")}, "learning_rate within"),
-        ({"weight_decay": -0.1}, r"weight_decay within \[0, 1\], received -0.1"),
         ({"class_weights": [0, 0, 0]}, "a weight ≥ 0 for each of 3 classes, not all 0"),
         ({"data": make_dataset(classes=ONE_LEFT)}, r"at least two classes.*\['road'\]"),
         ({"data": change_labels(lambda x: 0 * x + 2)}, "or all of its pixels are ignored"),
@@ -815,11 +811,6 @@ def untrained():
             r"takes images of \(32, 32, 3\) .* gets \(16, 32, 3\)",
         ),
         ({"learningrate": 0.1}, "no option 'learningrate': did you mean learning_rate"),
-        ({"task_weights": {"boundary": 1}}, "the model's tasks are none"),
-        ({"optimizer": "fastest"}, "received 'fastest'"),
-        ({"sampling": [1, 2]}, "for each of 12 training pairs"),
-        ({"augment": "strong"}, r"True, False or a seglib\.Augmentation"),
-        ({"optimizer": keras.optimizers.SGD(0.1), "ema": 0.9}, "its own ema, which would be"),
         ({"data": make_split(2, 0)}, r"received a PreparedSplit: dataset\.prepare"),
         ({"data": make_dataset(train=0)}, "training split is empty"),
         ({"data": make_large_dataset()}, r"or augment=Augmentation\(size=\(32, 32\)\)"),
@@ -827,7 +818,6 @@ def untrained():
             {"augment": seglib.Augmentation(size=64)},
             r"gets \(64, 64, 3\) of data prepared as \(32, 32\)",
         ),
-        ({"augment": seglib.Augmentation(focus_weights=[1, 1])}, "expected 3 focus_weights"),
         (
             {
                 "data": make_large_dataset(resize="letterbox", image_size=(64, 48)),
