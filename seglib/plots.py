@@ -298,11 +298,11 @@ def plot_findings(report: DatasetReport) -> Figure:
         ax = figure.add_subplot(frameon=False, xticks=[], yticks=[])
         ax.text(0, 0.5, "There is no finding that a picture could show.", va="center")
         return figure
-    rows = [_draw_example(finding, report.image_size) for finding in shown]
-    titles = [
-        "\n".join([f"{f.severity}: {f.check}", *(name[-40:] for name in f.examples.names)])
-        for f in shown
-    ]
+    rows, titles = [], []
+    for finding in shown:
+        rows.append(_draw_example(finding, report.image_size))
+        names = [name[-40:] for name in finding.examples.names]
+        titles.append("\n".join([f"{finding.severity}: {finding.check}", *names]))
     return plot_grid(rows, titles=titles)
 
 
