@@ -9,6 +9,7 @@ from matplotlib import pyplot
 from PIL import Image
 
 from seglib import plots
+from seglib.annotations import Annotation
 from seglib.balance import IMAGE_COLUMNS
 from seglib.checks import DatasetReport, Finding
 from seglib.classes import ClassTable
@@ -293,6 +294,16 @@ def test_tiny_regions_are_marked_and_near_duplicates_shown_as_photographs(report
     assert figure.axes[2].get_ylabel() == "warning: near-duplicates\na\na"
     assert mask[50, 60].tolist() == classes.colors[2].tolist()
     assert (marked[50, 60].tolist() == ORANGE, marked[10, 20].tolist() == ORANGE) == (True, False)
+
+
+def test_masks_may_be_drawn_from_annotations(tmp_path, classes):
+    Image.fromarray(PHOTOGRAPHS[0]).save(tmp_path / "a.png")
+    mask = Annotation(tmp_path / "a.png", tmp_path / "train.csv", ((2, ("runs", "1 1")),))
+    examples = Split([(tmp_path / "a.png", mask)], classes)
+    finding = Finding("tiny regions", "note", "", 1, "a", "Tiny.", "Enlarge.", examples)
+    report = DatasetReport(tmp_path, {"train": 1}, (32, 32), (finding,))
+    drawn, marked = shown(plots.plot_findings(report))
+    assert (drawn[0, 0].tolist(), marked[0, 0].tolist()) == (classes.colors[2].tolist(), ORANGE)
 
 
 def test_each_kind_is_shown_at_most_twice_and_odd_shapes_fit(report_of):
