@@ -278,10 +278,9 @@ def _find(dataset, check, severity, split, where, meaning, rows=()):
 
 
 def _find_in_pairs(dataset, check, severity, split, rows, text):
-    found = rows[rows[check].notna()]
+    found, meaning = rows[rows[check].notna()], f"{rows[check].count():,} of {len(rows):,} {text}"
     where = found["image" if check == "turned photographs" else "file"].tolist()
     shown = () if check == "unreadable file" else found[:1]  # both halves are drawn
-    meaning = f"{len(found):,} of {len(rows):,} {text}"
     return _find(dataset, check, severity, split, where, meaning, shown)
 
 

@@ -448,8 +448,7 @@ def plot_tradeoff(
     for i, (name, look) in enumerate(zip(names, looks, strict=True)):
         count = "" if size is None else f", {table[size].iloc[i] / 1e6:.3g} M"
         axes[0].scatter([], [], 60, **look, label=_plain(name) + count)
-    style = {"frameon": False, "handletextpad": 0.2}
-    figure.legend(title=size, loc="outside right center", **style)
+    figure.legend(title=size, loc="outside right center", frameon=False, handletextpad=0.2)
     return figure
 
 

@@ -123,8 +123,9 @@ def write_scenes(
                 pictures[f"{split}_instances/{name}_I.png"] = instances
             for file, pixels in pictures.items():
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                options = {"compress_level": 3, "compress_type": 3}  # quick, and a third smaller
-                Image.fromarray(pixels).save(folder / file, quality=95, **options)
+                # Compressed quickly, and a third smaller than by default.
+                options = {"quality": 95, "compress_level": 3, "compress_type": 3}
+                Image.fromarray(pixels).save(folder / file, **options)
         write_class_table(folder / "class_dict.csv", STREET_CLASSES)
         try:
             folder.rename(path)
