@@ -113,22 +113,13 @@ class Augmentation:
         if mixed > 1:
             raise ValueError(f"expected mixup + cutmix + paste of at most 1, received {mixed}")
 
-    @property
-    def mixes(self) -> bool:
-        """Whether pairs need other pairs."""
-        return max(self.mixup, self.cutmix, self.paste) > 0
-
     def to_dict(self) -> dict:
         """Return the options for JSON: `Augmentation(**options)` reads them."""
         return dataclasses.asdict(self)
 
 
 def choose_augmentation(augment: "bool | Augmentation | Callable | None"):
-    """Return the Augmentation or function that `augment=` of `seglib.train` means; None for none.
-
-    Raises:
-        ValueError: it means none.
-    """
+    """Return the Augmentation or function that `augment=` of `train` means; None for none."""
     if augment is None or isinstance(augment, bool):
         return Augmentation() if augment else None
     if isinstance(augment, Augmentation) or callable(augment):
@@ -190,23 +181,25 @@ def augment_pair(
         changed = tuple(map(np.asarray, changed if is_pair else (changed, None)))
         _check_pair(*changed)
         return changed
-    if augmentation.mixes and partners is None:
+    pair = _change_pair(image, labels, random, augmentation, ignore_label)
+    boxed = augmentation.mixup + augmentation.cutmix
+    mixed = boxed + augmentation.paste
+    if not mixed:
+        return pair
+    if partners is None:
         raise ValueError("expected partners, a PreparedSplit, for mixup, CutMix and pasting")
-    image, labels = _change_pair(image, labels, random, augmentation, ignore_label)
-    if not augmentation.mixes:
-        return image, labels
     # Another stream, so that what is drawn for a pair is the same whether it is mixed or not.
     random = np.random.default_rng([seed, epoch, index, 1])
-    boxed, chosen = augmentation.mixup + augmentation.cutmix, random.random()
     options = {"num_classes": partners.classes.num_classes, "ignore_label": ignore_label}
 
     def draw_partner():
         partner = partners[int(random.integers(len(partners)))]
         return _change_pair(*partner, random, augmentation, ignore_label)
 
+    chosen, (image, labels) = random.random(), pair
     if chosen < augmentation.mixup:
         share = random.beta(MIXUP_ALPHA, MIXUP_ALPHA)
-        return blend_pairs((image, labels), draw_partner(), share=share, **options)
+        return blend_pairs(pair, draw_partner(), share=share, **options)
     if chosen < boxed:
         area = 1 - random.beta(CUTMIX_ALPHA, CUTMIX_ALPHA)
         sides = [round(side * area**0.5) for side in labels.shape]
@@ -214,11 +207,11 @@ def augment_pair(
         pasted = np.zeros(labels.shape, bool)
         pasted[top : top + sides[0], left : left + sides[1]] = True
         partner = draw_partner()
-    elif chosen < boxed + augmentation.paste:
+    elif chosen < mixed:
         partner, weights = draw_partner(), augmentation.paste_weights
         # Without a class this is None, which no pixel is.
         pasted = partner[1] == find_class(partner[1], random.random(), weights, ignore_label)
-    if chosen < boxed + augmentation.paste:
+    if chosen < mixed:
         image = np.where(pasted[..., None], partner[0], image)
         labels = np.where(pasted, partner[1], labels)
     if augmentation.mixup:  # all pairs of a batch are of one kind
@@ -244,10 +237,9 @@ def _change_pair(image, labels, random, augmentation, ignore_label):
 
 
 def draw_window(random, labels, augmentation, ignore_label) -> np.ndarray:
-    """Draw where a window lies in a picture: the map from window to picture, `(2, 3)`.
+    """Draw the map `(2, 3)` from a window to a picture, with as many numbers whatever the options.
 
-    As many numbers are drawn whatever the options, so that one does not change what is drawn for
-    another. Without an ignored label, the window stays inside the picture.
+    Without an ignored label, the window stays inside the picture.
     """
     mirrored, zoom, aspect, turn, *place = random.random(6)
     focused, chosen, pixel = random.random(3)
@@ -291,17 +283,10 @@ def find_class(labels: np.ndarray, chosen: float, weights, ignore_label: int | N
 
 
 def cut_window(image, labels, matrix, *, size: tuple, ignore_label: int | None = None) -> tuple:
-    """Show a picture and its labels through a window: `matrix` maps it to the picture.
+    """Show a picture and its labels, nearest pixels, through a window that `matrix` maps to it.
 
-    The image is as sharp as `resize_image` makes it for prediction; turned windows are averaged
-    over whole pixels. Labels are those of the nearest pixel. Outside of the picture, labels are
-    the ignored one and the image is grey like the padding of a letterbox.
-
-    Example:
-        >>> image, labels = np.zeros((2, 2, 3), np.uint8), np.array([[1, 2], [3, 4]])
-        >>> cut_window(image, labels, [[1, 0, 1], [0, 1, 0]], size=(2, 2), ignore_label=9)[1]
-        array([[3, 4],
-               [9, 9]])
+    Upright windows are as sharp as `resize_image` makes pictures for prediction. Outside of the
+    picture, labels are the ignored one and the image is grey like the padding of a letterbox.
     """
     matrix = np.asarray(matrix, float)
     for step, start in ((1, 0), (-1, size[1])):  # most pairs, by default: twice as fast
@@ -390,12 +375,7 @@ def change_colors(random, image, augmentation) -> np.ndarray:
 def color_matrix(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0) -> np.ndarray:
     """Return all changes of colour as one map of RGB, `(3, 4)`; the last column is added.
 
-    Grey is the mean of the channels, so that neither hue nor saturation changes how bright a
-    pixel is.
-
-    Example:
-        >>> color_matrix(brightness=0.2, contrast=-1).round(9).tolist()
-        [[0.0, 0.0, 0.0, 179.0], [0.0, 0.0, 0.0, 179.0], [0.0, 0.0, 0.0, 179.0]]
+    Grey is the mean of the channels: hue and saturation leave a pixel as bright as it is.
     """
     cosine, sine = np.cos(np.radians(hue)), np.sin(np.radians(hue))
     turned = cosine * (np.eye(3) - GREY) + sine * QUARTER
@@ -406,8 +386,7 @@ def color_matrix(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0) -> np.nd
 def blend_pairs(first: tuple, second: tuple, *, share: float, **options) -> tuple:
     """Blend two pairs `(image, labels)`, `share` of the first; labels become shares of classes.
 
-    A pixel that is ignored in one of them counts for the share of the other. `options` are those
-    of `soften`.
+    Where one is ignored, only the share of the other counts. `options` are those of `soften`.
     """
     shape = first[0].shape
     flat = (Image.fromarray(pair[0].reshape(shape[0], -1)) for pair in (second, first))
@@ -416,13 +395,7 @@ def blend_pairs(first: tuple, second: tuple, *, share: float, **options) -> tupl
 
 
 def soften(parts: list, *, num_classes: int, ignore_label: int | None = None) -> np.ndarray:
-    """Return the share of each class in each pixel, float32, of a list of `(labels, share)`.
-
-    Example:
-        >>> parts = [(np.array([[0, 1, 9]]), 0.75), (np.array([[0, 0, 1]]), 0.25)]
-        >>> soften(parts, num_classes=2, ignore_label=9).tolist()
-        [[[1.0, 0.0], [0.25, 0.75], [0.0, 0.25]]]
-    """
+    """Return the share of each class in each pixel, float32, of a list of `(labels, share)`."""
     shape = parts[0][0].shape
     shares = np.zeros((*shape, num_classes), np.float32)
     flat, starts = shares.reshape(-1), np.arange(0, shares.size, num_classes).reshape(shape)

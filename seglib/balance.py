@@ -53,8 +53,8 @@ class SplitStatistics(NamedTuple):
             pixels.
         imbalance_ratio: float, pixels of the commonest class over those of the rarest present.
         co_occurrence: DataFrame, share of the images with the row's class that hold the column's.
-        regions: DataFrame of 8-connected regions: `regions`, `regions_per_image` that holds the
-            class; `median_area`, `smallest_area`, `largest_area`.
+        regions: DataFrame of 8-connected regions: `regions`, their number; `median_area`,
+            `smallest_area`, `largest_area`.
         location: float array `(num_classes, 32, 32)`, mean share of a class in each cell of the
             frame.
         images: DataFrame, a row an image: `height`, `width`; `brightness` and `contrast`, mean and
@@ -121,13 +121,10 @@ def measure_split(split: Sequence, classes: ClassTable) -> SplitStatistics:
     areas = areas.agg(regions="size", median_area="median", smallest_area="min", largest_area="max")
     areas = areas.reindex(scored).set_axis(seen.columns)
     areas["regions"] = areas["regions"].fillna(0).astype(int)
-    areas.insert(1, "regions_per_image", areas["regions"] / holds.sum())
     ratio = float(pixels.max() / pixels[pixels > 0].min())
     together, location = (holds.T @ holds).div(holds.sum(), axis=0), np.mean(locations, axis=0)
-    images = pd.DataFrame(images, columns=IMAGE_COLUMNS)
-    return SplitStatistics(
-        counts, pd.DataFrame(frequency), ratio, together, areas, location, images
-    )
+    frequency, images = pd.DataFrame(frequency), pd.DataFrame(images, columns=IMAGE_COLUMNS)
+    return SplitStatistics(counts, frequency, ratio, together, areas, location, images)
 
 
 def score_colors(train: Sequence, val: Sequence) -> float:
@@ -381,15 +378,16 @@ def blend_samples(features: np.ndarray, ids: np.ndarray, method: str, seed: int)
             return super().kneighbors(rows @ features, **options)
 
     search = Neighbors(n_neighbors=NEIGHBORS + 1)  # a sample is its own nearest
-    samplers = {"smote": SMOTE(k_neighbors=search), "adasyn": ADASYN(n_neighbors=search)}
-    sampler = {**samplers, "random": RandomOverSampler()}.get(method)
-    if sampler is None:
-        raise ValueError(f"expected method of random, smote, adasyn, received {method!r}")
+    samplers = {"random": RandomOverSampler(), "smote": SMOTE(k_neighbors=search)}
+    samplers["adasyn"] = ADASYN(n_neighbors=search)
+    if method not in samplers:
+        raise ValueError(f"expected method of {', '.join(samplers)}, received {method!r}")
     found, counts = np.unique(ids, return_counts=True)
     if method != "random" and counts.min() <= NEIGHBORS:
         few = f"found {counts.min()}: draw more with count="
         raise ValueError(f"{method} needs at least {NEIGHBORS + 1} patches of a class, {few}")
     samples, made = scipy.sparse.eye_array(len(ids), dtype=np.float32, format="csr"), []
+    sampler = samplers[method]
     for rare in found[counts < counts.max()]:
         sampler.set_params(sampling_strategy={rare: counts.max()}, random_state=seed)
         # ADASYN refuses a class that needs few new samples or is only among its own.
@@ -455,17 +453,14 @@ def apply_method(
             rarer = weights * (weights > np.median(weights[weights > 0]))
             added = {"paste": 0.5, "paste_weights": rarer}
         plain = Augmentation(flip=0, brightness=0, contrast=0)  # where augment is False
-        augmentation = choose_augmentation(augment) or plain
-        if not isinstance(augmentation, Augmentation):
-            raise ValueError(f"{method} adds to a seglib.Augmentation, not to a function: give one")
-        options["augment"] = dataclasses.replace(augmentation, **added)
+        options["augment"] = dataclasses.replace(choose_augmentation(augment) or plain, **added)
     return dataset, options
 
 
 def cut_pairs(dataset: PreparedDataset, count: int, *, seed: int = 0) -> tuple:
-    """Return the data and epochs that show about `count` pairs, in whole epochs of equal length.
+    """Return the data and epochs that show about `count` pairs: methods are compared alike.
 
-    So all methods are compared after as many steps. Added pairs are left out at random.
+    Epochs are whole and of equal length. Added pairs are left out at random.
     """
     train, own = dataset.train, len(dataset.train.images)
     if not isinstance(train, BlendedSplit):
@@ -519,16 +514,12 @@ def recommend_balance(dataset: PreparedDataset) -> BalanceAdvice:
     rare = find_rare(counts, dataset.classes)
     if not rare:
         return BalanceAdvice("cross-entropy", ["no class is rare: nothing has to be made up for"])
-    table = pd.read_csv(MEASURED, index_col="method")
     # One lucky seed is no evidence, and no method may cost all classes a point.
-    table = table[
-        table.index.isin(TRAINED_METHODS) & (table["seeds"] > 1) & (table["gain"] >= -0.01)
-    ]
-    best = table["rare_gain"].idxmax()
-    row = table.loc[best]
+    table = pd.read_csv(MEASURED, index_col="method").query("seeds > 1 and gain >= -0.01")
+    row = table[table.index.isin(TRAINED_METHODS)].nlargest(1, "rare_gain").iloc[0]
     reasons = [f"{name} has {share:.2%} of the pixels" for name, share in rare.items()]
     reasons.append(
-        f"{best} gained {100 * row['rare_gain']:.1f} points of mean IoU for rare classes and "
+        f"{row.name} gained {100 * row['rare_gain']:.1f} points of mean IoU for rare classes and "
         f"{100 * row['gain']:.1f} for all, against cross-entropy, in {row['seeds']:.0f} runs"
     )
-    return BalanceAdvice(best, reasons)
+    return BalanceAdvice(row.name, reasons)

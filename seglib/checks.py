@@ -19,12 +19,11 @@ from scipy import ndimage
 
 from seglib import masks, splitting
 from seglib.classes import ClassTable
-from seglib.datasets import open_dataset
-from seglib.images import RGB, DatasetError, Pixels, check_image_size
+from seglib.datasets import Split, open_dataset
+from seglib.images import DatasetError, check_image_size
 from seglib.reports import find_regions
 from seglib.system import make_folder, replacing, show_progress
 
-MAX_ASPECTS, MAX_AREAS = 1.2, 4  # the largest by the smallest: what augmentation makes up for
 MAX_SHRINKING = 3  # times that pictures are larger than what is trained at: more loses thin things
 MIN_RATIO = 10  # of the commonest class's pixels to the rarest's: less needs no class weights
 OUTLINE, MIN_ALIKE = 64, 0.9  # the size at which masks are compared; IoU of each of their classes
@@ -50,7 +49,6 @@ ADVICE = {
     "near-duplicates": 'Keep one, or both on one side, as dataset.split(by="sequence") does.',
     "shared sequences": 'This flatters scores: dataset.split(by="sequence") deals out wholes.',
     "turned photographs": "See to it that the masks stand upright too.",
-    "picture sizes": 'Augment the scale; prepare(resize="letterbox") keeps proportions.',
     "tiny regions": "They vanish in training: choose a larger image_size if they matter.",
     "large pictures": 'For their own scale: notebook 3 with SCALE = "native", or '
     "get_preset(name, native_size=(height, width) of the pictures).",
@@ -68,16 +66,15 @@ IN_PAIRS = {
     "blended boundaries": ("warning", "masks with blends of two colours, at worst on "),
     "blank masks": ("warning", "masks with a single class or less"),
 }
-ROW = ["split", "image", "mask", "encoding", "file", "thumbnail", "image_size", "faults", "counts"]
-ROW += ["outline", "lost", "tiny regions", *IN_PAIRS]
+ROW = ["split", "image", "mask", "file", "thumbnail", "image_size", "faults", "counts", "outline"]
+ROW += ["lost", "tiny regions", *IN_PAIRS]
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """One thing that is wrong with a data set, or worth knowing: a row of the report's table.
 
-    `pairs` are one or two `(image path, mask path)` in which it shows, with their `captions`, and
-    with the `encoding` of the masks.
+    `examples` are one or two pairs in which it shows.
     """
 
     check: str
@@ -87,9 +84,7 @@ class Finding:
     where: str
     meaning: str
     advice: str
-    pairs: tuple = ()
-    captions: tuple = ()
-    encoding: str = "auto"
+    examples: Split | tuple = ()
 
     def __str__(self):
         place = f" in {self.split}" if self.split else ""
@@ -105,11 +100,9 @@ class DatasetReport:
     """
 
     path: pathlib.Path
-    classes: ClassTable
     sizes: dict
     image_size: tuple
     findings: tuple
-    pixels: Pixels = RGB
 
     @property
     def table(self) -> pd.DataFrame:
@@ -177,17 +170,11 @@ def check_dataset(dataset, *, image_size: int | tuple = (128, 128)) -> DatasetRe
     ]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     sizes = {name: len(split) for name, split in dataset.splits.items()}
-    path, pixels = pathlib.Path(dataset.path), dataset.train.pixels
-    return DatasetReport(path, dataset.classes, sizes, image_size, tuple(findings), pixels)
+    return DatasetReport(pathlib.Path(dataset.path), sizes, image_size, tuple(findings))
 
 
 def explain_shrinking(size: tuple, image_size: tuple) -> str:
-    """Say what a picture loses that is shrunk to over three times smaller; "" where it is not.
-
-    Example:
-        >>> explain_shrinking((512, 512), (128, 128))
-        '512×512 shrunk to 128×128: what is thinner than 4 pixels is lost'
-    """
+    """Say what a picture loses that is shrunk to over three times smaller; "" where it is not."""
     factor = max(np.divide(size, image_size))
     if factor <= MAX_SHRINKING:
         return ""
@@ -200,39 +187,33 @@ def explain_shrinking(size: tuple, image_size: tuple) -> str:
 
 def _look_at_pair(split, image, mask, dataset, image_size):
     """Row of the table: what was read, and under a check's name what it found."""
-    classes, encoding = dataset.classes, dataset.splits[split].encoding
-    row = {"split": split, "image": image, "mask": mask, "encoding": encoding, "file": image}
+    classes, how = dataset.classes, dataset.splits[split]
+    row = {"split": split, "image": image, "mask": mask, "file": image}
     try:
-        row["thumbnail"], size, turned = splitting.look_at_photograph(image, dataset.train.pixels)
+        row["thumbnail"], size, turned = splitting.look_at_photograph(image, how.pixels)
         row |= {"image_size": size, "turned photographs": turned or None, "file": mask}
-        labels, pixels, lossy = masks.read_mask(mask, classes, encoding=encoding)
+        labels, pixels, lossy = masks.read_mask(mask, classes, encoding=how.encoding)
     except DatasetError as error:
         return row | {"unreadable file": str(error)}
-    if size != labels.shape and not dataset.splits[split].resize_masks:
+    if size != labels.shape and not how.resize_masks:
         row["sizes differ"] = masks.explain_sizes(image, size, mask, labels.shape)
-    strange = (labels < 0) | (labels >= classes.num_classes)  # where labels count for nothing
-    refused = False
-    if pixels is None:
-        wrong = strange & (labels != classes.ignore_label)
-        refused, row["faults"] = wrong.any(), np.count_nonzero(wrong) or None
-        if refused:
-            found = _list_values(labels[wrong][:, None])
-            row["unknown ids"] = f"{classes.num_classes - 1}: {found}"
-    elif masks.measure_colors(pixels, classes)[1].any():
-        unknown, blends = find_strange_pixels(pixels, labels, classes, lossy=lossy)
-        refused = unknown.mean() > masks.MAX_UNKNOWN_SHARE
-        row |= {"faults": np.count_nonzero(unknown | blends), "lossy masks": lossy or None}
-        if unknown.any():
-            check = "unknown colours" if refused else "stray colours"
-            row[check] = _list_values(pixels[unknown], classes)
-        if blends.any() and not (lossy or refused):
-            row["blended boundaries"] = f"{100 * blends.mean():.2g} % of the pixels"
-        if refused:
-            strange = unknown | blends
-        else:
-            noise = masks.NOISE_DISTANCE[lossy]
-            labels = masks.sharpen_boundaries(pixels, labels, classes, tolerance=noise)
-    row["counts"] = np.bincount(labels[~strange], minlength=classes.num_classes)
+    unknown, blends = find_strange_pixels(pixels, labels, classes, lossy=lossy)
+    strange = unknown | blends
+    refused = unknown.mean() > (0 if pixels is None else masks.MAX_UNKNOWN_SHARE)
+    row |= {"faults": np.count_nonzero(strange), "lossy masks": (lossy and strange.any()) or None}
+    if blends.any() and not (lossy or refused):
+        row["blended boundaries"] = f"{100 * blends.mean():.2g} % of the pixels"
+    if unknown.any() and pixels is None:
+        found = _list_values(labels[unknown][:, None])
+        row["unknown ids"] = f"{classes.num_classes - 1}: {found}"
+    elif unknown.any():
+        check = "unknown colours" if refused else "stray colours"
+        row[check] = _list_values(pixels[unknown], classes)
+    if strange.any() and not refused:
+        noise = masks.NOISE_DISTANCE[lossy]
+        labels = masks.sharpen_boundaries(pixels, labels, classes, tolerance=noise)
+    counted = (labels >= 0) & (labels < classes.num_classes) & ~(strange & refused)
+    row["counts"] = np.bincount(labels[counted], minlength=classes.num_classes)
     grid = (np.linspace(0, side - 1, OUTLINE).astype(int) for side in labels.shape)
     row["outline"] = labels[np.ix_(*grid)]
     scored = list(classes.scored_ids)
@@ -258,19 +239,20 @@ def _list_values(values, classes=None):
     return ", ".join(listed)
 
 
-def find_strange_pixels(
-    pixels: np.ndarray, labels: np.ndarray, classes: ClassTable, *, lossy: bool = False
-) -> tuple:
-    """Tell apart pixels of a mask whose colour is no class's; `labels` are the nearest classes.
+def find_strange_pixels(pixels, labels, classes: ClassTable, *, lossy: bool = False) -> tuple:
+    """Return which pixels of a mask are of no class, and which are blends of neighbouring ones.
 
-    Returns:
-        `(unknown, blends)`, bool arrays `(height, width)`. `unknown` is far from every class
-        colour. `blends` are mixtures of neighbouring classes, far colours within such a seam
-        included, as where three classes meet. Small deviations are in neither.
+    The first are ids outside the table, or far from every class's colour but for the middle of a
+    seam of blends, as where three classes meet. Arguments are as `masks.read_mask` returns them.
     """
+    if pixels is None:
+        unknown = (labels < 0) | (labels >= classes.num_classes)
+        return unknown & (labels != classes.ignore_label), np.zeros_like(unknown)
+    blends = masks.measure_colors(pixels, classes)[1] > masks.NOISE_DISTANCE[lossy] ** 2
+    if not blends.any():
+        return np.zeros_like(blends), blends
     unknown = masks.find_unknown_colors(pixels, classes, lossy=lossy)
-    squared = masks.measure_colors(pixels, classes)[1]
-    blends = (squared > masks.NOISE_DISTANCE[lossy] ** 2) & ~unknown
+    blends &= ~unknown
     if 0 < unknown.mean() <= masks.MAX_UNKNOWN_SHARE and blends.any():
         square = np.ones((3, 3), bool)
         seam = unknown & ~ndimage.binary_opening(unknown, square)
@@ -282,41 +264,40 @@ def find_strange_pixels(
 # The checks
 
 
-def _find(check, severity, split, where, meaning, show=()):
-    few = ", ".join(where[:3]) + (f" and {len(where) - 3:,} more" if len(where) > 3 else "")
-    return Finding(check, severity, split, len(where), few, f"{meaning}.", ADVICE[check], *show)
+def _find(dataset, check, severity, split, where, meaning, rows=()):
+    """A Finding whose paths start from the data set's folder, with examples from these rows."""
+    few = ", ".join(map(str, where[:3])) + (f" and {len(where) - 3:,} more" if where[3:] else "")
+    few, meaning = (text.replace(f"{dataset.path}{os.sep}", "") for text in (few, f"{meaning}."))
+    examples = ()
+    if len(rows):
+        names = [f"{split}: {image.stem}" for split, image in rows[["split", "image"]].values]
+        pairs = rows[["image", "mask"]].values.tolist()
+        how = dataset.splits[rows["split"].iloc[0]]
+        examples = dataclasses.replace(how, pairs=pairs, names=names)
+    return Finding(check, severity, split, len(where), few, meaning, ADVICE[check], examples)
+
+
+def _find_in_pairs(dataset, check, severity, split, rows, text):
+    found, meaning = rows[rows[check].notna()], f"{rows[check].count():,} of {len(rows):,} {text}"
+    where = found["image" if check == "turned photographs" else "file"].tolist()
+    shown = () if check == "unreadable file" else found[:1]  # both halves are drawn
+    return _find(dataset, check, severity, split, where, meaning, shown)
 
 
 def _check_pairs(rows, dataset):
-    """Yield what is wrong with halves of pairs, with the pairs of each split, and with sizes."""
+    """Yield what is wrong with halves of pairs, and with the pairs of each split."""
     if dataset.unpaired:
-        where = [_shorten(path, dataset) for path in dataset.unpaired]
-        meaning = f"Photographs without a mask, or masks without a photograph: {len(where):,}"
-        yield _find("missing half", "error", "", where, meaning)
+        count = len(dataset.unpaired)
+        meaning = f"Photographs without a mask, or masks without a photograph: {count:,}"
+        yield _find(dataset, "missing half", "error", "", dataset.unpaired, meaning)
     for (check, (severity, text)), split in itertools.product(IN_PAIRS.items(), dataset.splits):
         part = rows[rows["split"] == split]
         found = part[check].dropna()
         if len(found):
             if check == "blank masks" and 2 * len(found) > len(part):
                 severity = "note"
-            text += _shorten(found.iloc[0], dataset) if text.endswith(" ") else ""
-            yield _find_in_pairs(check, severity, split, part, dataset, text)
-    sizes = sorted(set(rows.image_size.dropna()), key=lambda size: (math.prod(size), size))
-    aspects = [width / height for height, width in sizes]
-    areas = [height * width for height, width in sizes]
-    if sizes and (max(aspects) > MAX_ASPECTS * min(aspects) or areas[-1] > MAX_AREAS * areas[0]):
-        where = [f"{height}×{width}" for height, width in sizes]
-        ratios = f"{min(aspects):.2g} to {max(aspects):.2g} times as wide as high"
-        meaning = f"{len(where)} sizes, from {where[0]} to {where[-1]}, {ratios}"
-        yield _find("picture sizes", "note", "", where, meaning)
-
-
-def _find_in_pairs(check, severity, split, rows, dataset, text):
-    found = rows[rows[check].notna()]
-    half = "image" if check == "turned photographs" else "file"
-    where = [_shorten(path, dataset) for path in found[half]]
-    show = () if check == "unreadable file" else _show(found[:1])  # both halves are drawn
-    return _find(check, severity, split, where, f"{len(found):,} of {len(rows):,} {text}", show)
+            text += found.iloc[0] if text.endswith(" ") else ""
+            yield _find_in_pairs(dataset, check, severity, split, part, text)
 
 
 def _check_classes(rows, dataset, image_size):
@@ -325,14 +306,13 @@ def _check_classes(rows, dataset, image_size):
     if len(scored) < 2:
         where = [name for i, name in enumerate(classes.names) if i not in scored]
         meaning = f"{len(scored)} class is left to tell apart: mean IoU is 1 whatever is learned"
-        yield _find("one class", "warning", "", where, meaning)
+        yield _find(dataset, "one class", "warning", "", where, meaning)
     if rows.empty:
         return
     first, *others = rows.outline
     if len(others) > 1 and len(np.unique(first)) > 1 and _are_alike(first, others):
         meaning = f"All {len(rows):,} masks show the same regions"
-        where = [_shorten(path, dataset) for path in rows["mask"]]
-        yield _find("masks alike", "warning", "", where, meaning, _show(rows[:1]))
+        yield _find(dataset, "masks alike", "warning", "", list(rows["mask"]), meaning, rows[:1])
     zeros, measured = np.zeros(classes.num_classes, int), rows[rows.lost.notna()]
     lost = sum(measured.lost, zeros) / np.maximum(1, sum(measured.counts, zeros))
     if lost.max() >= MIN_LOST:
@@ -343,14 +323,13 @@ def _check_classes(rows, dataset, image_size):
         )
         severity = "warning" if lost.max() > MANY_LOST else "note"
         rows = rows.sort_values("tiny regions", ascending=False, kind="stable")
-        yield _find_in_pairs("tiny regions", severity, "", rows, dataset, text)
+        yield _find_in_pairs(dataset, "tiny regions", severity, "", rows, text)
     large = rows[[bool(explain_shrinking(size, image_size)) for size in rows.image_size]]
     if len(large):
-        where = [_shorten(path, dataset) for path in large["image"]]
         worst = max(large.image_size, key=lambda size: max(np.divide(size, image_size)))
         lost = explain_shrinking(worst, image_size)
-        meaning = f"{len(where):,} of {len(rows):,} pictures, at worst {lost}"
-        yield _find("large pictures", "note", "", where, meaning)
+        meaning = f"{len(large):,} of {len(rows):,} pictures, at worst {lost}"
+        yield _find(dataset, "large pictures", "note", "", list(large["image"]), meaning)
     counts = {split: sum(part.counts) for split, part in rows.groupby("split", sort=False)}
     anywhere = sum(counts.values())
     for split, pixels in {"": anywhere, **counts}.items():
@@ -358,14 +337,14 @@ def _check_classes(rows, dataset, image_size):
         place = f"other splits but not in {split}" if split else "no mask at all"
         if where:
             meaning = f"{len(where)} of {len(scored)} classes in {place}"
-            yield _find("absent classes", "warning", split, where, meaning)
+            yield _find(dataset, "absent classes", "warning", split, where, meaning)
     pixels = counts.get("train", anywhere)
     ordered = sorted((i for i in scored if pixels[i]), key=lambda i: pixels[i])
     ratio = pixels[ordered[-1]] / pixels[ordered[0]] if ordered else 0
     if ratio >= MIN_RATIO:
         rarest, commonest = classes.names[ordered[0]], classes.names[ordered[-1]]
         meaning = f"{commonest} has {ratio:,.0f} times as many pixels as {rarest}, the rarest class"
-        yield _find("class imbalance", "note", "", [rarest], meaning)
+        yield _find(dataset, "class imbalance", "note", "", [rarest], meaning)
 
 
 def _are_alike(first, others):
@@ -378,7 +357,7 @@ def _check_splits(rows, dataset):
     """Yield what is wrong with splits: empty ones, copies, and frames of one drive in two."""
     for split, use in (("train", "learn from"), ("val", "choose the best epoch with")):
         if not len(dataset.splits[split]):
-            yield _find("empty split", "warning", split, [], f"There is no pair to {use}")
+            yield _find(dataset, "empty split", "warning", split, [], f"There is no pair to {use}")
     if rows.empty:
         return
     thumbnails, titles = np.stack(rows.thumbnail), splitting.name_pictures(rows["image"].tolist())
@@ -391,12 +370,12 @@ def _check_splits(rows, dataset):
         where = [f"{titles[i]} = {titles[j]}" for i, j in found]
         apart = f", one in {splits[0]} and one in {splits[1]}" if len(splits) > 1 else ""
         meaning = f"Copies, but for compression, size or brightness{apart}: {len(found):,} pairs"
-        show = _show(rows.loc[found[0]])
-        yield _find("near-duplicates", "warning", ", ".join(splits), where, meaning, show)
+        shown, split = rows.loc[found[0]], ", ".join(splits)
+        yield _find(dataset, "near-duplicates", "warning", split, where, meaning, shown)
     frames = pd.crosstab(rows.sequence, rows["split"])[rows["split"].unique()]
     frames = frames[frames.sum(axis=1) > 1]
     for first, second in itertools.combinations(frames, 2):
-        shared = frames[(frames[first] > 0) & (frames[second] > 0)]
+        shared = frames[frames[[first, second]].all(axis=1)]
         if len(shared):
             where = [
                 f"{sequence} ({row[first]:,} in {first}, {row[second]:,} in {second})"
@@ -406,16 +385,6 @@ def _check_splits(rows, dataset):
             both = rows[(rows.sequence == shared.index[0]) & rows["split"].isin([first, second])]
             both = both.sort_values("number")
             place = int((both["split"] != both["split"].iloc[0]).argmax())
-            show = _show(both.iloc[place - 1 : place + 1].sort_index())
+            shown, split = both.iloc[place - 1 : place + 1].sort_index(), f"{first}, {second}"
             meaning = f"{len(shared)} of {len(frames)} sequences are in {first} and in {second}"
-            yield _find("shared sequences", "warning", f"{first}, {second}", where, meaning, show)
-
-
-def _show(rows):
-    """Pairs, captions and encoding of a Finding."""
-    captions = [f"{split}: {image.stem}" for split, image in rows[["split", "image"]].values]
-    return tuple(rows[["image", "mask"]].values.tolist()), tuple(captions), rows["encoding"].iloc[0]
-
-
-def _shorten(text, dataset):
-    return str(text).replace(f"{dataset.path}{os.sep}", "")
+            yield _find(dataset, "shared sequences", "warning", split, where, meaning, shown)

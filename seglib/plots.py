@@ -6,7 +6,6 @@ it once, as the last expression of a cell, and figures do not pile up.
 
 import os
 import pathlib
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +21,7 @@ from scipy import ndimage
 from seglib.checks import DatasetReport, find_strange_pixels
 from seglib.classes import ClassTable
 from seglib.images import read_image, show_rgb
-from seglib.masks import NOISE_DISTANCE, label_colors, read_mask, sharpen_boundaries
+from seglib.masks import label_colors, read_mask
 from seglib.reports import find_regions
 from seglib.system import make_folder, replacing
 
@@ -31,14 +30,14 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "
 MARKERS = "osD^vP*"
 MARK = (213, 94, 0)
 ERRORS = {"correct": (200, 200, 200), "wrong": MARK, "ignored": (0, 0, 0)}
-SMALL = 128  # pixels: of smaller pictures each pixel is shown
-CROP = 40  # pixels a side, in which blends can be seen
-MAX_EXAMPLES = 8
-SEVERITIES = {"error": "#B22222", "warning": "#A65900", "note": "0.3"}
-CURVES = {  # of a panel each: columns, and their names there
-    "loss": {"loss": "training loss", "val_loss": "validation loss"},
-    "score, %": {"pixel_accuracy": "validation pixel accuracy", "mean_iou": "validation mean IoU"},
-    "learning rate": {"learning_rate": "learning rate"},
+NAMED = 40  # pixels a side: in smaller label maps there is no room for names
+MAX_EXAMPLES = 6
+CURVES = {  # of the columns of a history: panel, and name there
+    "loss": ("loss", "training loss"),
+    "val_loss": ("loss", "validation loss"),
+    "pixel_accuracy": ("score, %", "validation pixel accuracy"),
+    "mean_iou": ("score, %", "validation mean IoU"),
+    "learning_rate": ("learning rate", "learning rate"),
 }
 UNITS = {  # of the columns that methods, networks and exports are compared by
     "ms": "an image, ms",
@@ -107,7 +106,7 @@ def plot_grid(
         if errors:
             kinds = np.where(maps[0] == classes.ignore_label, 2, maps[0] != maps[1])
             row.append(np.array(list(ERRORS.values()), np.uint8)[kinds])
-    ratios = [max(picture.shape[0] / picture.shape[1] for picture in row) for row in rows]
+    ratios = [max(min(1.5, p.shape[0] / p.shape[1]) for p in row) for row in rows]
     height = sum(ratios) * WIDTH / len(rows[0]) + 0.05 * len(rows) + 0.35 * any(columns)
     figure = _create_figure(height, layout="compressed")
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False, height_ratios=ratios)
@@ -141,11 +140,10 @@ def _draw_picture(ax, picture, classes, with_names):
         shares = picture.max(axis=-1) if picture.ndim == 3 else picture
         ax.imshow(shares, interpolation="nearest", vmin=0, vmax=1)
     elif picture.ndim == 3:
-        is_large = max(picture.shape) > SMALL
-        ax.imshow(show_rgb(picture), interpolation="auto" if is_large else "nearest")
+        ax.imshow(show_rgb(picture))
     else:
         ax.imshow(label_colors(picture, classes), interpolation="nearest")
-        if with_names and min(picture.shape) >= CROP:
+        if with_names and min(picture.shape) >= NAMED:
             _name_regions(ax, picture, classes)
     ax.set(xticks=[], yticks=[])
 
@@ -199,7 +197,7 @@ def plot_class_frequency(frequency: pd.DataFrame, classes: ClassTable) -> Figure
         ax.set_xlabel(f"share of {column.removesuffix('_share')}s, %")
     lowest = table["pixel_share"].where(table["pixel_share"] > 0).min()
     axes[0].set(xlim=(lowest / 3, 300), xscale="log")
-    axes[0].xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value <= 100 else "")
+    axes[0].xaxis.set_major_formatter("{x:g}")
     axes[1].set(xlim=(0, 120), xticks=range(0, 101, 25))
     return figure
 
@@ -287,8 +285,12 @@ def plot_class_weights(weights: pd.DataFrame) -> Figure:
 
 
 def plot_findings(report: DatasetReport) -> Figure:
-    """Show eight examples of what is wrong with a data set, two of a kind, the gravest first."""
-    findings = [finding for finding in report.findings if finding.pairs]
+    """Show six examples of what is wrong with a data set, two of a kind, the gravest first.
+
+    They are two photographs that are alike, a photograph and its mask, or a mask and what is wrong
+    in it. The report has the words.
+    """
+    findings = [finding for finding in report.findings if len(finding.examples)]
     checks = [finding.check for finding in findings]
     shown = [f for i, f in enumerate(findings) if checks[:i].count(f.check) < 2][:MAX_EXAMPLES]
     if not shown:
@@ -296,59 +298,31 @@ def plot_findings(report: DatasetReport) -> Figure:
         ax = figure.add_subplot(frameon=False, xticks=[], yticks=[])
         ax.text(0, 0.5, "There is no finding that a picture could show.", va="center")
         return figure
-    rows = [_draw_example(finding, report) for finding in shown]
-    ratios = [max(p.shape[0] / p.shape[1] for _, p in row) for row in rows]
-    heights = [np.clip(ratio, 0.6, 1.2) * WIDTH / 3 + 0.3 for ratio in ratios]
-    figure = _create_figure(sum(heights))
-    axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
-    for (*places, side), row, finding in zip(axes, rows, shown, strict=True):
-        for ax, (caption, picture) in zip(places, row, strict=True):
-            step = -(-max(picture.shape) // 1000)  # no more pixels are seen
-            _draw_picture(ax, picture[::step, ::step].copy(), report.classes, False)
-            ax.set_title(_plain(caption[-40:]), fontsize=9)
-            ax.set_anchor("N")
-        place, text = _plain(finding).split(": ", 1)
-        title = textwrap.fill(f"{finding.severity}: {place}", 38)
-        style = {"max_lines": 14, "placeholder": " …", "break_on_hyphens": False}
-        side.set_axis_off()
-        side.set_title(title, loc="left", fontsize=10, color=SEVERITIES[finding.severity])
-        side.text(0, 1, textwrap.fill(text, 42, **style), va="top", fontsize=9)
-    return figure
+    rows, titles = [], []
+    for finding in shown:
+        rows.append(_draw_example(finding, report.image_size))
+        names = [name[-40:] for name in finding.examples.names]
+        titles.append("\n".join([f"{finding.severity}: {finding.check}", *names]))
+    return plot_grid(rows, titles=titles)
 
 
-def _draw_example(finding, report):
-    """Two captions and pictures that show what is wrong."""
-    if len(finding.pairs) == 2:
-        images = [show_rgb(read_image(image, report.pixels)) for image, _ in finding.pairs]
-        return list(zip(finding.captions, images, strict=True))
-    (image, mask), classes, check = finding.pairs[0], report.classes, finding.check
-    labels, pixels, lossy = read_mask(mask, classes, encoding=finding.encoding)
-    wrong = ~np.isin(labels, [*range(classes.num_classes), classes.ignore_label or 0])
-    colors, marked = label_colors(np.where(wrong, 0, labels), classes), f"{check} marked"
-    if check in ("unknown colours", "stray colours", "blended boundaries", "lossy masks"):
+def _draw_example(finding, image_size):
+    """Two pictures that show what is wrong, of no more pixels than are seen."""
+    examples, classes = finding.examples, finding.examples.classes
+    pictures = [show_rgb(read_image(image, examples.pixels)) for image, _ in examples.pairs]
+    if len(pictures) == 1:
+        path, check = examples.pairs[0][1], finding.check
+        labels, pixels, lossy = read_mask(path, classes, encoding=examples.encoding)
         unknown, blends = find_strange_pixels(pixels, labels, classes, lossy=lossy)
-        if "colours" in check:
-            return [(mask.name, pixels), (marked, _mark(pixels, unknown))]
-        # The part of the mask with the most blends, as it is and as it is read.
-        dense = ndimage.uniform_filter(1.0 * (unknown | blends), CROP, mode="constant")
-        middle = np.unravel_index(dense.argmax(), dense.shape)
-        first = np.minimum(middle, np.subtract(dense.shape, CROP // 2)) - CROP // 2
-        part = tuple(slice(start, start + CROP) for start in first.clip(0))
-        read = sharpen_boundaries(pixels, labels, classes, tolerance=NOISE_DISTANCE[lossy])
-        shown = label_colors(read[part], classes)
-        return [(f"part of {mask.name}", pixels[part]), ("as it is read", shown)]
-    if check == "unknown ids":
-        return [
-            (image.name, show_rgb(read_image(image, report.pixels))),
-            (marked, _mark(colors, wrong)),
-        ]
-    if check == "tiny regions":
+        mask = label_colors(np.where(unknown, 0, labels), classes) if pixels is None else pixels
         regions, ids, areas = find_regions(labels)
-        tiny = areas * np.prod(report.image_size) < labels.size  # under a pixel in training
-        tiny &= np.isin(ids, classes.scored_ids)
-        return [(mask.name, colors), (marked, _mark(colors, tiny[regions]))]
-    halves = [("photograph", show_rgb(read_image(image, report.pixels))), ("mask", colors)]
-    return [(f"{name}, {half.shape[0]}×{half.shape[1]}", half) for name, half in halves]
+        tiny = np.isin(ids, classes.scored_ids) & (areas * np.prod(image_size) < labels.size)
+        wrong = dict.fromkeys(("unknown colours", "unknown ids", "stray colours"), unknown)
+        wrong |= dict.fromkeys(("blended boundaries", "lossy masks"), unknown | blends)
+        wrong["tiny regions"] = tiny[regions]
+        pictures = [mask, _mark(mask, wrong[check])] if check in wrong else [*pictures, mask]
+    steps = [-(-max(picture.shape) // 1000) for picture in pictures]
+    return [p[::step, ::step].copy() for p, step in zip(pictures, steps, strict=True)]
 
 
 def _mark(colors, where):
@@ -367,20 +341,17 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
     The best epoch has the highest validation mean IoU; without one, the lowest loss.
     """
     table = history.set_index("epoch").dropna(axis="columns", how="all")
-    panels = {panel: table.columns.intersection(list(names)) for panel, names in CURVES.items()}
-    panels = {panel: columns for panel, columns in panels.items() if len(columns)}
-    known, colors = [c for columns in panels.values() for c in columns], iter(OKABE_ITO)
-    best_by = next(column for column in ("mean_iou", "val_loss", *known) if column in known)
+    columns = [column for column in CURVES if column in table]
+    best_by = next(column for column in ("mean_iou", "val_loss", *columns) if column in columns)
     best = table[best_by].idxmax() if best_by == "mean_iou" else table[best_by].idxmin()
+    panels = list(dict.fromkeys(CURVES[column][0] for column in columns))
     figure = _create_figure(3.4)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, (panel, columns) in zip(axes, panels.items(), strict=True):
-        for column in columns:
-            values = table[column].dropna() * (100 if "%" in panel else 1)  # not in each epoch
-            label = CURVES[panel][column]
-            ax.plot(values.index, values, ".-", color=next(colors), label=label)
-            if column == best_by:
-                title = f"best epoch: {best} ({label} {table[column][best]:.3g})"
+    axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True))
+    for column, color in zip(columns, OKABE_ITO, strict=False):
+        panel, label = CURVES[column]
+        values = table[column].dropna() * (100 if "%" in panel else 1)  # not in each epoch
+        axes[panel].plot(values.index, values, ".-", color=color, label=label)
+    for panel, ax in axes.items():
         ax.set(xlabel="epoch", ylabel=panel)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.spines[["top", "right"]].set_visible(False)
@@ -388,6 +359,7 @@ def plot_learning_curves(history: pd.DataFrame) -> Figure:
             ax.set_ylim(bottom=0)  # a rate that is held is a level line
         ax.legend(edgecolor="none")
         ax.axvline(best, color="0.4", ls="--", lw=1, zorder=0)
+    title = f"best epoch: {best} ({CURVES[best_by][1]} {table[best_by][best]:.3g})"
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -439,15 +411,15 @@ def plot_tradeoff(
     Where the table has `{column}_low` and `{column}_high`, a line goes from one to the other.
 
     Args:
-        table: DataFrame by name; or by (model, format, precision), as `DeploymentCard.table`: then
-            colours are formats and shapes precisions, and models after the first are hollow.
+        table: DataFrame by name; or by several, as `DeploymentCard.table`.
         x: column, or several, a panel each; logarithmic where it spans more than a factor of 10.
         y: column. Of both, those that end with `iou` are in [0, 1].
         size: column that the areas of the marks are proportional to, such as "parameters".
         baseline: row that gets dashed lines, or None.
     """
     columns = [x] if isinstance(x, str) else x
-    looks, legend = _choose_looks(table.index)
+    names = table.index if table.index.nlevels == 1 else table.index.map(" ".join)
+    looks = [{"marker": MARKERS[i // 7 % 7], "color": OKABE_ITO[i % 7]} for i in range(len(names))]
     areas = np.full(len(table), 60) if size is None else 900 * table[size] / table[size].max()
     figure = _create_figure(4.4)
     axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
@@ -473,32 +445,11 @@ def plot_tradeoff(
     low, high = axes[0].get_ylim()
     more = max(0, 2 - (high - low)) / 2  # little is made of differences below a point
     axes[0].set(ylabel=UNITS.get(y, y), ylim=(low - more, high + more))
-    for name, look in legend.items():
-        label = _plain(name) if size is None else f"{_plain(name)}, {table[size][name] / 1e6:.3g} M"
-        axes[0].scatter([], [], 60, **look, label=label)
-    place = {"loc": "outside right center"}
-    if table.index.nlevels > 1:
-        place = {"loc": "outside lower center", "ncols": -(-len(legend) // 2)}
-    figure.legend(title=size, frameon=False, handletextpad=0.2, **place)
+    for i, (name, look) in enumerate(zip(names, looks, strict=True)):
+        count = "" if size is None else f", {table[size].iloc[i] / 1e6:.3g} M"
+        axes[0].scatter([], [], 60, **look, label=_plain(name) + count)
+    figure.legend(title=size, loc="outside right center", frameon=False, handletextpad=0.2)
     return figure
-
-
-def _choose_looks(index):
-    """Return the style of each row's mark, and of each name in the legend."""
-    if index.nlevels == 1:
-        looks = [_look(OKABE_ITO[i % 7], MARKERS[i // 7 % 7]) for i in range(len(index))]
-        return looks, dict(zip(index, looks, strict=True))
-    models, formats, precisions = map(index.unique, range(3))
-    colors = dict(zip(formats, OKABE_ITO, strict=False))
-    markers = dict(zip(precisions, MARKERS, strict=False))
-    looks = [_look(colors[f], markers[p], hollow=m != models[0]) for m, f, p in index]
-    legend = {name: _look(color) for name, color in colors.items()}
-    legend |= {name: _look("0.4", marker) for name, marker in markers.items()}
-    return looks, legend | dict.fromkeys(models[1:], _look("0.4", hollow=True))
-
-
-def _look(color, marker="o", *, hollow=False):
-    return {"marker": marker, "edgecolors": color, "c": "white" if hollow else color}
 
 
 def _read_column(table, name):

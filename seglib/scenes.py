@@ -35,7 +35,6 @@ THINGS = frozenset({POLE, SIGN, CAR, PEDESTRIAN, BICYCLIST})
 
 UNLABELLED = 12  # further scenes, without masks, as a contest's pictures are
 _SCALE = 2  # the photo is drawn this much larger and reduced, against jagged edges
-_ENDINGS = {"": ".jpg", "_labels": "_L.png", "_instances": "_I.png"}
 # For each weather: how often, sky above, sky at the horizon, clouds, sight in m, dullness, sun.
 _WEATHER = (
     (0.30, (104, 148, 206), (196, 214, 230), 0.2, 260, 0.0, True),
@@ -87,9 +86,8 @@ def write_scenes(
 ) -> pathlib.Path:
     """Write scenes as a data set in CamVid's layout, 70 % train, 15 % val, 15 % test.
 
-    Twelve further scenes in `unlabelled/` have no masks.
-
-    The folder appears whole or not at all. One that is already there is kept.
+    Twelve further scenes in `unlabelled/` have no masks. The folder appears whole or not at all;
+    one that is already there is kept.
 
     Args:
         path: str or path of the folder, for example `data/streets`.
@@ -102,12 +100,9 @@ def write_scenes(
         `unlabelled/*.jpg`.
 
     Raises:
-        ValueError: `num_scenes` is below 3.
         FileExistsError: the folder holds something other than a data set.
     """
     path = pathlib.Path(path)
-    if num_scenes < 3:
-        raise ValueError(f"three splits need num_scenes of at least 3, received {num_scenes}")
     if (path / "class_dict.csv").is_file():
         return path
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -121,13 +116,16 @@ def write_scenes(
         folder = pathlib.Path(holder, path.name)
         for index, split in enumerate(show_progress(splits, desc="drawing streets", unit="scene")):
             image, labels, instances = draw_scene(index, seed=seed, size=size)
-            pictures = image, STREET_CLASSES.colors[labels], instances
-            for (kind, ending), pixels in zip(_ENDINGS.items(), pictures, strict=True):
-                if kind and split == "unlabelled":
-                    continue
-                file = folder / f"{split}{kind}" / f"street_{index:04d}{ending}"
-                file.parent.mkdir(parents=True, exist_ok=True)  # PNG: quick, and a third smaller
-                Image.fromarray(pixels).save(file, quality=95, compress_level=3, compress_type=3)
+            name = f"street_{index:04d}"
+            pictures = {f"{split}/{name}.jpg": image}
+            if split != "unlabelled":
+                pictures[f"{split}_labels/{name}_L.png"] = STREET_CLASSES.colors[labels]
+                pictures[f"{split}_instances/{name}_I.png"] = instances
+            for file, pixels in pictures.items():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                # Compressed quickly, and a third smaller than by default.
+                options = {"quality": 95, "compress_level": 3, "compress_type": 3}
+                Image.fromarray(pixels).save(folder / file, **options)
         write_class_table(folder / "class_dict.csv", STREET_CLASSES)
         try:
             folder.rename(path)
@@ -266,10 +264,8 @@ class _Canvas:
 
 def _front(x0, x1, y0, y1):
     """Return upright rectangles that face the camera, `(n, 4, 2)`."""
-    corners = np.empty((np.broadcast(x0, x1, y0, y1).size, 4, 2))
-    corners[:, :2, 0], corners[:, 2:, 0] = np.reshape(x0, (-1, 1)), np.reshape(x1, (-1, 1))
-    corners[:, ::3, 1], corners[:, 1:3, 1] = np.reshape(y0, (-1, 1)), np.reshape(y1, (-1, 1))
-    return corners
+    x0, x1, y0, y1 = map(np.ravel, np.broadcast_arrays(x0, x1, y0, y1))
+    return np.stack([x0, y0, x0, y1, x1, y1, x1, y0], axis=1).reshape(-1, 4, 2)
 
 
 def _wall(y0, y1, z0, z1):

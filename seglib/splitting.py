@@ -39,18 +39,17 @@ def deal_out(
 ) -> dict:
     """Deal items out: a dict of three ascending lists of item numbers, the same on every machine.
 
-    `groups`, each item's group or the number of single items, stay unbroken. They are dealt out
-    rarest class first, each to the split that lacks most of it, in many orders (Sechidis et al.
-    2011, "On the Stratification of Multi-Label Data", section 3). The best deal has as many classes
-    as possible in every split, then shares near the fractions. `presence`, `(n_items, classes)`, is
-    how much of each class an item holds, such as pixels.
+    `groups`, each item's group or the number of single items, stay unbroken. `presence`, `(items,
+    classes)`, is how much of each class an item holds. Many deals are tried, rarest class first
+    (Sechidis et al. 2011, "On the Stratification of Multi-Label Data", section 3); the best one has
+    most classes in every split, then shares near the fractions.
     """
     fractions = np.asarray(fractions, float)
     if fractions.shape != (3,) or (fractions < 0).any() or not np.isclose(fractions.sum(), 1):
         raise ValueError(f"expected three fractions that add up to 1, received {fractions}")
-    numbers, alone = {}, isinstance(groups, int)
-    names, splits = range(groups) if alone else groups, np.count_nonzero(fractions)
-    groups = np.array([numbers.setdefault(name, len(numbers)) for name in names], int)
+    numbers, splits, alone = {}, np.count_nonzero(fractions), isinstance(groups, int)
+    groups = range(groups) if alone else groups
+    groups = np.array([numbers.setdefault(group, len(numbers)) for group in groups], int)
     if not alone and len(numbers) < splits:
         raise ValueError(
             f"{len(numbers)} groups cannot be dealt out to {splits} splits: make finer groups, or "
@@ -82,9 +81,11 @@ def deal_folds(groups: int | Sequence, count: int, *, seed: int, presence=None) 
     for number in range(count, 0, -1):
         own, shares = [groups[i] for i in left], (1 - 1 / number, 1 / number, 0)
         some = None if presence is None else presence[left]
-        dealt = deal_out(own, fractions=shares, seed=seed, presence=some)
-        folds.append(left[dealt["val"]])
-        left = left[dealt["train"]]
+        dealt = deal_out(own, fractions=shares, seed=seed, presence=some)["val"]
+        most = len(set(own)) - (number - 1)  # groups: each other fold needs one
+        largest = dict(collections.Counter(own[i] for i in dealt).most_common(most))
+        folds.append(left[[i for i in dealt if own[i] in largest]])
+        left = np.setdiff1d(left, folds[-1])
     return folds
 
 
@@ -131,18 +132,18 @@ def _score_deal(chosen, amounts, fractions):
 
 def write_splits(path: str | os.PathLike, pairs_by_split: dict, root: str | os.PathLike) -> None:
     """Write which pair is in which split: a CSV file of paths that start from the folder `root`."""
+    rows = [COLUMNS]
+    for split, pairs in pairs_by_split.items():
+        for pair in pairs:
+            relative = [pathlib.Path(os.path.relpath(part, root)).as_posix() for part in pair]
+            rows.append([split, *relative])
+    has_return = any("\r" in cell for row in rows for cell in row)  # csv does not quote those
+    quoting = csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL
     with (
         replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
-        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow(COLUMNS)
-        for split, pairs in pairs_by_split.items():
-            for pair in pairs:
-                relative = [pathlib.Path(os.path.relpath(part, root)).as_posix() for part in pair]
-                has_return = "\r" in "".join(relative)  # which csv does not quote by itself
-                (quoting if has_return else writer).writerow([split, *relative])
+        csv.writer(file, lineterminator="\n", quoting=quoting).writerows(rows)
 
 
 def read_splits(path: str | os.PathLike, root: str | os.PathLike, annotations=()) -> dict:
@@ -192,27 +193,19 @@ def find_groups(paths: Sequence, pixels: Pixels = RGB) -> list:
 def find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     """Find pictures that are the same but for compression, size and a little brightness.
 
-    Two pictures may differ nowhere by more than a quarter of their contrast plus 3 grey levels.
-    Flat pictures are skipped.
-
-    Args:
-        thumbnails: uint8 array `(n, 32, 32)`, as `look_at_photograph` makes them.
-
-    Returns:
-        int array `(pairs, 2)`, smaller index first, sorted. Each copy of a picture is paired with
-        the first one only.
+    `thumbnails`, uint8 `(n, 32, 32)`, are those of `look_at_photograph`. Returns int `(pairs, 2)`,
+    sorted; each copy of a picture is paired with the first one only. Flat pictures are skipped.
     """
     contrast = thumbnails.reshape(-1, SIDE * SIDE).std(axis=1)
     vivid = np.flatnonzero(contrast > MIN_CONTRAST)
     limits = MAX_CHANGE + MAX_STEP / contrast[vivid]
     looks = _normalize(thumbnails[vivid]).reshape(len(vivid), SIDE * SIDE)
-    # Means of 2×2 pixels differ at most as much as pixels: whose squared distance is larger is out.
-    cells = _pool(looks, 2).reshape(len(vivid), SIDE * SIDE // 4)
-    norms, pairs, copies = (cells**2).sum(axis=1), [], set()
+    pairs, copies = [], set()
     for start in range(0, len(vivid), BLOCK):
         block = slice(start, start + BLOCK)
-        distances = norms[block, None] + norms - 2 * cells[block] @ cells.T
-        near = distances <= 1.001 * cells.shape[1] * limits[block, None] ** 2
+        # Where no pixel differs by more than the limit, the root mean square does not either.
+        squares = 2 * (SIDE**2 - looks[block] @ looks.T)
+        near = squares <= 1.001 * SIDE**2 * limits[block, None] ** 2
         for i, row in enumerate(near, start):
             if i in copies:
                 continue
@@ -224,14 +217,11 @@ def find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def find_sequences(names: Sequence[str], thumbnails: np.ndarray) -> list:
-    """Find frames that were taken one after the other, such as those of a drive.
+    """Return the name of each picture's sequence, such as a drive; one of its own for a single one.
 
     Numbered names with one prefix are a sequence where neighbours look clearly more alike than
-    random pairs, of the data set and of that sequence. Numbered but independent pictures are no
-    sequence. The frames of a camera that stands still cannot be detected.
-
-    Names are as `name_pictures` makes them; folders in them count where file names alone give no
-    sequence. Returns the name of each picture's sequence, one of its own for a single picture.
+    random pairs, of the data set and of that sequence: not where a camera stands still. Folders
+    in the names count where file names alone give no sequence.
     """
     looks, sequence_of = _normalize(_pool(thumbnails, 4)), {}
     anywhere = _typical_distance(looks, np.arange(len(names)))
@@ -251,12 +241,7 @@ def find_sequences(names: Sequence[str], thumbnails: np.ndarray) -> list:
 
 
 def name_sequence(name: str) -> tuple:
-    """Split a name into that of its sequence and its number in it: the last run of digits.
-
-    Example:
-        >>> name_sequence("0001TP_006690"), name_sequence("Seq05VD_f00000"), name_sequence("cat")
-        (('0001TP', 6690), ('Seq05VD_f', 0), ('cat', None))
-    """
+    """Split a name into that of its sequence and its number in it, the last run of digits."""
     match = re.fullmatch(r"(.*?)(\d+)\D*", name, re.DOTALL)
     return (match[1].rstrip(" _-.(/"), int(match[2])) if match else (name, None)
 

@@ -202,11 +202,8 @@ def augment_rare(count=400, **options):
     return [ids for _, ids in augment_many(count, **given, size=15, native=True, **options)]
 
 
-def test_focus_centres_on_a_pixel_of_the_class():
+def test_focus_centres_on_pixels_favours_rare_classes_and_never_the_ignored_one():
     assert all(ids[7, 7] == 1 for ids in augment_rare(40, focus=1, focus_weights=[0, 1]))
-
-
-def test_focus_favours_rare_classes_and_never_the_ignored_one():
     centres = [ids[7, 7] for ids in augment_rare(focus=1)]
     assert 160 < centres.count(1) < 240  # one of two classes, 4 standard deviations
     assert 65 < [ids[7, 7] for ids in augment_rare(focus=0.5)].count(1) < 135
@@ -323,34 +320,37 @@ def test_pasting_draws_classes_by_their_weights_and_leaves_the_ignored_one():
 # Options
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"flip": 1.5}, r"expected flip within \[0, 1\], received 1\.5"),
-        ({"rotation": -3}, r"rotation within \[0, 180\], received -3"),
-        ({"hue": float("nan")}, "hue within"),
-        ({"scale": (0, 1)}, r"scale within \[0\.01, 100\], received \(0, 1\)"),
-        ({"mixup": 0.6, "cutmix": 0.6}, r"cutmix \+ paste of at most 1, received 1\.2"),
-    ],
-)
-def test_wrong_options_say_what_was_expected(options, message):
-    with pytest.raises(ValueError, match=message):
-        Augmentation(**options)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"image": LEVELS.astype(np.float32)}, "expected a uint8 image .*received float32"),
-        ({"image": LEVELS[:, :9]}, r"received uint8 \(1, 9, 3\) and int64 \(1, 256\)"),
-        ({"labels": COLUMNS.astype(float)}, "integer labels .*float64"),
-        ({"augmentation": Augmentation(cutmix=0.1)}, "expected partners, a PreparedSplit"),
-    ],
-)
-def test_pairs_that_do_not_fit_are_refused(change, message):
+def augment_once(**change):
     usual = {"image": LEVELS, "labels": COLUMNS, "seed": 0, "epoch": 0, "index": 0}
+    return augment_pair(**usual | change)
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "message"),
+    [
+        (Augmentation, {"flip": 1.5}, r"expected flip within \[0, 1\], received 1\.5"),
+        (Augmentation, {"rotation": -3}, r"rotation within \[0, 180\], received -3"),
+        (Augmentation, {"hue": float("nan")}, "hue within"),
+        (Augmentation, {"scale": (0, 1)}, r"scale within \[0\.01, 100\], received \(0, 1\)"),
+        (
+            Augmentation,
+            {"mixup": 0.6, "cutmix": 0.6},
+            r"cutmix \+ paste of at most 1, received 1\.2",
+        ),
+        (
+            augment_once,
+            {"image": LEVELS.astype(float)},
+            "expected a uint8 image .*received float64",
+        ),
+        (augment_once, {"image": LEVELS[:, :9]}, r"uint8 \(1, 9, 3\) and int64 \(1, 256\)"),
+        (augment_once, {"labels": COLUMNS.astype(float)}, "integer labels .*float64"),
+        (augment_once, {"augmentation": Augmentation(cutmix=0.1)}, "expected partners, a Prepared"),
+        (choose_augmentation, {"augment": "yes"}, r"True, False or a seglib\.Aug.*received 'yes'"),
+    ],
+)
+def test_wrong_options_and_pairs_that_do_not_fit_are_refused(call, options, message):
     with pytest.raises(ValueError, match=message):
-        augment_pair(**usual | change)
+        call(**options)
 
 
 def test_options_go_to_json_and_back():
@@ -363,5 +363,3 @@ def test_options_go_to_json_and_back():
         augmentation.flip = 1
     assert choose_augmentation(True) == Augmentation()
     assert choose_augmentation(False) is None
-    with pytest.raises(ValueError, match=r"True, False or a seglib\.Augmentation, received 'yes'"):
-        choose_augmentation("yes")

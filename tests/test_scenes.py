@@ -102,19 +102,16 @@ def test_files_hold_what_was_drawn(folder):
     assert read_class_table(folder / "class_dict.csv") == STREET_CLASSES
 
 
-def test_failure_leaves_no_folder(tmp_path):
-    with pytest.raises(ValueError, match="non-negative"):
-        write_scenes(tmp_path / "street", seed=-1, size=SMALL)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_second_call_keeps_the_folder(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert write_scenes(str(folder), num_scenes=5, seed=9, size=SMALL) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_writers_at_once_leave_one_whole_folder(tmp_path):
+def test_writers_at_once_leave_one_whole_folder_and_failure_none(tmp_path):
+    with pytest.raises(ValueError, match="non-negative"):
+        write_scenes(tmp_path / "street", seed=-1, size=SMALL)
+    assert list(tmp_path.iterdir()) == []
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         options = {"num_scenes": 4, "size": SMALL}
         calls = [pool.submit(write_scenes, tmp_path / "street", **options) for _ in range(3)]

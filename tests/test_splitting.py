@@ -107,6 +107,12 @@ def test_wrong_arguments(groups, options, words):
         deal_out(groups, **options)
 
 
+def test_each_of_as_many_groups_as_folds_is_a_fold():
+    groups = list("aaaaaabcd")  # a quarter of the items is more than two of them
+    folds = splitting.deal_folds(groups, 4, seed=0)
+    assert sorted("".join(groups[i] for i in fold) for fold in folds) == ["aaaaaa", "b", "c", "d"]
+
+
 # Kept in a file
 
 
@@ -116,29 +122,36 @@ def touch(path):
     return path
 
 
-@pytest.fixture
-def pairs(tmp_path):
-    """Three splits of pairs with names that are hard to keep."""
-    names = {"train": ["Straße, 1", 'a "quoted" name'], "val": ["写真 2"], "test": [" été\n2"]}
+def make_pairs(root, *names):
+    """Three splits of a pair for each name."""
     return {
         split: [
-            tuple(touch(tmp_path / "données" / kind / f"{stem}.png") for kind in ("image", "mask"))
-            for stem in stems
+            tuple(touch(root / split / kind / name) for kind in ("image", "mask")) for name in names
         ]
-        for split, stems in names.items()
+        for split in splitting.NAMES
     }
 
 
-def test_splits_that_were_written_are_read_again(tmp_path, pairs):
+def test_splits_that_were_written_are_read_again(tmp_path):
     root = tmp_path / "données"
+    pairs = make_pairs(root, "Straße, 1.png", 'a "quoted" name.png', " 写真 2.png")
     write_splits(tmp_path / "splits.csv", pairs, root)
     assert read_splits(tmp_path / "splits.csv", root) == pairs
     text = (tmp_path / "splits.csv").read_text(encoding="utf-8")
-    assert text.startswith('split,image,mask\ntrain,"image/Straße, 1.png","mask/Straße, 1.png"\n')
+    first = '"train/image/Straße, 1.png","train/mask/Straße, 1.png"'
+    assert text.startswith(f"split,image,mask\ntrain,{first}\n")
     by_a_spreadsheet = text.replace("\ntrain", "\r\n\r\ntrain").encode("utf-8-sig")
     (tmp_path / "splits.csv").write_bytes(by_a_spreadsheet)
     assert read_splits(tmp_path / "splits.csv", root) == pairs
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["splits.csv"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such names there")
+@pytest.mark.parametrize("name", [b"a\nb.png", b"a\rb.png", b'"a",\r\n.png', b"caf\xe9.png"])
+def test_splits_are_read_back_whatever_the_names(tmp_path, name):
+    pairs = make_pairs(tmp_path, os.fsdecode(name))
+    write_splits(tmp_path / "splits.csv", pairs, tmp_path)
+    assert read_splits(tmp_path / "splits.csv", tmp_path) == pairs
 
 
 @pytest.mark.parametrize(
@@ -192,7 +205,7 @@ def save_jpeg(picture, quality):
 
 
 def test_a_name_is_a_prefix_and_its_last_number():
-    expected = {"000123": ("", 123), "img (7)": ("img", 7), "bear/012": ("bear", 12),
+    expected = {"000123": ("", 123), "img (7)": ("img", 7), "Seq05VD_f00000": ("Seq05VD_f", 0),
                 "take2-0003_left": ("take2", 3), "sofa": ("sofa", None)}  # fmt: skip
     assert {name: splitting.name_sequence(name) for name in expected} == expected
 
@@ -233,14 +246,10 @@ def test_a_changed_copy_is_a_near_duplicate(change):
     assert find(*map(shrink, [*pictures, *copies])) == [[i, i + 3] for i in range(3)]
 
 
-def test_other_scenes_and_frames_of_a_drive_are_no_near_duplicates():
-    assert find(*(shrink(Image.fromarray(draw_scene(i)[0])) for i in range(6))) == []
+def test_scenes_mirrored_ones_frames_of_a_drive_and_flat_pictures_are_no_near_duplicates():
+    scenes = [draw_scene(i)[0] for i in range(6)]
+    assert find(*(shrink(Image.fromarray(scene)) for scene in [*scenes, scenes[0][:, ::-1]])) == []
     assert find(drive(40, step=2)) == []
-    mirrored = shrink(Image.fromarray(draw_scene(0)[0][:, ::-1]))
-    assert find(shrink(Image.fromarray(draw_scene(0)[0])), mirrored) == []
-
-
-def test_flat_pictures_are_not_each_others_duplicates():
     noise = np.random.default_rng(0).normal(0, 2, (30, 32, 32))
     assert find((128 + noise).round().astype(np.uint8)) == []
     assert find(np.zeros((0, 32, 32), np.uint8)) == []
@@ -250,19 +259,6 @@ def test_many_copies_are_each_paired_with_the_first():
     copies = np.repeat(independent(2), 100, axis=0)
     pairs = [[0, j] for j in range(1, 100)] + [[100, j] for j in range(101, 200)]
     assert find(copies) == pairs
-
-
-@pytest.mark.skipif(os.name != "posix", reason="no such names there")
-@pytest.mark.parametrize("name", [b"a\nb.png", b"a\rb.png", b'"a",\r\n.png', b"caf\xe9.png"])
-def test_splits_are_read_back_whatever_the_names(tmp_path, name):
-    pairs = {"train": [], "val": [], "test": []}
-    for split in pairs:
-        pairs[split] = [(tmp_path / split / os.fsdecode(name), tmp_path / f"{split}.png")]
-        (tmp_path / split).mkdir()
-        for path in pairs[split][0]:
-            path.touch()
-    write_splits(tmp_path / "splits.csv", pairs, tmp_path)
-    assert read_splits(tmp_path / "splits.csv", tmp_path) == pairs
 
 
 # Photographs from files
