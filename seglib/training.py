@@ -587,11 +587,15 @@ def _check_data(model, data, augmentation, seed):
             f"expected at least two classes to tell apart, received {names} beside the ignored "
             "one: give open_dataset a class table (classes=…) with 0 in the column `ignore`"
         )
-    if not any((labels != data.classes.ignore_label).any() for labels in data.train.labels):
-        raise ValueError(
-            "nothing to learn from: the training split is empty, or all of its pixels are ignored"
-        )
+    for name in ("train", "val") if len(data.val) else ("train",):
+        labels = getattr(data, name).labels
+        if not any((labels[i] != data.classes.ignore_label).any() for i in range(len(labels))):
+            raise ValueError(f"nothing to learn from: {name} is empty, or all pixels are ignored")
     count = data.classes.num_classes
+    for name in ("focus_weights", "paste_weights"):
+        weights = getattr(augmentation, name, None)
+        if weights is not None and len(weights) != count:
+            raise ValueError(f"expected {count} {name}, a class each, received {len(weights)}")
     changes = getattr(augmentation, "mixes", False) or getattr(augmentation, "focus", 0)
     if changes and getattr(data.train, "is_soft", False):
         raise ValueError(

@@ -779,6 +779,8 @@ def change_labels(function, *, classes=None):
     return dataclasses.replace(data, train=split)
 
 
+IGNORED = change_labels(lambda x: 0 * x + 2).train
+IGNORED_VAL = dataclasses.replace(make_dataset(), val=IGNORED)
 ONE_LEFT = ClassTable(["unlabeled", "road"], [(0, 0, 0), (9, 9, 9)], ignore_label=0)
 
 
@@ -801,7 +803,9 @@ def untrained():
         ({"learning_rate": float("nan")}, "learning_rate within"),
         ({"class_weights": [0, 0, 0]}, "a weight ≥ 0 for each of 3 classes, not all 0"),
         ({"data": make_dataset(classes=ONE_LEFT)}, r"at least two classes.*\['road'\]"),
-        ({"data": change_labels(lambda x: 0 * x + 2)}, "or all of its pixels are ignored"),
+        ({"data": change_labels(lambda x: 0 * x + 2)}, "train is empty, or all pixels are ignored"),
+        ({"data": IGNORED_VAL}, "val is empty, or all pixels are ignored"),
+        ({"augment": seglib.Augmentation(focus=1, focus_weights=[1, 2])}, "expected 3 focus_weigh"),
         ({"data": change_labels(lambda x: x + 70)}, r"has the ids \[70, 71, 72\]: expected 0 to 2"),
         ({"data": change_labels(lambda x: x - 1)}, r"has the ids \[-1\]: expected 0 to 2"),
         ({"augment": lambda image, labels, seed: None}, "a uint8 image .* received object"),
@@ -812,7 +816,7 @@ def untrained():
         ),
         ({"learningrate": 0.1}, "no option 'learningrate': did you mean learning_rate"),
         ({"data": make_split(2, 0)}, r"received a PreparedSplit: dataset\.prepare"),
-        ({"data": make_dataset(train=0)}, "training split is empty"),
+        ({"data": make_dataset(train=0)}, "train is empty"),
         ({"data": make_large_dataset()}, r"or augment=Augmentation\(size=\(32, 32\)\)"),
         (
             {"augment": seglib.Augmentation(size=64)},
