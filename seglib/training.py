@@ -596,8 +596,8 @@ def _check_data(model, data, augmentation, seed):
         weights = getattr(augmentation, name, None)
         if weights is not None and len(weights) != count:
             raise ValueError(f"expected {count} {name}, a class each, received {len(weights)}")
-    changes = getattr(augmentation, "mixes", False) or getattr(augmentation, "focus", 0)
-    if changes and getattr(data.train, "is_soft", False):
+    mixing = [getattr(augmentation, name, 0) for name in ("mixup", "cutmix", "paste", "focus")]
+    if any(mixing) and getattr(data.train, "is_soft", False):
         raise ValueError(
             "the training pairs are blended already: use an Augmentation with mixup=0, cutmix=0, "
             "paste=0 and focus=0"
