@@ -125,12 +125,21 @@ def test_flip_averages_with_the_mirrored_picture():
     np.testing.assert_allclose(predict_probabilities(scorer, wide, flip=True), 0.5, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [(32, 32), (40, 70), (20, 50), (97, 33)])
-def test_tiles_see_the_picture_at_its_own_scale(size):
-    labels = blocks(*size, side=1)  # single pixels would be lost by any resizing
-    np.testing.assert_array_equal(predict(see_colors(), paint(labels), tile=True), labels)
-    for free in ((None, None), (size[0], None)):  # where a model takes any size
-        np.testing.assert_array_equal(predict(see_colors(free), [paint(labels)])[0], labels)
+@pytest.mark.parametrize("size", [(32, 32), (40, 70), (20, 50), (97, 133)])
+def test_tiles_see_the_picture_at_its_own_scale_by_themselves_where_the_model_learned_so(size):
+    labels, plain = blocks(*size, side=1), see_colors()  # resizing would lose single pixels
+    picture, native = paint(labels), dataclasses.replace(plain, native=((32, 32), size))
+    for answer in (
+        predict(plain, picture, tile=True),
+        predict(native, picture),
+        predict(native, [picture])[0],
+        predict_probabilities(native, picture).argmax(axis=-1),
+        predict(see_colors((None, None)), [picture])[0],  # where a model takes any size
+        predict(see_colors((size[0], None)), [picture])[0],
+    ):
+        np.testing.assert_array_equal(answer, labels)
+    np.testing.assert_array_equal(predict(native, picture, tile=False), predict(plain, picture))
+    assert evaluate(native, Pairs([(picture, labels)])).pixel_accuracy == 1
 
 
 def blend_by_hand(scorer, picture):
@@ -183,18 +192,6 @@ def test_a_picture_of_a_hundred_megapixels_takes_little_memory(tile):
     tracemalloc.stop()
     assert labels.shape == (10_000, 10_000)
     assert peak < 0.6e9
-
-
-def test_a_model_of_windows_labels_in_tiles_by_itself():
-    labels = blocks(97, 133, side=1)  # single pixels would be lost by any resizing
-    plain = see_colors()
-    native = dataclasses.replace(plain, native=((32, 32), (97, 133)))
-    np.testing.assert_array_equal(predict(native, paint(labels)), labels)
-    np.testing.assert_array_equal(predict(native, [paint(labels)])[0], labels)
-    np.testing.assert_array_equal(predict_probabilities(native, paint(labels)).argmax(-1), labels)
-    whole = predict(plain, paint(labels))
-    np.testing.assert_array_equal(predict(native, paint(labels), tile=False), whole)
-    assert evaluate(native, Pairs([(paint(labels), labels)])).pixel_accuracy == 1
 
 
 def test_weights_that_are_no_numbers_are_refused(model):
