@@ -1,8 +1,5 @@
 """Smaller and faster networks out of trained ones: cut, thinned, or trained to bear int8."""
 
-import collections
-from collections.abc import Callable
-
 import keras
 import numpy as np
 from keras import layers, ops
@@ -83,55 +80,55 @@ def prune_channels(model: keras.Model, keep: float) -> keras.Model:
         raise ValueError(f"expected keep to be in (0, 1], received {keep}")
     refuse_rounding(model)
     channels = _Channels(model)
-    kept = {}  # by name of a layer that shrinks, the numbers of the channels that stay
-    for name, width in channels.widths.items():
+    for made in channels.made.values():
+        width = len(made)
         count = min(width, MULTIPLE * -(-max(1, round(keep * width)) // MULTIPLE))
-        if name not in channels.pinned and count < width:
-            places = [(name, n) for n in range(width)]
-            scores = np.sqrt([channels.activation_energy[place] for place in places])
-            scores = scores * [channels.outgoing_norm[place] for place in places]
-            kept[name] = np.sort(np.argsort(-scores, kind="stable")[:count])
-    if keep < 1 and not kept:
+        if not channels.is_pinned[made].any():
+            scores = np.sqrt(channels.activation_energy[made]) * channels.outgoing_norm[made]
+            channels.stays[made[np.argsort(-scores, kind="stable")[count:]]] = False
+    if keep < 1 and channels.stays.all():
         why = f"all maps are added up, weighed by attention, or of at most {MULTIPLE} channels"
         raise ValueError(f"no channel of {model.name} can be removed: {why}")
 
     def shrink(layer):
         config = layer.get_config()
-        if layer.name in kept:
-            config["filters"] = len(kept[layer.name])
+        if layer.name in channels.made:
+            config["filters"] = int(channels.stays[channels.made[layer.name]].sum())
         if "trainable" in config:
             config["trainable"] = True
         return type(layer).from_config(config)
 
-    pruned = _clone(model, shrink)
-    for layer in pruned.layers:
-        layer.set_weights(channels.cut_weights(model.get_layer(layer.name), kept))
-    return pruned
+    weights = [array for layer in model.layers for array in channels.cut_weights(layer)]
+    return _rebuild(model, shrink, weights)
 
 
 class _Channels:
-    """Which convolution made each channel of each map, and how much each matters.
+    """Which convolution made each channel of each map, how much each matters, and which stay.
 
-    A channel is `(layer, number)`; `pinned` are layers whose width must stay. `outgoing_norm` is
-    the sum of squares of the weights that a channel is multiplied with.
+    Channels are numbered through the model, by layer in `made`; 0 stands for those that no
+    convolution made. `outgoing_norm` sums the squares of the weights that a channel is multiplied
+    with; pinned ones keep their layer's width.
     """
 
     def __init__(self, model):
-        self.maps, self.pinned, self.widths = {}, set(), {}
-        self.activation_energy, self.outgoing_norm = {}, collections.defaultdict(float)
+        convolutions = [layer for layer in model.operations if isinstance(layer, CONVOLUTIONS)]
+        count = 1 + sum(layer.filters for layer in convolutions)
+        self.maps, self.made = {}, {}
+        self.activation_energy, self.outgoing_norm = np.zeros(count, np.float32), np.zeros(count)
+        self.is_pinned, self.stays = np.zeros(count, bool), np.ones(count, bool)
         for layer in model.operations:
             made = self._follow(layer, self._incoming(layer))
             for node in layer._inbound_nodes:
                 for tensor in node.output_tensors:
-                    unknown = [(None, n) for n in range(tensor.shape[-1])]
+                    unknown = np.zeros(tensor.shape[-1], int)
                     self.maps[id(tensor)] = unknown if made is None else made
         for tensor in model.outputs:
-            self.pinned |= {name for name, _ in self.maps[id(tensor)]}
+            self.is_pinned[self.maps[id(tensor)]] = True
 
     def _incoming(self, layer):
         """The channels of the maps that go into a layer, of all its calls."""
         tensors = [tensor for node in layer._inbound_nodes for tensor in node.input_tensors]
-        return [channel for tensor in tensors for channel in self.maps[id(tensor)]]
+        return np.array([n for tensor in tensors for n in self.maps[id(tensor)]], int)
 
     def _follow(self, layer, channels):
         """The channels of what a layer gives; what it does with its input is noted."""
@@ -141,33 +138,31 @@ class _Channels:
             z = mean / scale
             density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
             energy = (mean**2 + scale**2) * ndtr(z) + mean * scale * density
-            self.activation_energy.update(zip(channels, energy, strict=True))
+            self.activation_energy[channels] = energy
         if isinstance(layer, (layers.Concatenate, *PASSING)):
             return channels
         if not isinstance(layer, CONVOLUTIONS):  # what is not known keeps its width
-            self.pinned |= {name for name, _ in channels}
+            self.is_pinned[channels] = True
             return None
         kernel = np.square(np.asarray(layer.kernel))
         if isinstance(layer, layers.Conv2DTranspose):  # (height, width, out, in)
             kernel = kernel.swapaxes(2, 3)
-        for channel, value in zip(channels, kernel.sum(axis=(0, 1, 3)), strict=True):
-            self.outgoing_norm[channel] += float(value)
-        self.widths[layer.name] = layer.filters
-        made = [(layer.name, n) for n in range(layer.filters)]
-        self.activation_energy.update(zip(made, kernel.sum(axis=(0, 1, 2)), strict=True))
+        np.add.at(self.outgoing_norm, channels, kernel.sum(axis=(0, 1, 3)))
+        made = np.arange(layer.filters) + 1 + sum(map(len, self.made.values()))
+        self.activation_energy[made] = kernel.sum(axis=(0, 1, 2))
+        self.made[layer.name] = made
         return made
 
-    def cut_weights(self, layer, kept):
+    def cut_weights(self, layer):
         """The weights of a layer, without what was made by, or comes from, removed channels."""
         weights = layer.get_weights()
         if not weights or not isinstance(layer, (*PASSING, *CONVOLUTIONS)):
             return weights
-        incoming = self._incoming(layer)
-        inside = np.array([name not in kept or n in kept[name] for name, n in incoming])
+        inside = self.stays[self._incoming(layer)]
         if isinstance(layer, PASSING):
             return [x[:, :, inside] if x.ndim == 4 else x[inside] for x in weights]
         kernel, *biases = weights
-        outside = kept.get(layer.name, slice(None))
+        outside = self.stays[self.made[layer.name]]
         axes = inside, outside
         if isinstance(layer, layers.Conv2DTranspose):
             axes = outside, inside
@@ -226,9 +221,7 @@ def simulate_int8(model: keras.Model) -> keras.Model:
         is_rounded = isinstance(layer, tuple(CHANNEL_AXES))
         return Rounded(copy, name=layer.name) if is_rounded else copy
 
-    copy = _clone(model, wrap)
-    copy.set_weights(model.get_weights())
-    return copy
+    return _rebuild(model, wrap)
 
 
 def drop_int8(model: keras.Model) -> keras.Model:
@@ -238,9 +231,7 @@ def drop_int8(model: keras.Model) -> keras.Model:
         layer = layer.layer if isinstance(layer, Rounded) else layer
         return type(layer).from_config(layer.get_config())
 
-    copy = _clone(model, unwrap)
-    copy.set_weights(model.get_weights())
-    return copy
+    return _rebuild(model, unwrap)
 
 
 def refuse_rounding(model: keras.Model) -> None:
@@ -249,10 +240,12 @@ def refuse_rounding(model: keras.Model) -> None:
         raise ValueError(f"{model.name} simulates int8: pass seglib.drop_int8(model)")
 
 
-def _clone(model, change: Callable):
+def _rebuild(model, change, weights=None):
     """A network of what `change` makes of each layer, without loss and optimizer."""
     bare = keras.Model(model.input, model.output, name=model.name)
-    return keras.models.clone_model(bare, clone_function=change)
+    copy = keras.models.clone_model(bare, clone_function=change)
+    copy.set_weights(model.get_weights() if weights is None else weights)
+    return copy
 
 
 def _round(x, step):

@@ -9,6 +9,8 @@ import contextlib
 import dataclasses
 import glob
 import importlib.util
+import io
+import itertools
 import json
 import logging
 import os
@@ -17,27 +19,25 @@ import queue
 import re
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from io import StringIO
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from seglib import predicting, reports, system
 from seglib.classes import ClassTable, create_class_table
-from seglib.images import Pixels, fit_image
+from seglib.images import RGB, Pixels, fit_image
 from seglib.preparing import count_processors
 
 CARD, VERSION, CALIBRATION = "predictor.json", 1, 200  # pictures: more change nothing
-# In exports whose card does not name its files; and what a file browser or Jupyter leaves there.
-_USUAL = re.compile(r"model\.(keras|tflite|onnx|xml|bin)|saved_model/.*")
+# What a file browser or Jupyter leaves in a folder.
 _LITTER = re.compile(r"(.*/)?(\.DS_Store|\._[^/]*|\.ipynb_checkpoints/.*)")
 CODECS = {".mp4": "mp4v", ".webm": "VP80", ".avi": "MJPG", ".mkv": "FFV1"}
 _hiding = threading.RLock()  # what is hidden is the whole process's
@@ -57,16 +57,16 @@ class Predictor(predicting.Scorer):
     @property
     def megabytes(self) -> float:
         """The size of its files."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()) / 1e6
+        return sum((self.path / name).stat().st_size for name in _list_files(self.path)) / 1e6
 
-    def predict(self, images, *, flip: bool = False, tile: bool | None = None):
+    def predict(self, images, **options):
         """Label pictures of any size, as `seglib.predict` does."""
-        return predicting.predict(self, images, flip=flip, tile=tile)
+        return predicting.predict(self, images, **options)
 
     def __repr__(self):
-        about = f"{self.format} {self.precision}, {self.size[0]}×{self.size[1]}"
-        about = f"{about}, {self.num_classes} classes, {self.megabytes:.1f} MB"
-        return f"Predictor({self.path.name}: {about})"
+        kind, size = f"{self.format} {self.precision}", f"{self.size[0]}×{self.size[1]}"
+        files = f"{self.num_classes} classes, {self.megabytes:.1f} MB"
+        return f"Predictor({self.path.name}: {kind}, {size}, {files})"
 
 
 def export(
@@ -90,17 +90,15 @@ def export(
         ModuleNotFoundError: the runtime is not installed; the message names it.
         RuntimeError: any format but "keras" where Keras does not run on TensorFlow.
     """
-    from seglib.models import model_classes, model_fit, model_native, model_pixels
-
     _check_export(model, format, precision, calibration)
-    size, fit, classes = model.input_shape[1:3], model_fit(model), model_classes(model)
+    scorer = predicting.get_scorer(model)
     pictures = []
     if precision == "int8":
         chosen = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration)))
         for picture in (calibration[int(i)] for i in chosen):
             picture = picture[0] if isinstance(picture, tuple) else picture  # of a pair
-            predicting.check_picture(picture, model.input_shape[3])
-            pictures.append(fit_image(picture, size, fit=fit).astype(np.float32))
+            predicting.check_picture(picture, scorer.channels)
+            pictures.append(fit_image(picture, scorer.size, fit=scorer.fit).astype(np.float32))
     folder = pathlib.Path(path)
     _refuse_others(folder)
     system.make_folder(folder.parent, "the export")
@@ -112,12 +110,12 @@ def export(
         with _quiet():
             network = predicting.create_probabilities(model)
             FORMATS[format].write(network, new, precision, pictures)
-        card = {"version": VERSION, "format": format, "precision": precision, "image_size": size}
-        card |= {"fit": fit, "num_classes": model.outputs[-1].shape[-1]}
-        card["classes"] = classes and dataclasses.asdict(classes)
-        if model.input_shape[3] != 3 or model_pixels(model).to_dict():
-            card |= {"channels": model.input_shape[3], "pixels": model_pixels(model).to_dict()}
-        card |= {"native": model_native(model)} if model_native(model) else {}
+        card = {"version": VERSION, "format": format, "precision": precision}
+        card |= {"image_size": scorer.size, "fit": scorer.fit, "num_classes": scorer.num_classes}
+        card["classes"] = scorer.classes and dataclasses.asdict(scorer.classes)
+        if scorer.channels != 3 or scorer.pixels != RGB:
+            card |= {"channels": scorer.channels, "pixels": scorer.pixels.to_dict()}
+        card |= {"native": scorer.native} if scorer.native else {}
         card["files"] = {name: system.digest_file(new / name) for name in _list_files(new)}
         text = json.dumps(card, indent=1, default=np.ndarray.tolist)
         (new / CARD).write_text(text, encoding="utf-8")
@@ -134,11 +132,9 @@ def export(
 def _refuse_others(folder):
     """Raise ValueError where a folder holds anything that no export wrote."""
     with _hiding:
-        names, card = _list_files(folder), {}
-        with contextlib.suppress(OSError, ValueError):
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    is_export = isinstance(card, dict) and {"format", "precision"} <= card.keys()
-    own = {CARD, *card.get("files", filter(_USUAL.fullmatch, names))} if is_export else ()
+        names, own = _list_files(folder), ()
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            own = {CARD, *json.loads((folder / CARD).read_text(encoding="utf-8"))["files"]}
     others = [name for name in names if name not in own and not _LITTER.fullmatch(name)]
     if folder.is_file() or others:
         words = f"something that is no export ({', '.join(others[:3])})"
@@ -147,8 +143,8 @@ def _refuse_others(folder):
 
 def _list_files(folder):
     """Names of all files in a folder and below it, with slashes."""
-    found = (pathlib.Path(path, name) for path, _, names in os.walk(folder) for name in names)
-    return sorted(file.relative_to(folder).as_posix() for file in found)
+    files = (file for file in folder.rglob("*") if not file.is_dir())
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def _remove_left(folder, pid):
@@ -174,21 +170,20 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         if card["version"] != VERSION:
             raise ValueError("it is of a newer version: update seglib")
-        known = {name: card[name] for name in ("format", "precision", "fit", "num_classes")}
-        known["size"] = tuple(card["image_size"])
-        known["classes"] = card["classes"] and ClassTable(**card["classes"])
-        known |= {"channels": card.get("channels", 3), "pixels": Pixels(**card.get("pixels", {}))}
-        known["native"] = card.get("native")
-        if known["classes"] and known["classes"].num_classes != known["num_classes"]:
+        classes = card["classes"] and ClassTable(**card["classes"])
+        if classes and classes.num_classes != card["num_classes"]:
             raise ValueError("its card has two numbers of classes")
+        known = {field.name for field in dataclasses.fields(Predictor)} & card.keys()
+        known = {name: card[name] for name in known}
+        known |= {"classes": classes, "pixels": Pixels(**card.get("pixels", {}))}
         for name, digest in card.get("files", {}).items():
             if system.digest_file(folder / name) != digest:
                 raise ValueError(f"{name} does not match its checksum")
         format = FORMATS[card["format"]]
         _check_installed(card["format"], format.needs[:1])
         with _quiet():
-            score, lock = format.read(folder, card["precision"]), threading.Lock()
-            predictor = Predictor(score=score, path=folder, **known)
+            score = format.read(folder, card["precision"])
+            predictor = Predictor(score=score, path=folder, size=tuple(card["image_size"]), **known)
             found = score(np.zeros((1, *predictor.size, predictor.channels), np.uint8)).shape
         if found != (1, *predictor.size, len(predictor.ids)):
             raise ValueError(f"its card does not fit its network, which answers with {found}")
@@ -199,7 +194,9 @@ def load_predictor(path: str | os.PathLike) -> Predictor:
             f"{folder} cannot be loaded, its files may be damaged: export the model again ({error})"
         ) from error
 
-    def take_turns(batch):  # runtimes differ in what threads may do at once
+    lock = threading.Lock()  # runtimes differ in what threads may do at once
+
+    def take_turns(batch):
         with lock:
             return score(batch)
 
@@ -243,25 +240,15 @@ def _find_missing(packages):
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
-class _Hidden(StringIO):
-    """Takes what is printed; loggers that keep it write to standard error once `passes` is set."""
-
-    passes = False
-
-    def write(self, text):
-        return sys.stderr.write(text) if self.passes else len(text)
-
-
 @contextlib.contextmanager
 def _quiet():
-    """Hide what runtimes and converters print, by C++ code too."""
-    text, level = _Hidden(), logging.root.manager.disable
+    """Hide what runtimes and converters print; sys.stderr stays, as loggers keep it."""
+    level = logging.root.manager.disable
     with (
         _hiding,
         open(os.devnull, "w") as nothing,
         system.redirect((1, 2), nothing),
-        contextlib.redirect_stdout(text),
-        contextlib.redirect_stderr(text),
+        contextlib.redirect_stdout(io.StringIO()),
         warnings.catch_warnings(action="ignore"),
     ):
         logging.disable(logging.WARNING)
@@ -269,7 +256,6 @@ def _quiet():
             yield
         finally:
             logging.disable(level)
-            text.passes = True
 
 
 class Format(NamedTuple):
@@ -466,7 +452,7 @@ class DeploymentCard:
         missing: dict format -> message, of the formats that cannot be written here.
     """
 
-    table: Any
+    table: pd.DataFrame
     missing: dict
 
     def choose(self, *, within=None, max_size=None) -> dict:
@@ -508,7 +494,7 @@ class DeploymentCard:
 
 
 def compare_exports(
-    models: Any, split: Any, *, calibration: Any, variants=None, folder=None, seed: int = 0
+    models: Any, split: Any, *, calibration: Any, variants=None, folder=None
 ) -> DeploymentCard:
     """Export a model in several ways, and measure size, speed and what is lost.
 
@@ -520,13 +506,10 @@ def compare_exports(
         variants: pairs of format and precision; None for all whose runtime is installed, without
             bfloat16 where the processor has no units for it.
         folder: str or path, where exports stay, as `model_format_precision`; None throws them away.
-        seed: int, of the intervals.
 
     Raises:
         ValueError: the split is empty or of other classes; or as `export`, before the first.
     """
-    import pandas as pd
-
     if not len(split):
         raise ValueError("the split is empty: expected at least one pair to measure on")
     models, missing, possible = models if isinstance(models, dict) else {"model": models}, {}, []
@@ -549,20 +532,20 @@ def compare_exports(
             export(models[name], path, format=format, precision=precision, calibration=calibration)
             predictor = load_predictor(path)
             row = {"megabytes": predictor.megabytes, "parameters": models[name].count_params()}
-            measured, first = _measure(predictor, split, first, seed)
+            measured, first = _measure(predictor, split, first)
             rows[name, format, precision] = row | measured
     table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.MultiIndex.from_tuples(rows, names=("model", "format", "precision"))
-    return DeploymentCard(table, missing)
+    return DeploymentCard(table.rename_axis(["model", "format", "precision"]), missing)
 
 
-def _measure(predictor, split, first, seed):
+def _measure(predictor, split, first):
     """Return columns of the card, and labels and matrices of the first predictor."""
     ignored = {"ignore_label": split.classes.ignore_label}
     truths, labels, latencies = zip(*predicting.label_split(predictor, split), strict=True)
-    count = {"num_classes": split.classes.num_classes, **ignored}
-    pairs = zip(truths, labels, strict=True)
-    matrices = [reports.confusion_matrix(*pair, **count) for pair in pairs]
+    matrices = [
+        reports.confusion_matrix(*pair, num_classes=split.classes.num_classes, **ignored)
+        for pair in zip(truths, labels, strict=True)
+    ]
     shape, ticks = (1, *predictor.size, predictor.channels), []
     small = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for _ in range(22):
@@ -576,7 +559,7 @@ def _measure(predictor, split, first, seed):
         scores = reports.mean_iou(both, **ignored)
         return scores[..., 0] - scores[..., 1]
 
-    low, high = reports.bootstrap_interval(both, change, seed=seed)
+    low, high = reports.bootstrap_interval(both, change)
     return {
         "network_ms": float(np.median(np.diff(ticks))),
         **{f"p{share}_ms": np.percentile(latencies, share) for share in (50, 95, 99)},
@@ -597,20 +580,17 @@ class Frame(NamedTuple):
     rate: float
 
 
-def predict_video(
-    model: Any, source: Any, output=None, *, opacity=0.5, flip=False, tile=None
-) -> Iterator[Frame] | pathlib.Path:
+def predict_video(model: Any, source: Any, output=None) -> Iterator[Frame] | pathlib.Path:
     """Label a video, a camera or any other stream of frames, and paint the classes over it.
 
     Reading, labelling and showing overlap. Of a camera only the newest frame is ever labelled.
 
     Args:
-        model, flip, tile: as of `seglib.predict`.
+        model: as of `seglib.predict`.
         source: str or path of a video, int number of a camera, or iterable of uint8 RGB frames
             `(height, width, 3)`.
         output: str or path of the video to write: .mp4, .webm (which browsers play), .avi or .mkv
             (lossless), at the source's frames a second; there only when whole. None gives frames.
-        opacity: float in [0, 1], how much of the class colour: 1 hides the image.
 
     Returns:
         Without `output` a generator of Frame, with it the video's path. Closed early, the generator
@@ -621,7 +601,7 @@ def predict_video(
         ValueError: the source holds no frame or a wrong one, or `output` is of no known kind.
         OSError: the source cannot be read, or the output not be written.
     """
-    scorer = predicting.get_scorer(model, flip=flip, tile=tile)
+    scorer = predicting.get_scorer(model)
     is_live = isinstance(source, int)
     is_file = isinstance(source, str | os.PathLike)
     if is_live or is_file or output is not None:
@@ -637,7 +617,7 @@ def predict_video(
         images, rate = _open_video(source if is_live else os.fspath(source))
     else:  # copies, as some sources fill one buffer again and again
         images, rate = (np.array(frame) for frame in source), 25
-    labelled = _label(scorer, _run_ahead(images, newest=is_live), opacity)
+    labelled = _label(scorer, _run_ahead(images, newest=is_live))
     frames = _run_ahead(labelled, newest=is_live and output is None)
     return frames if output is None else _write_video(frames, output, rate, is_live)
 
@@ -672,7 +652,6 @@ def _run_ahead(items, *, newest):
                 results.get_nowait()
 
     def work():
-        end = None
         try:
             with contextlib.closing(items):
                 for item in items:
@@ -681,9 +660,9 @@ def _run_ahead(items, *, newest):
                     results.put(item)
                     if closed.is_set():
                         break
+            results.put(None)
         except BaseException as error:  # a SystemExit too belongs to who takes the items
-            end = error
-        results.put(end)
+            results.put(error)
 
     thread = threading.Thread(target=work, name="seglib-stream", daemon=True)
     thread.start()
@@ -698,15 +677,14 @@ def _run_ahead(items, *, newest):
         thread.join(5)  # nothing can wake a thread whose camera hangs
 
 
-def _label(scorer, images, opacity):
-    names = [f"class_{i}" for i in range(scorer.num_classes)]
-    colors = (scorer.classes or create_class_table(names)).colors
+def _label(scorer, images):
+    classes = scorer.classes or create_class_table([f"class_{i}" for i in scorer.ids])
     times = collections.deque([time.perf_counter()], 30)
     with contextlib.closing(images):
         for image in images:
             labels = predicting.predict(scorer, image)
-            tints = Image.fromarray(colors.take(labels, axis=0))
-            overlay = np.array(Image.blend(Image.fromarray(image), tints, opacity))
+            tints = Image.fromarray(classes.colors.take(labels, axis=0))
+            overlay = np.array(Image.blend(Image.fromarray(image), tints, 0.5))
             times.append(time.perf_counter())
             rate = (len(times) - 1) / max(times[-1] - times[0], 1e-6)
             yield Frame(image, labels, overlay, rate)
@@ -718,17 +696,17 @@ def _write_video(frames, path, rate, is_live):
     """Write the overlays of frames to a file that is whole or absent, and return its path."""
     import cv2
 
-    count, end, codec = 0, KeyboardInterrupt if is_live else (), CODECS[path.suffix.lower()]
-    with system.replacing(path) as temporary:
-        with contextlib.closing(frames), contextlib.suppress(end), contextlib.ExitStack() as stack:
-            for count, frame in enumerate(frames, 1):
-                if count == 1:
-                    size, codec = frame.image.shape[1::-1], cv2.VideoWriter_fourcc(*codec)
-                    writer = cv2.VideoWriter(str(temporary), codec, rate, size)
-                    stack.callback(writer.release)
+    with system.replacing(path) as temporary, contextlib.closing(frames):
+        first = next(frames)
+        size, codec = first.image.shape[1::-1], cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()])
+        writer, count = cv2.VideoWriter(str(temporary), codec, rate, size), 0
+        with contextlib.suppress(KeyboardInterrupt if is_live else ()):
+            for frame in itertools.chain([first], frames):
                 if frame.image.shape[1::-1] != size:  # OpenCV would leave it out silently
-                    raise ValueError(f"frame {count} is not of size {size}: a video has one size")
+                    raise ValueError(f"a frame is not of size {size}: a video has one size")
                 writer.write(cv2.cvtColor(frame.overlay, cv2.COLOR_RGB2BGR))
+                count += 1
+        writer.release()
         written = cv2.VideoCapture(str(temporary))  # OpenCV does not tell a full disk
         written.set(cv2.CAP_PROP_POS_FRAMES, count - 1)
         is_whole = written.get(cv2.CAP_PROP_FRAME_COUNT) >= count and written.read()[0]

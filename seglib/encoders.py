@@ -50,32 +50,21 @@ class BatchNormalization(layers.BatchNormalization):
 
         x, learns = ops.cast(inputs, self.compute_dtype), bool(training) and self.trainable
         averages = self.moving_mean, self.moving_variance
-        if not learns and _is_fused_badly():
+        if not learns and has_only_avx2() and find_device()[0] == "cpu":
+            # Joined with convolution and ReLU it is slow: oneDNN is fast with AVX-512 alone.
             scale = self.gamma * ops.rsqrt(averages[1] + self.epsilon)
             shift = ops.cast(self.beta - averages[0] * scale, self.compute_dtype)
             return tf.nn.bias_add(x * ops.cast(scale, self.compute_dtype), shift)
+        mean, variance = ([], []) if learns else map(ops.convert_to_tensor, averages)
+        gamma, beta = map(ops.convert_to_tensor, (self.gamma, self.beta))
+        options = {"epsilon": self.epsilon, "is_training": learns}
         outputs, *batch = tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=ops.convert_to_tensor(self.gamma),
-            offset=ops.convert_to_tensor(self.beta),
-            mean=[] if learns else ops.convert_to_tensor(averages[0]),
-            variance=[] if learns else ops.convert_to_tensor(averages[1]),
-            epsilon=self.epsilon,
-            is_training=learns,
+            x=x, scale=gamma, offset=beta, mean=mean, variance=variance, **options
         )[:3]
         if learns:
             for average, value in zip(averages, batch, strict=True):
                 average.assign(average * self.momentum + value * (1 - self.momentum))
         return outputs
-
-
-@functools.cache
-def _is_fused_badly():
-    """Whether TensorFlow would join convolution, this operation and ReLU into a slow one.
-
-    oneDNN has fast kernels for it with AVX-512 alone.
-    """
-    return has_only_avx2() and find_device()[0] == "cpu"
 
 
 @register
@@ -197,10 +186,7 @@ def freeze_encoder(model: keras.Model, upto: int | None = None) -> None:
     if upto in ends:
         frozen = encoder_layers(keras.Model(model.inputs, ends[upto]))
     elif upto not in (None, len(ends) or None):  # the deepest row, which joins nothing, ends it
-        raise ValueError(
-            f"expected a row X(i, 0) of {model.name}, 0 to {len(ends)}, received {upto}; "
-            "upto=None freezes the whole encoder"
-        )
+        raise ValueError(f"expected a row of {model.name}, 0 to {len(ends)}, received {upto}")
     for layer in frozen:
         layer.trainable = False
 
@@ -297,10 +283,7 @@ def read_torch_arrays(path: str | os.PathLike) -> dict:
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Make tensors (storage, offset, shape, steps) and storages (dtype, key), and nothing else.
-
-    A pickle may name any function of Python's and have it run.
-    """
+    """Make tensors (storage, offset, shape, steps) and storages (dtype, key), and run nothing."""
 
     def find_class(self, module, name):
         known = {
@@ -318,16 +301,11 @@ class _TensorUnpickler(pickle.Unpickler):
 
 
 def _create_application(name, input_shape, weights, levels, seed):
-    """Create a backbone of keras.applications, its own preprocessing inside.
-
-    The map of a resolution is what its last layer makes.
-    """
+    """Create a backbone of keras.applications; the last layer of a resolution makes its map."""
     known = {known.lower(): known for known in dir(keras.applications) if known[0].isupper()}
     if name.lower() not in known:
-        raise ValueError(
-            'expected "efficientnet_lite0" or a name of keras.applications such as "ResNet50", '
-            f"received {name!r}"
-        )
+        wanted = '"efficientnet_lite0" or a name of keras.applications such as "ResNet50"'
+        raise ValueError(f"expected {wanted}, received {name!r}")
     if weights not in (None, "imagenet") and name.lower().startswith("efficientnetb"):
         raise ValueError(
             f'Keras scales {name} for "imagenet" alone: put the file into models/ of a folder that '
@@ -363,15 +341,12 @@ def _create_application(name, input_shape, weights, levels, seed):
     original = keras.Model(image, [maps[stride] for stride in strides])
     places = np.arange(3 if channels == 1 else channels) % 3
     places = 2 - places[::-1] if is_bgr else places
-    image = keras.Input(input_shape, name="image")
-    return _copy(original, image, places, seed, weights is not None)
+    return _copy(original, input_shape, places, seed, weights is not None)
 
 
 def _preprocess(x, preprocess):
-    """Layers for a backbone's function, linear in each channel, probed by black and primaries.
-
-    Returns `(output, whether it is BGR)`.
-    """
+    """`(output, whether it is BGR)` of layers for a function that is linear in each channel."""
+    # Black and the primaries tell what it does.
     probe = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)]).astype("float32")
     black, *primaries = np.asarray(preprocess(probe.reshape(4, 1, 3)))[:, 0]
     slopes = (np.array(primaries) - black) / 255
@@ -384,11 +359,8 @@ def _preprocess(x, preprocess):
     return x, is_bgr
 
 
-def _copy(original, image, places, seed, keep_weights):
-    """Make a backbone anew on another input, its layers and weights seglib's own.
-
-    `places` are the channels of the original whose numbers those of the input take.
-    """
+def _copy(original, input_shape, places, seed, keep_weights):
+    """Make a backbone anew, its channels numbered as those at `places` of the original."""
     seeds, numbers, pairs = itertools.count(seed * 10_000 + 5_000), itertools.count(), []
 
     def copy_layer(layer):
@@ -416,6 +388,7 @@ def _copy(original, image, places, seed, keep_weights):
         pairs.append((layer, twin))
         return twin
 
+    image = keras.Input(input_shape, name="image")
     copy = keras.models.clone_model(original, input_tensors=image, clone_function=copy_layer)
     if keep_weights:
         for layer, twin in pairs:

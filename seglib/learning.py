@@ -222,7 +222,7 @@ class Learner:
         They are computed in a batch of always that size: another one would be compiled anew. Of a
         model that learns at the pictures' own scale, they are what its blended tiles amount to.
         """
-        if models.model_native(self.kept):
+        if models.known_head(self.kept).native:
             planes = [predicting.predict_probabilities(self.kept, image) for image in images]
             return np.log(np.maximum(planes, np.float32(1e-7)))
         padding = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)

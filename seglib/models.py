@@ -4,7 +4,7 @@ import itertools
 import json
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -19,12 +19,11 @@ from seglib.encoders import (
     freeze_encoder,
     register,
 )
-from seglib.images import MAX_CHANNELS, RGB, Pixels, check_fit, check_image_size
+from seglib.images import MAX_CHANNELS, RGB, Pixels, check_image_size
 from seglib.losses import check_weights
 
 TASKS = ("boundary", "presence", "segmentation")  # in the order of the outputs
 VGG_STAGES = (2, 2, 3, 3, 3)  # convolutions of VGG-16's stages
-DEEPLAB_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # by output stride, of pictures of 512 pixels
 
 adopted = weakref.WeakKeyDictionary()  # a user's own model -> the same with ClassLogits
 
@@ -47,10 +46,12 @@ class Logits(layers.Layer):
 
 @register
 class ClassLogits(Logits):
-    """Scores of classes; it also keeps which classes, and what pictures are brought to, and how.
+    """Scores of classes, and what the model learned from.
 
-    `offsets` are added to the scores of the classes, unless they are None. `native` is as of
-    `model_native`.
+    These are the ClassTable, how pictures are brought to the model's size (`fit`), how values in a
+    picture's file become channels (`pixels`), and `native`: the sizes of windows at own scale and
+    of the pictures that they were cut from, `((height, width), (height, width))`, None of whole
+    pictures. `offsets` are added to the scores, unless they are None.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class ClassLogits(Logits):
     ):
         super().__init__(**kwargs)
         self.classes = ClassTable(**classes) if isinstance(classes, dict) else classes
-        self.fit, self.offsets, self.native = fit, offsets, native
+        self.fit, self.offsets = fit, offsets
+        self.native = native and tuple(map(tuple, native))
         self.pixels = Pixels(**pixels) if isinstance(pixels, dict) else pixels
 
     def call(self, scores, image):
@@ -233,22 +235,24 @@ def create_unetpp_model(
         raise ValueError(f'expected heads to be of {TASKS}, with "segmentation", received {heads}')
     if detail and stride == 1 and encoder is None:
         raise ValueError(f"detail={detail} needs stride=2: at stride 1, row 0 has every pixel")
-    if frozen_rows or frozen_depthwise:
-        frozen = f"frozen_rows={frozen_rows} and frozen_depthwise={frozen_depthwise}"
-        if encoder is None:
-            raise ValueError(f"{frozen} need an encoder")
-        if encoder_weights is None:
-            text = "keep random weights, unless init_from of train brings others"
-            warnings.warn(f"{frozen} {text}", stacklevel=2)
+    if (frozen_rows or frozen_depthwise) and encoder is None:
+        raise ValueError("frozen_rows and frozen_depthwise need an encoder")
+    if (frozen_rows or frozen_depthwise) and encoder_weights is None:
+        text = "frozen layers keep random weights, unless init_from of train brings others"
+        warnings.warn(text, stacklevel=2)
     depth = len(filters) - 1 if encoder is None else len(filters)  # of the deepest level, from 0
     if np.ndim(dropout) == 0:
         dropout = [dropout * (i >= max(1, depth - 1)) for i in range(depth + 1)]
     net = _Builder(input_shape, num_classes, seed, attention, normalization)
-    image, maps = net.encode(filters, dropout, stride, encoder, encoder_weights)
-    stride = 2 if encoder else stride
+    if encoder is None:
+        image, x = net.create_input(stride * 2**depth)
+    else:
+        image, maps = net.use_encoder(encoder, encoder_weights, depth + 1)
+        stride = 2
     nodes = {}
-    for i, node in enumerate(maps):
-        nodes[i, 0] = node
+    for i, rate in zip(range(depth + 1), dropout, strict=True):
+        x = maps[i] if encoder else net.create_level(x, i, filters[i], stride)
+        x = nodes[i, 0] = net.drop(x, rate, f"x_{i}_0_drop") if rate else x
         for j in range(1, i + 1) if nested or i == depth else ():  # the diagonal that i completes
             row = i - j
             name = f"x_{row}_{j}"
@@ -310,27 +314,23 @@ def create_deeplabv3plus_model(
     *,
     num_classes: int,
     filters: Sequence[int] = (32, 64, 128, 256, 512),
-    output_stride: int = 16,
-    rates: Sequence[int] | None = None,
+    rates: Sequence[int] = (6, 12, 18),
     aspp_filters: int = 256,
-    attention: str | None = None,
     encoder: str | None = None,
     encoder_weights: str | None = "imagenet",
     seed: int = 0,
 ) -> keras.Model:
     """Create DeepLabV3+: atrous convolutions see several scales, a small decoder sharpens edges.
 
-    At `output_stride`, a 1×1 convolution, three atrous 3×3 ones and the mean of the whole map see
-    the features at five scales (ASPP). The decoder joins them to the encoder's map at stride 4.
+    At stride 16 a 1×1 convolution, three atrous 3×3 ones and the mean of the whole map see the
+    features at five scales (ASPP). The decoder joins them to the encoder's map at stride 4.
 
     Args:
         input_shape, num_classes, encoder, encoder_weights, seed: as of `create_unetpp_model`.
         filters: 5 ints, channels of a plain encoder at strides 1, 2, 4, 8, 16.
-        output_stride: 8 or 16, of the map that ASPP works on; deeper stages are left out.
-        rates: 3 ints, of the atrous convolutions; None for the paper's, 6, 12, 18 at output stride
-            16 and 12, 24, 36 at 8. Small pictures want smaller ones, such as 1, 2, 3.
+        rates: 3 ints, of the atrous convolutions. Small pictures want smaller ones than the
+            paper's, such as 1, 2, 3.
         aspp_filters: int, channels of ASPP and decoder.
-        attention: None, "se" or "cbam", on ASPP's result and after each block of a plain encoder.
 
     Returns:
         keras.Model with one output, as of `create_unetpp_model`.
@@ -339,24 +339,27 @@ def create_deeplabv3plus_model(
     Segmentation", section 3 and figure 2; ASPP with image pooling as in Chen et al. 2017,
     "Rethinking Atrous Convolution", section 3.3. Ordinary convolutions, not separable ones.
     """
-    _check_choice("output_stride", output_stride, tuple(DEEPLAB_RATES))
     _check_choice("the number of filters", len(filters), (5,))
-    net = _Builder(input_shape, num_classes, seed, attention)
-    levels = 5 if output_stride == 16 else 4  # of a plain encoder, from stride 1
-    dropout = [0] * (levels - bool(encoder))
-    image, maps = net.encode(filters[:levels], dropout, 1, encoder, encoder_weights)
-    maps = list(maps)
-    low, x = maps[2 - levels], maps[-1]
+    net = _Builder(input_shape, num_classes, seed)
+    if encoder is None:
+        image, x = net.create_input(2**4)
+        maps = []  # at strides 1, 2, 4, 8, 16
+        for i, count in enumerate(filters):
+            x = net.create_level(x, i, count)
+            maps.append(x)
+    else:
+        image, maps = net.use_encoder(encoder, encoder_weights, 4)
+    low, x = maps[-3], maps[-1]
     scales = [net.convolve(x, aspp_filters, "aspp_0", kernel=1)]
-    for number, rate in enumerate(rates or DEEPLAB_RATES[output_stride], 1):
+    for number, rate in enumerate(rates, 1):
         scales.append(net.convolve(x, aspp_filters, f"aspp_{number}", dilation=rate))
     mean = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pool")(x)
     # Not normalized: of a batch of one, a map of one place has no variance.
     mean = net.conv(aspp_filters, 1, "aspp_4", activation="relu")(mean)
     scales.append(mean + ops.zeros_like(x[..., :1]))  # the same at each place
     x = layers.Concatenate(name="aspp_join")(scales)
-    x = net.attend(net.convolve(x, aspp_filters, "aspp", kernel=1), "aspp")
-    x = Enlarge(output_stride // 4, name="aspp_up")(net.drop(x, 0.1, "aspp_drop"))
+    x = net.convolve(x, aspp_filters, "aspp", kernel=1)
+    x = Enlarge(4, name="aspp_up")(net.drop(x, 0.1, "aspp_drop"))
     low = net.convolve(low, 48, "low", kernel=1)
     x = layers.Concatenate(name="decoder_join")([x, low])
     for letter in "ab":
@@ -371,7 +374,6 @@ def create_fcn_model(
     num_classes: int,
     filters: Sequence[int] = (32, 64, 128, 256, 256),
     hidden: int = 512,
-    attention: str | None = None,
     encoder: str | None = None,
     encoder_weights: str | None = "imagenet",
     seed: int = 0,
@@ -386,7 +388,6 @@ def create_fcn_model(
         input_shape, num_classes, encoder, encoder_weights, seed: as of `create_unetpp_model`.
         filters: 5 ints, channels of the stages; not used with an encoder.
         hidden: int, channels of the two convolutions at stride 32.
-        attention: None, "se" or "cbam", after each stage of a plain encoder and these two.
 
     Returns:
         keras.Model with one output, as of `create_unetpp_model`.
@@ -394,25 +395,24 @@ def create_fcn_model(
     Source: Long et al. 2015, "Fully Convolutional Networks for Semantic Segmentation", section 4.
     """
     _check_choice("the number of filters", len(filters), (5,))
-    net = _Builder(input_shape, num_classes, seed, attention)
+    net = _Builder(input_shape, num_classes, seed)
     if encoder is None:
         image, x = net.create_input(2**5)
-        maps = {}  # by log2 of their stride
+        maps = []  # at strides 2, 4, 8, 16, 32
         for i, count in enumerate(VGG_STAGES):
             x = net.block(x, [filters[i]] * count, f"x_{i}_0")
-            x = maps[i + 1] = layers.MaxPooling2D(2, name=f"x_{i}_0_pool")(x)
+            x = layers.MaxPooling2D(2, name=f"x_{i}_0_pool")(x)
+            maps.append(x)
     else:
-        image, maps = net.encode((), [0] * 5, 1, encoder, encoder_weights)
-        maps = dict(enumerate(maps, 1))
-    x = net.convolve(maps[5], hidden, "dense_a", kernel=7)
-    x = net.convolve(net.drop(x, 0.5, "dense_a_drop"), hidden, "dense_b", kernel=1)
-    x = net.drop(net.attend(x, "dense"), 0.5, "dense_b_drop")
+        image, maps = net.use_encoder(encoder, encoder_weights, 5)
+    x = net.drop(net.convolve(maps[-1], hidden, "dense_a", kernel=7), 0.5, "dense_a_drop")
+    x = net.drop(net.convolve(x, hidden, "dense_b", kernel=1), 0.5, "dense_b_drop")
     x = net.conv(num_classes, 1, "head_1_classes")(x)
     # Twice the size, by convolutions that start as bilinear interpolation and learn.
     zeros = {"padding": "same", "use_bias": False, "kernel_initializer": "zeros"}
     ramp = np.array([0.25, 0.75, 0.75, 0.25])
     for i in (4, 3):
-        finer = net.conv(num_classes, 1, f"skip_{i}_classes")(maps[i])
+        finer = net.conv(num_classes, 1, f"skip_{i}_classes")(maps[i - 1])
         up = layers.Conv2DTranspose(num_classes, 4, 2, name=f"skip_{i}_up_classes", **zeros)
         x = layers.Add(name=f"skip_{i}")([up(x), finer])
         up.kernel.assign(np.multiply.outer(np.outer(ramp, ramp), np.eye(num_classes)))
@@ -425,7 +425,6 @@ def create_segnet_model(
     *,
     num_classes: int,
     filters: Sequence[int] = (32, 64, 128, 256, 256),
-    attention: str | None = None,
     seed: int = 0,
 ) -> keras.Model:
     """Create SegNet: VGG-16's convolutions, and the same in reverse.
@@ -436,7 +435,6 @@ def create_segnet_model(
     Args:
         input_shape, num_classes, seed: as of `create_unetpp_model`.
         filters: 5 ints, channels of the stages.
-        attention: None, "se" or "cbam", after each stage.
 
     Returns:
         keras.Model with one output, as of `create_unetpp_model`.
@@ -445,7 +443,7 @@ def create_segnet_model(
     for Image Segmentation", section 3.
     """
     _check_choice("the number of filters", len(filters), (5,))
-    net = _Builder(input_shape, num_classes, seed, attention)
+    net = _Builder(input_shape, num_classes, seed)
     image, x = net.create_input(2**5)
     places = []
     for i, count in enumerate(VGG_STAGES):
@@ -454,8 +452,9 @@ def create_segnet_model(
         places.append(place)
     for i in reversed(range(5)):
         x = MaxUnpooling(name=f"x_{i}_1_unpool")(x, places[i])
-        # The last convolution of all makes the scores.
-        channels = [filters[i]] * (VGG_STAGES[i] - 1) + [*filters[i - 1 : i]]
+        channels = [filters[i]] * (VGG_STAGES[i] - 1)
+        if i:
+            channels += [filters[i - 1]]
         x = net.block(x, channels, f"x_{i}_1")
     x = net.conv(num_classes, 3, "head_1_classes")(x)
     return keras.Model(image, ClassLogits(name="head_1")(x, image), name="segnet")
@@ -510,28 +509,17 @@ class _Builder:
         x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(image)
         return image, PadToMultiple(multiple, name="pad")(x)
 
-    def encode(self, filters, dropout, stride, encoder, weights) -> tuple[object, Iterator]:
-        """Return the picture and X(i, 0) of each level, made one by one: seeds have an order."""
-        if encoder is None:
-            image, padded = self.create_input(stride * 2 ** (len(filters) - 1))
-            maps = [None] * len(filters)
-        else:
-            options = {"weights": weights, "levels": len(dropout), "seed": self.seed}
-            net = create_encoder(encoder, self.input_shape, **options)
-            image, padded, maps = net.input, None, net.outputs
+    def use_encoder(self, name, weights, levels):
+        """Return the picture, and an encoder's maps from stride 2 down."""
+        options = {"weights": weights, "levels": levels, "seed": self.seed}
+        encoder = create_encoder(name, self.input_shape, **options)
+        return encoder.input, encoder.outputs
 
-        def levels():
-            x = padded
-            for i, (pretrained, rate) in enumerate(zip(maps, dropout, strict=True)):
-                if pretrained is not None:
-                    x = pretrained
-                else:
-                    x = layers.MaxPooling2D(2, name=f"x_{i}_0_pool")(x) if i else x
-                    x = self.block(x, [filters[i]] * 2, f"x_{i}_0", stride=1 if i else stride)
-                x = self.drop(x, rate, f"x_{i}_0_drop") if rate else x
-                yield x
-
-        return image, levels()
+    def create_level(self, x, i, filters, stride=1):
+        """Return X(i, 0), which has half the size of the level above it."""
+        if i:
+            x, stride = layers.MaxPooling2D(2, name=f"x_{i}_0_pool")(x), 1
+        return self.block(x, [filters] * 2, f"x_{i}_0", stride)
 
     def drop(self, x, rate, name):
         return layers.Dropout(rate, seed=next(self.seeds), name=name)(x)
@@ -624,7 +612,7 @@ def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:
     Heads are left out unless both models know the same classes, or none.
     """
     known = {layer.name: layer.get_weights() for layer in source.layers}
-    same_classes = model_classes(source) == model_classes(target)
+    same_classes = known_head(source).classes == known_head(target).classes
     skipped = []
     for layer in target.layers:
         weights = known.get(layer.name, [])
@@ -648,9 +636,10 @@ def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Mode
 
     Source: Menon et al. 2021, "Long-tail learning via logit adjustment", section 4.1.
     """
-    check_model(model)
+    if not class_heads(model):
+        raise ValueError(f"{model.name!r} is no model of seglib: train it, and pass run.model")
     weights = np.float32(check_weights(weights, model.outputs[-1].shape[-1]))
-    copy = copy_model(model)
+    copy = copy_model(adopted.get(model, model))
     for head in class_heads(copy):
         before = 0 if head.offsets is None else np.array(head.offsets)
         head.offsets = (before + np.log(np.maximum(weights, 1e-30))).tolist()
@@ -660,12 +649,11 @@ def reweight_classes(model: keras.Model, weights: Sequence[float]) -> keras.Mode
 def set_model_classes(
     model, classes: ClassTable, *, fit: str = "stretch", native=None, pixels: Pixels = RGB
 ) -> None:
-    """Store in a model its classes, how pictures become what it takes, and `model_native`.
+    """Store in a model what it learns from, as ClassLogits keeps it.
 
     Raises:
-        ValueError: the model has another number of classes, or `fit` is unknown.
+        ValueError: the model has another number of classes.
     """
-    check_fit(fit)
     count = model.outputs[-1].shape[-1]
     if count != classes.num_classes:
         raise ValueError(
@@ -676,28 +664,10 @@ def set_model_classes(
         head.classes, head.fit, head.native, head.pixels = classes, fit, native, pixels
 
 
-def model_classes(model: keras.Model) -> ClassTable | None:
-    """Return the ClassTable that a model was trained for, or None if it knows none."""
-    return next((head.classes for head in class_heads(model) if head.classes is not None), None)
-
-
-def model_fit(model: keras.Model) -> str:
-    """Return how pictures are brought to a model's size: "stretch" or "letterbox"."""
-    return next((head.fit for head in class_heads(model)), "stretch")
-
-
-def model_pixels(model: keras.Model) -> Pixels:
-    """Return how the values in a picture's file become the channels that a model takes."""
-    return next((head.pixels for head in class_heads(model)), RGB)
-
-
-def model_native(model: keras.Model) -> tuple | None:
-    """Return the sizes of the windows at own scale that a model learned from, and their pictures.
-
-    `((height, width), (height, width))`; None if it learned from whole pictures.
-    """
-    native = next((head.native for head in class_heads(model)), None)
-    return native and tuple(map(tuple, native))
+def known_head(model: keras.Model) -> ClassLogits:
+    """Return a layer that keeps what a model learned from; a user's own model knows nothing."""
+    heads = class_heads(model)
+    return heads[0] if heads else ClassLogits()
 
 
 def set_precision(model: keras.Model, policy: str) -> None:

@@ -55,13 +55,18 @@ class Scorer:
     classes: ClassTable | None = None  # where they are known
     channels: int = 3
     pixels: Pixels = RGB  # how the values in a picture's file become these channels
-    native: tuple | None = None  # as of `seglib.models.model_native`
+    native: tuple | None = None  # as of `seglib.models.ClassLogits`
     tile: bool | None = None  # as in `predict`
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The class of each plane, ascending: all but the ignored ones."""
         return tuple(range(self.num_classes)) if self.classes is None else self.classes.scored_ids
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of label maps."""
+        return np.min_scalar_type(max(self.ids))
 
     @property
     def in_tiles(self) -> bool:
@@ -103,12 +108,11 @@ def predict(
     if not is_list and np.ndim(images) != 4:
         return _label_pictures(scorer, [images], thresholds)[0]
     # Tiles are batches by themselves, and pictures of any size may differ.
-    one_by_one = scorer.in_tiles or None in scorer.size
-    count, labels = 1 if one_by_one else count_together(scorer.size), []
+    count = 1 if scorer.in_tiles or None in scorer.size else count_together(scorer.size)
+    labels = []
     for start in show_progress(range(0, len(images), count), desc="predicting", unit="batch"):
         labels += _label_pictures(scorer, images[start:][:count], thresholds)
-    dtype = np.min_scalar_type(max(scorer.ids))
-    return labels if is_list else np.array(labels, dtype).reshape(images.shape[:3])
+    return labels if is_list else np.array(labels, scorer.dtype).reshape(images.shape[:3])
 
 
 def predict_probabilities(model, image: np.ndarray, *, flip=False, tile=None) -> np.ndarray:
@@ -167,12 +171,13 @@ def combine_scales(model, scales: Sequence[float] = (1, 1.5)) -> Scorer:
     """
     from seglib.models import resize_model
 
-    own, native = get_scorer(model).size, get_scorer(model).native
-    if None in own:
+    scorer = get_scorer(model)
+    if None in scorer.size:
         raise ValueError("the model takes any size: first resize_model(model, (height, width))")
-    sizes = sorted(tuple(round(scale * side) for side in own) for scale in scales)
+    sizes = sorted(tuple(round(scale * side) for side in scorer.size) for scale in scales)
     parts = [get_scorer(resize_model(model, size)) for size in sizes]
-    shown = own if native else sizes[-1]  # a tile shows as much of a picture as in training
+    # A tile shows as much of a picture as in training.
+    shown = scorer.size if scorer.native else sizes[-1]
 
     def score(batch):
         answers = []
@@ -223,10 +228,7 @@ def read_as_learned(split: Split, scorer: Scorer) -> Split:
 
 
 def get_scorer(model, *, classes: ClassTable | None = None, flip=False, tile=None) -> Scorer:
-    """Return the Scorer of a model's last head, compiled once; that of a list averages theirs.
-
-    `classes` are those of the data: ValueError where a model is known to be of others.
-    """
+    """Return the Scorer of a model or list; ValueError if it is known to be of other `classes`."""
     if isinstance(model, list | tuple):
         return _average(model, classes, flip=flip, tile=tile)
     scorer = model if isinstance(model, Scorer) else _create_scorer(model)
@@ -273,17 +275,18 @@ def _fit_classes(scorer, classes):
 
 
 def _create_scorer(model):
-    from seglib.models import model_classes, model_fit, model_native, model_pixels
+    from seglib.models import known_head
 
+    known = known_head(model)
     return Scorer(
         score=_compile(model, create_probabilities).predict_on_batch,
         size=model.input_shape[1:3],
-        fit=model_fit(model),
+        fit=known.fit,
         num_classes=model.outputs[-1].shape[-1],
-        classes=model_classes(model),
+        classes=known.classes,
         channels=model.input_shape[3],
-        pixels=model_pixels(model),
-        native=model_native(model),
+        pixels=known.pixels,
+        native=known.native,
     )
 
 
@@ -291,9 +294,9 @@ def create_probabilities(model):
     """Return the network from pictures to probabilities of the classes that are not ignored."""
     import keras
 
-    from seglib.models import class_heads, model_classes
+    from seglib.models import class_heads, known_head
 
-    logits, classes = model.outputs[-1], model_classes(model)
+    logits, classes = model.outputs[-1], known_head(model).classes
     if logits.shape[-1] == 1:
         advice = "give its last layer a channel for each class, the background included"
         raise ValueError(f"the model answers in one channel, as of a sigmoid: {advice}")
@@ -321,13 +324,11 @@ def are_probabilities(scores: np.ndarray) -> bool:
 
 
 def take_picture(scorer: Scorer, picture: ArrayLike | str | os.PathLike) -> np.ndarray:
-    """Return the uint8 array `(height, width, channels)` of a picture, or of its file's path.
-
-    What is no such array already holds values as in the files that the model learned from.
-    """
+    """Return the uint8 array `(height, width, channels)` of a picture, or of its file's path."""
     if isinstance(picture, str | os.PathLike):
         picture = images.read_image(picture, scorer.pixels)
     picture = np.asarray(picture)
+    # What is no such array already holds values as in the files that the model learned from.
     is_ready = picture.dtype == np.uint8 and picture.shape[2:] == (scorer.channels,)
     if not is_ready and scorer.pixels != RGB and picture.ndim in (2, 3):
         picture = scorer.pixels.convert(picture)
@@ -346,8 +347,7 @@ def check_picture(picture: np.ndarray, channels: int = 3) -> None:
 def label_probabilities(probabilities: np.ndarray, size: tuple, ids: Sequence[int]) -> np.ndarray:
     """Return the ids `(height, width)` of probabilities `(rows, columns, k)`, resized bilinearly.
 
-    A class that is the most probable at all four neighbours of a pixel is so at the pixel. Only
-    where the neighbours differ, at a few percent of the pixels, probabilities are computed.
+    Only where the four neighbours of a pixel differ, at a few percent, probabilities are computed.
     """
     ids = np.array(ids, np.min_scalar_type(max(ids)))
     best = probabilities.argmax(axis=-1).astype(ids.dtype)
@@ -377,8 +377,7 @@ def _label_pictures(scorer, pictures, thresholds):
     if thresholds is not None:
         return [apply_thresholds(predict_probabilities(scorer, x), thresholds) for x in pictures]
     pictures = [take_picture(scorer, picture) for picture in pictures]
-    dtype = np.min_scalar_type(max(scorer.ids))
-    maps = [np.empty(picture.shape[:2], dtype) for picture in pictures]
+    maps = [np.empty(picture.shape[:2], scorer.dtype) for picture in pictures]
     for i, place, scores in _score_pictures(scorer, pictures):
         maps[i][place] = label_probabilities(scores, maps[i][place].shape, scorer.ids)
     return maps
@@ -413,8 +412,7 @@ def _fit_pictures(scorer, pictures):
 def _score_tiles(scorer, picture):
     """Yield places and their probabilities, at the picture's own scale, of blended tiles.
 
-    Tiles overlap by half. A large picture is blended in square blocks, one after the other, and a
-    tile that lies in several blocks is scored for each.
+    Large pictures are blended block by block; a tile in several blocks is scored for each.
     """
     learned = scorer.native[0] if scorer.native else (128, 128)
     rows, columns = tile = [side or own for side, own in zip(scorer.size, learned, strict=True)]
@@ -462,9 +460,9 @@ def count_together(size):
 def _compile(model, create):
     """Return the network that `create` makes of a model, compiled once for its scored classes."""
     from seglib.losses import choose_jit
-    from seglib.models import model_classes
+    from seglib.models import known_head
 
-    known, classes = _networks.setdefault(model, {}), model_classes(model)
+    known, classes = _networks.setdefault(model, {}), known_head(model).classes
     key = create, classes and classes.scored_ids
     if key not in known:
         known[key] = create(model)
@@ -478,10 +476,8 @@ def _create_heads(model):
 
     from seglib.models import task_layers
 
-    heads = {}
-    for layer, output in zip(task_layers(model), model.outputs, strict=True):
-        if layer is not None and layer.task != "segmentation":
-            heads[layer.task] = keras.ops.sigmoid(output)
+    layers = [layer for layer in task_layers(model) if layer and layer.task != "segmentation"]
+    heads = {layer.task: keras.ops.sigmoid(layer.output) for layer in layers}
     if not heads:
         advice = 'create the model with heads=("segmentation", "boundary", "presence")'
         raise ValueError(f"the model has no heads beside segmentation: {advice}")

@@ -155,8 +155,7 @@ def boundary_f1(
     scores = np.full(num_classes, np.nan)
     for i in np.unique(y_true[valid]):
         masks = [(labels == i) & valid for labels in (y_true, y_pred)]
-        pairs = zip(masks, outlines, strict=True)
-        true, predicted = (np.argwhere(mask & outline) for mask, outline in pairs)
+        true, predicted = map(np.argwhere, np.logical_and(masks, outlines))
         if len(true) or len(predicted):
             recall = _share_near(true, predicted, tolerance)
             precision = _share_near(predicted, true, tolerance)
@@ -296,7 +295,7 @@ def create_report(
     values, low, high = (x.tolist() for x in (score(confusion[None])[0], *bounds))
     figures, iou = [figure.__name__ for figure in FIGURES], slice(len(FIGURES), None)
     per_image = {
-        "image": [str(name) for name in (range(len(matrices)) if names is None else names)],
+        "image": list(map(str, range(len(matrices)) if names is None else names)),
         "pixel_accuracy": pixel_accuracy(matrices, **ignored),
         "mean_iou": mean_iou(matrices, **ignored),
         "boundary_f1": boundaries.mean(axis=1),
@@ -315,8 +314,8 @@ def create_report(
         "images": (pixels > 0).sum(axis=0),
         "dice": dice.mean(axis=0),
     }
-    table = pd.DataFrame(per_class).iloc[list(classes.scored_ids)]
-    table.index = pd.Index([classes.names[i] for i in classes.scored_ids], name="class")
+    index = pd.Index(classes.names, name="class")
+    table = pd.DataFrame(per_class).set_axis(index).iloc[list(classes.scored_ids)]
     return Report(
         matrices=matrices,
         per_image=pd.DataFrame(per_image),
@@ -343,9 +342,9 @@ def find_regions(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def score_min_sizes(
     pairs: Iterable, sizes: Sequence[int], *, num_classes: int, ignore_label: int | None = None
 ) -> np.ndarray:
-    """Return the mean `class_dice` of images were predicted regions below a size left out.
+    """Return the mean `class_dice` of images, float64 `(sizes, num_classes)`.
 
-    float64 `(sizes, num_classes)`. `pairs` are (labels_true, labels_pred).
+    It is that without predicted regions below each size; `pairs` are (labels_true, labels_pred).
     """
     scores = []
     for truth, predicted in pairs:
@@ -385,6 +384,7 @@ def _count(matrix, ignore_label):
 
 
 def _divide(numerator, denominator):
+    """Quotients, NaN where a denominator is 0 or NaN."""
     nothing = np.full(np.shape(denominator), np.nan)
     return np.divide(numerator, denominator, out=nothing, where=denominator > 0)
 

@@ -49,10 +49,9 @@ def predict_folder(
             classes than the split, or none.
         FileNotFoundError: there is no such folder, or no picture in it.
     """
-    out_dir, is_folder = pathlib.Path(out_dir), isinstance(pictures, str | os.PathLike)
-    known = None if is_folder else pictures.classes
+    out_dir, known = pathlib.Path(out_dir), getattr(pictures, "classes", None)
     scorer = get_scorer(model, classes=known, flip=flip, tile=tile)
-    if is_folder:
+    if isinstance(pictures, str | os.PathLike):
         images = sources = _list_pictures(pathlib.Path(pictures), out_dir)
         names = [path.relative_to(pictures).with_suffix("") for path in sources]
     else:
@@ -60,8 +59,7 @@ def predict_folder(
         sources = [half for half in halves if isinstance(half, os.PathLike)]
         split, names = read_as_learned(pictures, scorer), pictures.names
         images = (split[i][0] for i in range(len(split)))
-    classes = known or scorer.classes
-    if masks not in ("colors", "ids") or (masks == "colors" and classes is None):
+    if masks not in ("colors", "ids") or (masks == "colors" and scorer.classes is None):
         wanted = 'masks="ids", or "colors" of a model that knows its classes'
         raise ValueError(f"expected {wanted}, received {masks!r}")
     targets = [out_dir / f"{name}.png" for name in names]
@@ -74,7 +72,7 @@ def predict_folder(
         labels = predict(scorer, image, thresholds=thresholds)
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as partial:
-            pixels = labels if masks == "ids" else label_colors(labels, classes)
+            pixels = labels if masks == "ids" else label_colors(labels, scorer.classes)
             Image.fromarray(pixels).save(partial)
     return targets
 
@@ -106,10 +104,11 @@ def predict_out_of_fold(models: Sequence, folds: Sequence, *, flip=False, tile=N
     found = []
     for model, fold in zip(models, folds, strict=True):
         scorer = get_scorer(model, classes=fold.classes, flip=flip, tile=tile)
-        for i in show_progress(range(len(fold.val)), desc="predicting", unit="image"):
-            image, labels = fold.val[i]
+        split = read_as_learned(fold.val, scorer)
+        for i in show_progress(range(len(split)), desc="predicting", unit="image"):
+            image, labels = split[i]
             planes = predict_probabilities(scorer, image)
-            found.append((fold.val.names[i], planes.astype(np.float16), labels))
+            found.append((split.names[i], planes.astype(np.float16), labels))
     return tuple(map(list, zip(*found, strict=True)))
 
 
@@ -249,7 +248,8 @@ def _read_rows(path, classes):
     """`(rows, {column: what it holds}, {class as written: id}, {id: name of the foreground})`."""
     names = {i: classes.names[i] for i in classes.scored_ids}
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    columns = {name: name for name in rows} | {rows.columns[0]: "image"}
+    first = rows.columns[0]
+    columns = {name: name for name in rows} | {first: "image"}
     for what, words in COLUMNS.items():
         found = [n for n in rows if n == columns[n] and re.search(words, n, re.IGNORECASE)]
         columns |= dict.fromkeys(found[:1], what)
@@ -258,8 +258,8 @@ def _read_rows(path, classes):
     rows = rows.rename(columns=columns)
     ids = {str(i): i for i in names} | {name: i for i, name in names.items()}
     front = {i: name for i, name in names.items() if not BACKGROUND.fullmatch(name)}
-    if "class" not in rows and re.search(COLUMNS["class"], next(iter(columns)), re.IGNORECASE):
-        columns[next(iter(columns))] = "key"
+    if "class" not in rows and re.search(COLUMNS["class"], first, re.IGNORECASE):
+        columns[first] = "key"
         ends = "|".join(map(re.escape, ids))
         rows[["image", "class"]] = rows["image"].str.extract(f"^(.+?)_({ends}|[^_]*)$")
     elif "class" not in rows and len(front) == 1:

@@ -6,12 +6,18 @@ from keras_checks import assert_same, check_layer, compute, random_images
 from seglib.compressing import Rounded, drop_int8, prune_channels, simulate_int8
 from seglib.models import create_model, set_precision
 
+FIVE = {"filters": (16, 16, 16, 16, 24)}
+SMALL = {
+    "unetpp": {"filters": (16, 32), "attention": "cbam"},
+    "unet": {"filters": (16, 32), "attention": "cbam"},
+    "deeplabv3plus": {**FIVE, "aspp_filters": 16},
+    "fcn": {**FIVE, "hidden": 16},
+    "segnet": FIVE,
+}
+
 
 def create(name="unetpp", shape=(32, 32, 3), **options):
-    filters = {"filters": (16, 32)} if "unet" in name else {"filters": (16, 16, 16, 16, 24)}
-    small = {"deeplabv3plus": {"aspp_filters": 16}, "fcn": {"hidden": 16}}
-    options = {**filters, **small.get(name, {}), "attention": "cbam", **options}
-    return create_model(name, shape, num_classes=3, **options)
+    return create_model(name, shape, num_classes=3, **{**SMALL[name], **options})
 
 
 def score(model, x):

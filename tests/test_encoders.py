@@ -183,15 +183,12 @@ def test_applications_compute_what_keras_does(name, channels, tmp_path):
     np.testing.assert_allclose(answer, expected, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", ["MobileNet", "VGG16"])
-def test_pictures_are_normalized_as_keras_does_and_padded_with_what_is_zero_then(name):
-    encoder = create_encoder(name, (40, 64, 3), weights=None, levels=4)
-    pad = next(layer.name for layer in encoder.layers if layer.name.startswith("encoder_pad"))
-    scaled = keras.Model(encoder.input, encoder.get_layer(pad).output)
+def test_pictures_are_normalized_as_keras_does_and_padded_with_what_is_zero_then():
+    encoder = create_encoder("VGG16", (40, 64, 3), weights=None, levels=4)  # in BGR
+    scaled = keras.Model(encoder.input, encoder.get_layer("encoder_pad").output)
     image = random_images(2, 40, 64)
-    module = sys.modules[getattr(keras.applications, name).__module__]
     answer = compute(scaled, image)
-    expected = module.preprocess_input(image.astype("float32"))
+    expected = keras.applications.vgg16.preprocess_input(image.astype("float32"))
     np.testing.assert_allclose(answer[:, :40], expected, atol=1e-4)
     assert (answer[:, 40:] == 0).all()
 

@@ -20,8 +20,7 @@ from seglib.models import (
     TaskLogits,
     copy_weights,
     create_model,
-    model_classes,
-    model_fit,
+    known_head,
     resize_model,
     reweight_classes,
     set_model_classes,
@@ -177,7 +176,7 @@ def test_at_stride_2_rows_have_half_the_size_and_heads_show_the_detail_of_each_p
 @pytest.mark.parametrize("name", MODELS)
 def test_each_scores_every_pixel_of_any_size(name):
     """Sides that do not divide are padded and cropped inside; weights follow from the seed."""
-    options = {"attention": "cbam", **({"filters": (2, 3, 4)} if "unet" in name else {})}
+    options = {"attention": "cbam", "filters": (2, 3, 4)} if "unet" in name else {}
     state = random.getstate()
     fixed, free = (create(name, shape, **options) for shape in ((45, 70, 3), (None, None, 3)))
     assert state == random.getstate()
@@ -191,7 +190,7 @@ def test_each_scores_every_pixel_of_any_size(name):
     skipped = copy_weights(fixed, other)
     assert skipped
     assert all(layer.endswith("_classes") for layer in skipped)
-    blocks = {"unetpp": 6, "unet": 5, "deeplabv3plus": 6, "fcn": 6, "segnet": 10}[name]
+    blocks = {"unetpp": 6, "unet": 5}.get(name, 0)
     names = [layer.name for layer in fixed.layers]
     assert sum(name.endswith("_excite") for name in names) == blocks
     assert sum(name.endswith("_places") for name in names) == blocks
@@ -223,23 +222,21 @@ def test_an_encoder_brings_its_weights_and_its_maps_are_the_first_nodes(pretrain
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "stride"),
-    [("deeplabv3plus", {"output_stride": 8}, 8), ("deeplabv3plus", {}, 16), ("fcn", {}, 32)],
+    ("name", "deepest", "stride"),
+    [("deeplabv3plus", "aspp_0_conv", 16), ("fcn", "dense_a_conv", 32)],
 )
-def test_pretrained_encoders_fit_into_other_networks(name, options, stride):
-    model = create(name, (64, 64, 3), encoder="efficientnet_lite0", encoder_weights=None, **options)
-    deepest = {"deeplabv3plus": "aspp_0_conv", "fcn": "dense_a_conv"}[name]
+def test_pretrained_encoders_fit_into_other_networks(name, deepest, stride):
+    model = create(name, (64, 64, 3), encoder="efficientnet_lite0", encoder_weights=None)
     assert model.get_layer(deepest).input.shape[1] == 64 // stride
     assert model.output_shape == (None, 64, 64, 3)
 
 
 def test_deeplab_has_the_papers_rates_and_the_mean_of_the_whole_map():
-    for stride, rates in ((8, (12, 24, 36)), (16, (6, 12, 18))):
-        model = create("deeplabv3plus", (64, 96, 3), output_stride=stride)
-        found = [model.get_layer(f"aspp_{number}_conv").dilation_rate for number in (1, 2, 3)]
-        assert found == [(rate, rate) for rate in rates]
-        assert model.get_layer("aspp_relu").output.shape[1:3] == (64 // stride, 96 // stride)
-        assert model.get_layer("low_relu").output.shape[1:] == (16, 24, 48)
+    model = create("deeplabv3plus", (64, 96, 3))
+    found = [model.get_layer(f"aspp_{number}_conv").dilation_rate for number in (1, 2, 3)]
+    assert found == [(6, 6), (12, 12), (18, 18)]
+    assert model.get_layer("aspp_relu").output.shape[1:3] == (4, 6)
+    assert model.get_layer("low_relu").output.shape[1:] == (16, 24, 48)
     parts = [model.get_layer(name).output for name in ("aspp_4", "aspp_join")]
     mean, whole = compute(keras.Model(model.input, parts), random_images(1, 64, 96))
     assert mean.shape == (1, 1, 1, 8)
@@ -266,18 +263,15 @@ def count_segnet(filters, classes):
 
 
 def test_fcn_and_segnet_have_the_papers_parameters_and_fcn_refines_its_scores():
-    model, x, filters = (
-        create("fcn", (64, 64, 3)),
-        random_images(1, 64, 64),
-        SMALL["fcn"]["filters"],
-    )
+    model, filters = create("fcn", (64, 64, 3)), SMALL["fcn"]["filters"]
     assert count_kernels(model) == count_fcn(filters, 8, 3)
     assert count_fcn(VGG, 4096, 21) == pytest.approx(134e6, rel=0.01)  # table 1 of its paper
     assert count_kernels(create("segnet")) == count_segnet(filters, 3)
     assert count_segnet(VGG, 11) == pytest.approx(29.45e6, rel=0.01)  # table 6 of its paper
     assert model.get_layer("head_1_up").input.shape[1] == 64 // 8
     up = model.get_layer("skip_3_up_classes")  # starts as bilinear interpolation
-    before, after = compute(keras.Model(model.input, [up.input, up.output]), x)
+    parts = keras.Model(model.input, [up.input, up.output])
+    before, after = compute(parts, random_images(1, 64, 64))
     expected = keras.layers.UpSampling2D(2, interpolation="bilinear")(before)
     # Inside: at the border a transposed convolution sees zeros.
     np.testing.assert_allclose(after[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], rtol=1e-5, atol=1e-7)
@@ -291,9 +285,8 @@ def test_attention_is_that_of_its_paper(kind):
     last = {"se": "x_0_0_weigh", "cbam": "x_0_0_place"}[kind]
     parts = [model.get_layer(name).output for name in ("x_0_0_b_relu", last)]
     x, answer = compute(keras.Model(model.input, parts), random_images(2, 32, 32))
-    (w1, b1), (w2, b2) = (
-        model.get_layer(f"x_0_0_{n}").get_weights() for n in ("squeeze", "excite")
-    )
+    names = "squeeze", "excite"
+    (w1, b1), (w2, b2) = (model.get_layer(f"x_0_0_{n}").get_weights() for n in names)
     summaries = [x.mean(axis=(1, 2)), x.max(axis=(1, 2))][: 2 if kind == "cbam" else 1]
     scores = sum(np.maximum(summary @ w1 + b1, 0) @ w2 + b2 for summary in summaries)
     x = x * expit(scores)[:, None, None]
@@ -311,18 +304,18 @@ def test_pruned_models_are_smaller_and_agree_exactly(nested):
     assert sizes[0] < sizes[1] < nested.count_params()
     pruned = prune(nested, 1)
     np.testing.assert_array_equal(compute(pruned, x), compute(nested, x)[0])
-    assert (model_classes(pruned), model_fit(pruned)) == (TABLE, "letterbox")
+    assert (known_head(pruned).classes, known_head(pruned).fit) == (TABLE, "letterbox")
     before = nested.get_weights()
     pruned.set_weights([weight + 1 for weight in pruned.get_weights()])
     assert_same(nested.get_weights(), before)
 
 
 def test_a_saved_model_knows_its_classes_and_how_pictures_fit_it(pretrained, tmp_path):
-    assert (model_classes(pretrained), model_fit(pretrained)) == (None, "stretch")
+    assert (known_head(pretrained).classes, known_head(pretrained).fit) == (None, "stretch")
     set_model_classes(pretrained, TABLE, fit="letterbox")
     pretrained.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert (model_classes(loaded), model_fit(loaded)) == (TABLE, "letterbox")
+    assert (known_head(loaded).classes, known_head(loaded).fit) == (TABLE, "letterbox")
     x = random_images(1, 64, 64)
     assert_same(compute(loaded, x), compute(pretrained, x))
     assert copy_weights(loaded, pretrained) == []
@@ -331,7 +324,8 @@ def test_a_saved_model_knows_its_classes_and_how_pictures_fit_it(pretrained, tmp
 def test_a_model_at_another_size_is_one_that_was_made_so(nested):
     other = resize_model(nested, (40, 64))
     assert other.input_shape == (None, 40, 64, 3)
-    assert (model_classes(other), model_fit(other), other.name) == (TABLE, "letterbox", "unetpp")
+    assert (known_head(other).classes, known_head(other).fit) == (TABLE, "letterbox")
+    assert other.name == "unetpp"
     x = random_images(2, 40, 64)
     expected = compute(create(shape=(40, 64, 3), filters=(4, 6, 10), seed=3), x)
     assert_same(compute(other, x), expected, atol=1e-6)
@@ -369,6 +363,7 @@ def test_random_weights_that_are_frozen_are_told():
         create(encoder="efficientnet_lite0", encoder_weights=None, frozen_rows=1)
 
 
+OWN = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(3, 1)])
 FOUR = ClassTable(list("abcd"), [(i, i, i) for i in range(4)])
 WRONG = [
     (lambda m: create_model("unet3", (32, 32, 3), num_classes=3), r"'unetpp', 'unet', .*'unet3'"),
@@ -381,12 +376,11 @@ WRONG = [
     (lambda m: create(heads=("edges",)), "expected heads to be"),
     (lambda m: create(frozen_depthwise=True), "need an encoder"),
     (lambda m: create("unet", attention="self"), "attention to be one of .*'cbam'.*'self'"),
-    (lambda m: create("deeplabv3plus", output_stride=32), r"one of \(8, 16\), received 32"),
     (lambda m: create("fcn", filters=(4, 4)), r"number of filters to be one of \(5,\)"),
     (lambda m: prune(m, 3), "received level 3 of unetpp, which has the heads head_1, head_2"),
-    (lambda m: set_model_classes(m, TABLE, fit="crop"), "one of stretch, letterbox"),
     (lambda m: set_model_classes(m, FOUR), "create it with num_classes=4"),
     (lambda m: reweight_classes(m, [1, 2]), "weight ≥ 0 for each of 3 classes"),
+    (lambda m: reweight_classes(OWN, [1, 2, 3]), "no model of seglib: train it"),
     (lambda m: resize_model(m, 64), "size of"),
 ]
 
@@ -399,4 +393,4 @@ def test_wrong_arguments_say_what_was_expected(nested, call, words):
 
 def test_a_folder_in_place_of_a_model_is_told():
     with pytest.raises(TypeError, match=r"received a str: seglib\.load_model\(folder\)"):
-        model_classes("outputs/run")
+        known_head("outputs/run")

@@ -15,7 +15,7 @@ from seglib import plots
 from seglib.augment import Augmentation, augment_pair, blend_pairs
 from seglib.encoders import create_encoder
 from seglib.images import DatasetError, Pixels, find_range, list_pages, read_image
-from seglib.models import model_pixels
+from seglib.models import known_head
 from seglib.splitting import find_groups
 
 RANDOM = np.random.default_rng(0)
@@ -171,7 +171,7 @@ def test_cache_model_export_and_predict_carry_bands_and_range(write_data, tmp_pa
     model = seglib.create_unet_model((32, 32, 2), num_classes=2, filters=(4, 8))
     seglib.train(model, data, run_dir=tmp_path / "run", epochs=1, precision="float32")
     loaded = seglib.load_model(tmp_path / "run")
-    assert model_pixels(loaded) == data.pixels == Pixels((3, 1), (0, 4095))
+    assert known_head(loaded).pixels == data.pixels == Pixels((3, 1), (0, 4095))
     predictor = seglib.load_predictor(seglib.export(loaded, tmp_path / "export", format="keras"))
     path = dataset.train.pairs[0][0]
     expected = seglib.predict(model, dataset.train[0][0])

@@ -119,21 +119,27 @@ def sure_at_the_right(batch):
     return np.stack([ramp, 1 - ramp], axis=-1).astype(np.float32)
 
 
-def test_flip_averages_with_the_mirrored_picture_and_tiles_blend_without_seams():
+def test_flip_averages_with_the_mirrored_picture():
     scorer = Scorer(score=sure_at_the_right, size=(32, 32), fit="stretch", num_classes=2)
     wide = np.zeros((32, 96, 3), np.uint8)
     np.testing.assert_allclose(predict_probabilities(scorer, wide, flip=True), 0.5, atol=1e-6)
-    tiled = predict_probabilities(scorer, wide, tile=True)[..., 0]
-    assert np.abs(np.diff(tiled, axis=1)).max() < 0.04
-    assert np.ptp(tiled) > 0.1
 
 
-@pytest.mark.parametrize("size", [(32, 32), (40, 70), (20, 50), (97, 33)])
-def test_tiles_see_the_picture_at_its_own_scale(size):
-    labels = blocks(*size, side=1)  # single pixels would be lost by any resizing
-    np.testing.assert_array_equal(predict(see_colors(), paint(labels), tile=True), labels)
-    for free in ((None, None), (size[0], None)):  # where a model takes any size
-        np.testing.assert_array_equal(predict(see_colors(free), [paint(labels)])[0], labels)
+@pytest.mark.parametrize("size", [(32, 32), (40, 70), (20, 50), (97, 133)])
+def test_tiles_see_the_picture_at_its_own_scale_by_themselves_where_the_model_learned_so(size):
+    labels, plain = blocks(*size, side=1), see_colors()  # resizing would lose single pixels
+    picture, native = paint(labels), dataclasses.replace(plain, native=((32, 32), size))
+    for answer in (
+        predict(plain, picture, tile=True),
+        predict(native, picture),
+        predict(native, [picture])[0],
+        predict_probabilities(native, picture).argmax(axis=-1),
+        predict(see_colors((None, None)), [picture])[0],  # where a model takes any size
+        predict(see_colors((size[0], None)), [picture])[0],
+    ):
+        np.testing.assert_array_equal(answer, labels)
+    np.testing.assert_array_equal(predict(native, picture, tile=False), predict(plain, picture))
+    assert evaluate(native, Pairs([(picture, labels)])).pixel_accuracy == 1
 
 
 def blend_by_hand(scorer, picture):
@@ -143,10 +149,8 @@ def blend_by_hand(scorer, picture):
     padded = np.pad(picture, missing, "symmetric")
     window = np.outer(*[np.sin(np.pi * (np.arange(32) + 0.5) / 32) ** 2] * 2)[..., None]
     total, weight = np.zeros((*padded.shape[:2], 4)), np.zeros((*padded.shape[:2], 1))
-    starts = [
-        np.linspace(0, side - 32, 1 - (32 - side) // 16).round().astype(int)
-        for side in padded.shape[:2]
-    ]
+    spans = [(side - 32, 1 - (32 - side) // 16) for side in padded.shape[:2]]
+    starts = [np.linspace(0, last, count).round().astype(int) for last, count in spans]
     for y, x in itertools.product(*starts):
         place = np.s_[y : y + 32, x : x + 32]
         total[place] += scorer.score(padded[None, *place])[0] * window
@@ -190,28 +194,12 @@ def test_a_picture_of_a_hundred_megapixels_takes_little_memory(tile):
     assert peak < 0.6e9
 
 
-def test_a_model_of_windows_labels_in_tiles_by_itself():
-    labels = blocks(97, 133, side=1)  # single pixels would be lost by any resizing
-    plain = see_colors()
-    native = dataclasses.replace(plain, native=((32, 32), (97, 133)))
-    np.testing.assert_array_equal(predict(native, paint(labels)), labels)
-    np.testing.assert_array_equal(predict(native, [paint(labels)])[0], labels)
-    np.testing.assert_array_equal(predict_probabilities(native, paint(labels)).argmax(-1), labels)
-    whole = predict(plain, paint(labels))
-    np.testing.assert_array_equal(predict(native, paint(labels), tile=False), whole)
-    assert evaluate(native, Pairs([(paint(labels), labels)])).pixel_accuracy == 1
-
-
 def test_weights_that_are_no_numbers_are_refused(model):
     before, picture = model.get_weights(), paint(blocks(40, 48))
     model.set_weights([before[0], np.array([0, np.nan, 0, 0])])
     for options in ({}, {"tile": True}):
-        with pytest.raises(
-            ValueError, match=r"answers NaN, as its weights .*: load an earlier one"
-        ):
+        with pytest.raises(ValueError, match=r"answers NaN, .* weights .*: load an earlier one"):
             predict(model, picture, **options)
-    with pytest.raises(ValueError, match="answers NaN"):
-        evaluate(model, Pairs([(picture, blocks(40, 48))]))
     model.set_weights(before)
 
 

@@ -648,7 +648,7 @@ def test_windows_at_own_scale_are_validated_and_used_in_tiles(tmp_path):
     np.testing.assert_array_equal(scores[None].confusion, scores[True].confusion)
     assert np.isfinite(run.history["val_loss"]).all()
     loaded = seglib.load_model(run.run_dir)
-    assert seglib.models.model_native(loaded) == ((32, 32), (64, 64))
+    assert seglib.models.known_head(loaded).native == ((32, 32), (64, 64))
     predictor = seglib.load_predictor(seglib.export(loaded, tmp_path / "export", format="keras"))
     image = options["data"].val.images[0]
     np.testing.assert_array_equal(
@@ -713,7 +713,7 @@ def test_a_model_of_ones_own_learns_and_its_file_knows_the_classes(tmp_path, own
         seglib.load_model(tmp_path / "saved.keras"),
     ]
     for each in every:
-        assert seglib.models.model_classes(each) == data.classes
+        assert seglib.models.known_head(each).classes == data.classes
         assert seglib.evaluate(each, data.val).mean_iou == pytest.approx(run.best["mean_iou"])
 
 
