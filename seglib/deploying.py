@@ -33,6 +33,7 @@ from PIL import Image
 
 from seglib import predicting, reports, system
 from seglib.classes import ClassTable, create_class_table
+from seglib.datasets import Split
 from seglib.images import RGB, Pixels, fit_image
 from seglib.preparing import count_processors
 
@@ -94,6 +95,8 @@ def export(
     scorer = predicting.get_scorer(model)
     pictures = []
     if precision == "int8":
+        if isinstance(calibration, Split):
+            calibration = predicting.read_as_learned(calibration, scorer)
         chosen = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration)))
         for picture in (calibration[int(i)] for i in chosen):
             picture = picture[0] if isinstance(picture, tuple) else picture  # of a pair
@@ -104,7 +107,11 @@ def export(
     system.make_folder(folder.parent, "the export")
     prefix = f".{folder.name}-{socket.gethostname()}-"
     options = {"dir": folder.parent, "prefix": f"{prefix}{os.getpid()}-"}
-    with tempfile.TemporaryDirectory(**options) as holder:
+    advice = "free some space, then export again"
+    with (
+        system.explain_full_disk(folder.parent, advice),
+        tempfile.TemporaryDirectory(**options) as holder,
+    ):
         new = pathlib.Path(holder, "new")
         new.mkdir()
         with _quiet():

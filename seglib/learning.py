@@ -266,7 +266,13 @@ def adopt_model(model, size, num_classes):
     heads = [logits(name=f"class_logits_{i}")(x, image) for i, x in enumerate(model.outputs)]
     name = re.sub(r"_\d+$", "", model.name)  # Keras counts models, and a resumed run is the same
     own = keras.Model(image, heads[0] if len(heads) == 1 else heads, name=name)
-    models.copy_model(own)  # Keras says which layers it cannot keep in a file
+    try:
+        models.copy_model(own)
+    except Exception as error:  # Keras raises many kinds
+        raise ValueError(
+            f"{model.name!r} has a layer that no file can keep: use no Lambda; give your own classes "
+            "a get_config, and decorate them with @keras.saving.register_keras_serializable()"
+        ) from error
     models.adopted[model] = own
     return own
 

@@ -158,6 +158,16 @@ class MaxUnpooling(layers.Layer):
         return (batch, *(side and 2 * side for side in sides), channels)
 
 
+@register
+class DeepSupervised(keras.Model):
+    """A network whose heads learn the same labels, in `fit` of Keras as well."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, *others, **options):
+        if isinstance(y_pred, list) and not isinstance(y, list | tuple | dict):
+            y = [y] * len(y_pred)
+        return super().compute_loss(x, y, y_pred, *others, **options)
+
+
 def create_unetpp_model(
     input_shape: tuple,
     *,
@@ -291,7 +301,8 @@ def create_unetpp_model(
     if tasks:
         outputs[-1] = TaskLogits("segmentation", name="segmentation")(outputs[-1], image)
     outputs = [*tasks, *outputs] if tasks or len(outputs) > 1 else outputs[0]
-    model = keras.Model(image, outputs, name="unetpp" if nested else "unet")
+    create = keras.Model if tasks else DeepSupervised
+    model = create(image, outputs, name="unetpp" if nested else "unet")
     if frozen_rows:
         freeze_encoder(model, frozen_rows - 1)
     if frozen_depthwise:
@@ -589,6 +600,8 @@ def check_model(model) -> None:
             f"the outputs of {model.name!r} are not known, as it is subclassed or not built: give "
             "keras.Model(image, model(image)) with image = keras.Input((height, width, 3))"
         )
+    if len(model.inputs) != 1:
+        raise ValueError(f"{model.name!r} has {len(model.inputs)} inputs: expected one, pictures")
 
 
 def class_heads(model: keras.Model) -> list[ClassLogits]:

@@ -314,7 +314,11 @@ def answer_noise(model, size: Sequence[int]) -> list[np.ndarray]:
 
     shape = 2, *size, model.inputs[0].shape[-1]
     noise = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
-    answers = keras.tree.flatten(model(noise, training=False))
+    try:
+        answers = keras.tree.flatten(model(noise, training=False))
+    except Exception as error:  # Keras raises many kinds
+        words = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{model.name!r} takes no pictures of {shape[1:]}: {words}") from error
     return [keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in answers]
 
 

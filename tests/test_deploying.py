@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import errno
 import functools
 import itertools
 import json
@@ -271,6 +272,14 @@ def test_what_cannot_be_written_is_refused(model, tmp_path, monkeypatch):
     ):
         with pytest.raises(ValueError, match=words):
             seglib.export(some, tmp_path / "export", **options)
+
+    def save(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", save)
+        with pytest.raises(OSError, match=r"the disk of .* is full .*: free some space, then"):
+            seglib.export(model, tmp_path / "export", format="keras")
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(RuntimeError, match="litert is written from TensorFlow"):
         seglib.export(model, tmp_path / "export", format="litert")

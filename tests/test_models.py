@@ -394,3 +394,19 @@ def test_wrong_arguments_say_what_was_expected(nested, call, words):
 def test_a_folder_in_place_of_a_model_is_told():
     with pytest.raises(TypeError, match=r"received a str: seglib\.load_model\(folder\)"):
         known_head("outputs/run")
+
+
+def test_heads_learn_the_same_labels_in_plain_keras(tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+    labels = random.integers(0, 3, (4, 32, 32))
+    model = create_model("unetpp", (32, 32, 3), num_classes=3, filters=(4, 6, 8))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    found = model.evaluate(images, labels, batch_size=4, verbose=0)
+    heads = [loss(labels, scores) for scores in model(images, training=False)]
+    np.testing.assert_allclose(np.ravel(found)[0], float(sum(heads)), rtol=1e-4)
+    model.fit(images, labels, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(again.predict(images, verbose=0), model.predict(images, verbose=0))

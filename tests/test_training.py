@@ -694,6 +694,19 @@ class Subclassed(keras.Model):
         return self.scores(image)
 
 
+class Picky(keras.layers.Layer):
+    def call(self, x):
+        raise ValueError("expected pictures of 5 pixels")
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def make_with_two_inputs():
+    images = [keras.Input((32, 32, 3)) for _ in "ab"]
+    return keras.Model(images, keras.layers.Conv2D(3, 1)(keras.layers.Add()(images)))
+
+
 @pytest.mark.parametrize(
     "own",
     [
@@ -742,8 +755,17 @@ def test_a_model_of_ones_own_learns_and_its_file_knows_the_classes(tmp_path, own
         (lambda: keras.Sequential([keras.layers.Conv2D(3, 1)]), "not known.*not built"),
         (
             lambda: make_own(wrap=lambda x, image: Subclassed()(image)),
-            "classes and functions are decorated with `@keras.saving.register_keras_serializable",
+            "decorate them with @keras.saving.register_keras_serializable",
         ),
+        (
+            lambda: make_own(wrap=lambda x, image: keras.layers.Lambda(lambda x: 2 * x)(x)),
+            "a layer that no file can keep: use no Lambda",
+        ),
+        (
+            lambda: make_own(wrap=lambda x, image: Picky()(x)),
+            r"takes no pictures of \(32, 32, 3\): ",
+        ),
+        (make_with_two_inputs, "has 2 inputs: expected one"),
         (lambda: make_own(size=(64, 64)), r"takes images of \(64, 64, 3\)"),
     ],
 )
