@@ -270,8 +270,8 @@ def adopt_model(model, size, num_classes):
         models.copy_model(own)
     except Exception as error:  # Keras raises many kinds
         raise ValueError(
-            f"{model.name!r} has a layer that no file can keep: use no Lambda; give your own classes "
-            "a get_config, and decorate them with @keras.saving.register_keras_serializable()"
+            f"{model.name!r} has a layer that no file can keep: use no Lambda; give your classes a "
+            "get_config, and decorate them with @keras.saving.register_keras_serializable()"
         ) from error
     models.adopted[model] = own
     return own
