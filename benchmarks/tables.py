@@ -28,6 +28,7 @@ KNOWN = {
         "seed": 2,
     },
     "imbalance": {"date": "2026-11-24", "machine": XEON, "code": "863f722"},
+    "layouts": {"machine": "AMD EPYC, 2 cores, avx2", "seed": 0},
 }
 TRAINING_PAIRS = 367  # of CamVid
 UNITS = {  # what a processor's fastest unit is called, the fastest first
@@ -256,6 +257,21 @@ def make_kills():
     return rows, "`python benchmarks/kill.py`", lines
 
 
+def make_layouts():
+    rows = read("layouts")
+    lines = [
+        {
+            "kind of data": kind,
+            "data sets": join(own["data_set"]),
+            "notebooks": len(own),
+            "that ran to their end": (own["outcome"] == "done").sum(),
+            "seconds": own["seconds"].sum(),
+        }
+        for kind, own in rows.groupby("kind", sort=False)
+    ]
+    return rows, "`python benchmarks/layouts.py`", lines
+
+
 TABLES = {
     "presets": make_presets,
     "ablation": make_ablation,
@@ -263,6 +279,7 @@ TABLES = {
     "imbalance": make_imbalance,
     "exports": make_exports,
     "instances": make_instances,
+    "layouts": make_layouts,
     "kills": make_kills,
 }
 

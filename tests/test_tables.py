@@ -14,7 +14,7 @@ def test_results_are_up_to_date_and_short():
     check = [sys.executable, str(BENCHMARKS / "tables.py"), "--check"]
     done = subprocess.run(check, capture_output=True, text=True)
     assert not done.returncode, done.stderr
-    assert len(tables.PAGE.read_text(encoding="utf-8").splitlines()) <= 150
+    assert len(tables.PAGE.read_text(encoding="utf-8").splitlines()) <= 175
 
 
 def test_every_table_is_on_the_page_once():
@@ -28,7 +28,7 @@ def test_a_stale_table_is_made_anew_and_nothing_else_is_changed():
     page = "before\n<!-- table: kills -->\nstale\n<!-- end -->\nafter\n"
     filled = tables.fill(page)
     assert "stale" not in filled
-    assert "| backend |" in filled
+    assert "| tried |" in filled
     assert filled.startswith("before\n<!-- table: kills -->\n")
     assert filled.endswith("<!-- end -->\nafter\n")
     assert tables.fill(filled) == filled
