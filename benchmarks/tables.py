@@ -262,7 +262,7 @@ def make_layouts():
     lines = [
         {
             "kind of data": kind,
-            "data sets": join(own["data_set"]),
+            "data sets": "; ".join(own["data_set"].unique()),
             "notebooks": len(own),
             "that ran to their end": (own["outcome"] == "done").sum(),
             "seconds": own["seconds"].sum(),
