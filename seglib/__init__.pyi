@@ -8,7 +8,6 @@ from . import (
     datasets,
     deploying,
     encoders,
-    formats,
     images,
     learning,
     losses,
