@@ -291,7 +291,8 @@ def _make_arrays(folder, dataset, digests, image_size, fit, classes):
         system.flush_folder(folder.parent)
     elif made:
         text = f"{made} of {len(dataset)} pairs did not match their checksums and were made anew"
-        warnings.warn(f"{folder}: {text}: the disk may be failing", stacklevel=4)
+        why = "an earlier seglib wrote none, or the disk is failing"
+        warnings.warn(f"{folder}: {text}: {why}", stacklevel=4)
 
 
 def _sum(rows):
