@@ -367,6 +367,8 @@ def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Imag
                 return ImageOps.exif_transpose(picture) if upright else picture
         except UnidentifiedImageError:
             values = _read_array(path)
+            if values is not None and values.dtype == "u1" and values.shape[2] == 3:
+                return Image.fromarray(values)
             if values is None or values.shape[2] != 1:
                 raise
         keep = values.dtype in ("?", "u1", "u2")

@@ -25,6 +25,7 @@ from seglib.images import (
 )
 from seglib.system import show_progress
 
+BANDS = 277  # the tag of TIFF: Pillow leaves some out
 ENCODINGS = ("ids", "colors", "binary")
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 MAX_UNKNOWN_SHARE = 0.01  # of a mask's pixels: more is no accident of drawing
@@ -428,7 +429,12 @@ class Survey:
         noise, least = (NOISE_DISTANCE[False], 0.9) if self.lossy else (0, 1)
         near = sum(n for v, n in self.values.items() if v <= noise or v >= 255 - noise)
         bright = 255 - NOISE_DISTANCE[False] <= max(self.values) <= 255
-        return bright and near >= least * self.values.total()
+        return bright and (near >= least * self.values.total() or self.blends())
+
+    def blends(self):
+        """Whether most pixels are 0 and 255, and others of all values between, as when resized."""
+        most = {value for value, _ in self.values.most_common(2)}
+        return most == {0, 255} and len(self.values) > 32 and max(self.values) == 255
 
     def mixes_whites(self):
         """Whether some masks are of 0 and 1, others of 0 and 255, and none of all three."""
@@ -599,13 +605,17 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
         return path.read(), None, False
     picture = open_picture(path)
     lossy = picture.format in LOSSY_FORMATS
-    if picture.mode == "RGBA":
+    hidden = getattr(picture, "tag_v2", {}).get(BANDS, 1) > len(picture.getbands())
+    if picture.mode in ("LA", "RGBA"):
         *colors, (low, high) = picture.getextrema()
-        if low < high and all(darkest == brightest for darkest, brightest in colors):
-            raise DatasetError(
-                f"{path} has one colour and shows its classes by transparency: save it with "
-                "classes as colours or as ids"
-            )
+        pixels = np.asarray(picture)
+        hidden |= low < high and all(darkest == brightest for darkest, brightest in colors)
+        hidden |= picture.mode == "LA" and pixels[pixels[..., 1] == 0].any()
+    if hidden:
+        raise DatasetError(
+            f"{path} shows its classes by transparency or in several bands: save it with classes "
+            "as colours or as ids"
+        )
     if picture.mode not in ONE_CHANNEL:
         grey = _take_grey(picture) if encoding in ("ids", "binary") else None
         picture, encoding = (picture, "colors") if grey is None else (grey, encoding)
@@ -613,7 +623,14 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
         encoding = choose_encoding(_survey_picture(picture, path, lossy), classes)
     if encoding == "colors":
         pixels = np.asarray(convert_to_rgb(picture, path))
-        return closest_labels(pixels, classes.mapping), pixels, lossy
+        labels = closest_labels(pixels, classes.mapping)
+        dark = not lossy and 0 < pixels.max() < UNKNOWN_DISTANCE[False]
+        if dark and measure_colors(pixels, classes)[1].any():
+            words = f"values up to {pixels.max()} alone, as ids in one channel"
+            raise DatasetError(
+                f"{path} has {words}: save that channel, or pass classes={{color: …}}"
+            )
+        return labels, pixels, lossy
     labels = _read_values(picture, path)
     if encoding == "binary":
         return (labels > (127 if labels.max() > 1 else 0)).astype(np.uint8), None, lossy

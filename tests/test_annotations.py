@@ -481,6 +481,9 @@ def test_arrays_in_memory_are_written_once(tmp_path):
     for (image, ids), expected, truth in zip(dataset.train, images, labels, strict=True):
         np.testing.assert_array_equal(image, expected)
         np.testing.assert_array_equal(ids, truth)
+    findings = seglib.check_dataset(dataset, image_size=32).findings
+    assert not [finding for finding in findings if finding.severity == "error"]
+    assert sorted(len(fold.val) for fold in dataset.folds(2)) == [1, 2]
     again = seglib.open_arrays(np.stack(images[:1] * 2), np.stack(labels[:1] * 2), **options)
     assert [len(again), len(seglib.open_arrays(images, labels, **options))] == [2, 3]
     assert len(list((tmp_path / "a").iterdir())) == 2
