@@ -240,6 +240,8 @@ def find_unknown_colors(pixels: np.ndarray, classes: ClassTable, *, lossy=False)
     """
     distance = UNKNOWN_DISTANCE[lossy]
     rows, squared = measure_colors(pixels, classes)
+    if not lossy and pixels.max() < distance:  # ids in a channel, as CARLA has them
+        return squared > 0
     far, palette = squared > distance**2, np.array(list(classes.mapping))
     padded, squared = _pad_rows(rows, 2), None  # which frees much memory
 
@@ -623,14 +625,7 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
         encoding = choose_encoding(_survey_picture(picture, path, lossy), classes)
     if encoding == "colors":
         pixels = np.asarray(convert_to_rgb(picture, path))
-        labels = closest_labels(pixels, classes.mapping)
-        dark = not lossy and 0 < pixels.max() < UNKNOWN_DISTANCE[False]
-        if dark and measure_colors(pixels, classes)[1].any():
-            words = f"values up to {pixels.max()} alone, as ids in one channel"
-            raise DatasetError(
-                f"{path} has {words}: save that channel, or pass classes={{color: …}}"
-            )
-        return labels, pixels, lossy
+        return closest_labels(pixels, classes.mapping), pixels, lossy
     labels = _read_values(picture, path)
     if encoding == "binary":
         return (labels > (127 if labels.max() > 1 else 0)).astype(np.uint8), None, lossy

@@ -401,6 +401,34 @@ def test_a_column_of_run_lengths_a_class(photos):
     np.testing.assert_array_equal(named(labels["p0"], dataset), SQUARES == 1)
 
 
+def test_columns_that_may_say_the_class_are_read_or_told(photos):
+    rows = [
+        f"p{i}.png,{k},{name},{encode(k == SQUARES)}"
+        for i in range(6)
+        for name, k in ids_of.items()
+    ]
+    write_text(photos / "a.csv", "\n".join(["ImageId,class_id,class_name,EncodedPixels", *rows]))
+    assert set(open_dataset(photos).classes.names) == {"background", *ids_of}
+    write_text(photos / "a.csv", "\n".join(["ImageId,level,defect,EncodedPixels", *rows]))
+    with pytest.warns(UserWarning, match="one class, but defect differs within pictures: name it"):
+        open_dataset(photos)
+    write_text(photos / "a.csv", "\n".join(rows))
+    with pytest.raises(DatasetError, match="expected names of the columns in the first line"):
+        open_dataset(photos)
+
+
+def test_of_annotation_files_the_one_of_more_classes_is_taken(photos):
+    """As of COCO, whose keypoints have outlines of persons too."""
+    write_coco(photos)
+    content = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
+    for category in content["categories"]:
+        category["name"] = "person"
+    write_text(photos / "annotations/person_keypoints.json", content)
+    with pytest.warns(UserWarning, match=r"from .*instances.json; also possible .*keypoints.json"):
+        dataset = open_dataset(photos)
+    assert dataset.classes.names == ("background", *ids_of)
+
+
 def test_run_lengths_of_another_kind_are_told(photos):
     """Two objects that the borders cut off; along rows, several runs follow each other in one."""
     mask = np.zeros(SIZE, bool)
@@ -437,6 +465,12 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
 
     assert read("x_path;y_path;is_valid", enumerate([True, *[False] * 5])) == [5, 1, 0, 0]
     assert read("x;y;subset", enumerate(["train", "val", "test"] * 2)) == [2, 2, 2, 0]
+    assert read("x;y;is_test", enumerate(["1", "0"] * 3)) == [3, 0, 3, 0]
+    assert read("x;y;label", enumerate(["cat", "dog", "cow"] * 2)) == [4, 1, 1, 0]
+    rows = [f"photos/p{i}.png,other/m{i}.png,other/m{i}.png" for i in range(6)]
+    write_text(photos / "pairs.csv", "\n".join(["image,mask_disc,mask_cup", *rows]))
+    with pytest.warns(UserWarning, match="columns mask_disc, mask_cup: the first is taken"):
+        open_dataset(photos, **options)
     (photos / "photos/p5.png").unlink()
     assert read("x;y;subset", enumerate(["train", "val", "test"])) == [1, 1, 1, 2]  # p3 and p4
     with pytest.raises(DatasetError, match="train, val or test as the split, received dev, train"):

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -178,6 +179,59 @@ def test_lists_tell_pictures_of_one_name_apart_by_their_folders(tmp_path):
         dataset = open_dataset(tmp_path / "data", classes=CLASSES)
     assert dataset.train.names == ["p/a0", "p/a1", "q/a0"]
     assert dataset.val.names == ["r/a0"]
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("traincrop", "valcrop", "testcrop"),
+        ("train", "dev", "test"),
+        ("trainval", "eval", "Testset"),
+    ],
+)
+def test_folders_of_splits_have_many_names(tmp_path, folders):
+    for pairs, folder in zip((3, 2, 1), folders, strict=True):
+        write_flat(tmp_path / folder, pairs)
+    assert count(open_dataset(tmp_path, classes=CLASSES)) == [3, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["{}_list.txt", "{}files.txt", "lists/{}_set.txt"])
+def test_lists_of_splits_have_many_names(tmp_path, name):
+    write_flat(tmp_path, 6)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    for split, numbers in (("train", (1, 3, 5)), ("val", (0, 4)), ("test", (2,))):
+        (tmp_path / name.format(split)).write_text("\n".join(f"a{i}" for i in numbers))
+    dataset = open_dataset(tmp_path, classes=CLASSES)
+    names = [split.names for split in dataset.splits.values()]
+    assert names == [["a1", "a3", "a5"], ["a0", "a4"], ["a2"]]
+
+
+def test_tables_of_splits_that_are_not_read_are_told(tmp_path):
+    write_flat(tmp_path, 6)
+    (tmp_path / "folds.json").write_text('{"a0": 0, "a1": 1}')
+    with pytest.warns(
+        UserWarning, match=r"folds.json may say what is in which split, but is not r"
+    ):
+        dataset = open_dataset(tmp_path, classes=CLASSES)
+    dataset.write_splits(tmp_path / "splits.csv")
+    (tmp_path / "folds.json").unlink()
+    assert len(open_dataset(tmp_path, classes=CLASSES, splits=tmp_path / "splits.csv")) == 6
+
+
+def test_masks_in_arrays_beside_photographs(tmp_path):
+    expected = write_folder(tmp_path, "no splits", "grey")
+    for file in (tmp_path / "annotations").iterdir():
+        np.save(file.with_suffix(".npy"), np.asarray(Image.open(file)))
+        file.unlink()
+    assert_read(open_dataset(tmp_path), expected, splits=False)
+
+
+def test_folders_above_the_data_set_name_no_class(tmp_path):
+    expected = write_folder(tmp_path / "old town", "no splits", "0 and 255", classes=BINARY)
+    shutil.copytree(tmp_path / "old town/annotations", tmp_path / "old town/annotations_old")
+    with pytest.warns(UserWarning, match="masks are taken from annotations/.*also possible are"):
+        dataset = open_dataset(tmp_path / "old town")
+    assert_read(dataset, expected, splits=False)
 
 
 def test_pairs_without_a_split_are_for_training_or_named(tmp_path):

@@ -376,7 +376,7 @@ def test_a_survey_counts_values_and_passes_over_what_cannot_be_read(tmp_path):
         (
             np.dstack([np.eye(4), np.eye(4), np.zeros((4, 4))]),
             np.uint8,
-            "ids in one channel: save that",
+            r"most often \(1, 1, 0\)",
         ),
     ],
 )
