@@ -482,7 +482,7 @@ def _read_splits(table, file):
     folds = _find_column(table, "(k_?)?folds?|split|subset|partition")
     if folds is None:
         return None
-    first = min(folds, key=natural_key)
+    first = min(filter(None, folds), key=natural_key)
     warnings.warn(f"{file}: fold {first} is for validation, the others for training", stacklevel=7)
     return ["val" if fold == first else "train" for fold in folds]
 
@@ -600,7 +600,8 @@ def _choose_classes(found, given) -> ClassTable:
     table = read_class_table(given) if is_file else create_class_table(given)
     ids = {name: i for i, name in enumerate(table.names)}
     if not set(names) <= ids.keys():
-        if table.num_classes != len(own):
+        shared = {*map(str.lower, names)}.intersection(map(str.lower, ids))  # in which order?
+        if shared or table.num_classes != len(own):
             raise DatasetError(
                 f"{found.text} has the classes {', '.join(own)}, but classes= has "
                 f"{', '.join(table.names)}: pass these names, or {len(own)} others in this order"

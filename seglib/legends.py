@@ -109,6 +109,9 @@ def _ignore_no_data(path, classes, survey):
         missing or CUSTOMARY_IGNORE_LABEL in strange
     ):
         return classes
+    if sorted(survey.values) == [*range(classes.num_classes - 1), CUSTOMARY_IGNORE_LABEL]:
+        words = f"255 is ignored, not {classes.names[-1]}; pass values={{…, 255: name}} to name it"
+        warnings.warn(f"{path}: {words}", stacklevel=4)
     label, values = classes.ignore_label, classes.values
     label = CUSTOMARY_IGNORE_LABEL if label is None else label
     if missing:

@@ -475,6 +475,8 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
     assert read("x;y;subset", enumerate(["train", "val", "test"])) == [1, 1, 1, 2]  # p3 and p4
     with pytest.raises(DatasetError, match="train, val or test as the split, received dev, train"):
         read("x;y;split", enumerate(["train", "train", "dev"] * 2))
+    with pytest.warns(UserWarning, match="fold 1 is for validation"):  # an empty cell is no fold
+        assert read("x;y;fold", enumerate(["", "1", "2"])) == [2, 1, 0, 2]
 
 
 def test_the_class_table_decides_which_mask_file_is_on_top(photos):
@@ -568,6 +570,8 @@ def test_what_is_wrong_in_json_is_refused(photos):
     for names, words in (
         ("road car", "no background"),
         ("sky sea", "has the classes background, ro"),
+        ("background auto road", "has background, auto, road: pass these names"),
+        ("Background Car Road", "has Background, Car, Road: pass these names"),
     ):
         with pytest.raises(DatasetError, match=words):
             open_dataset(photos, classes=names.split())

@@ -408,6 +408,17 @@ def test_255_is_ignored_in_masks_of_ids(tmp_path, encoding):
     np.testing.assert_array_equal(dataset.train[0][1], np.where(changed == 255, 3, changed))
 
 
+def test_255_in_the_place_of_the_last_class_is_told(tmp_path):
+    expected = write_folder(tmp_path, "no splits", "grey")
+    for file in (tmp_path / "annotations").iterdir():
+        labels = np.asarray(Image.open(file))
+        Image.fromarray(np.where(labels == 3, 255, labels).astype(np.uint8)).save(file)
+    with pytest.warns(UserWarning, match="255 is ignored, not tree; pass values="):
+        dataset = open_dataset(tmp_path)
+    changed = {k: (split, np.where(x == 3, 255, x)) for k, (split, x) in expected.items()}
+    assert_read(dataset, changed, splits=False)
+
+
 def test_ids_or_colours_can_be_chosen(tmp_path):
     """A palette that holds the table's colours in another order: the colours count."""
     turned = ClassTable(CLASSES.names, CLASSES.colors[::-1])
