@@ -425,8 +425,7 @@ def _pair_table(table, file, index, *, runs):
     rows = list(zip(names, cells, splits, strict=True))
     if not runs:
         if len(named) > 1:
-            words = f"masks are in the columns {', '.join(named)}: the first is taken"
-            warnings.warn(f"{file}: {words}", stacklevel=6)
+            warnings.warn(f"{file}: of the columns {named} the first has the masks", stacklevel=6)
         for row, (name, cell, split) in enumerate(rows, 2):
             files = find_mask(name, cell)
             if len(files) == 1:

@@ -25,7 +25,6 @@ from seglib.images import (
 )
 from seglib.system import show_progress
 
-BANDS = 277  # the tag of TIFF: Pillow leaves some out
 ENCODINGS = ("ids", "colors", "binary")
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 MAX_UNKNOWN_SHARE = 0.01  # of a mask's pixels: more is no accident of drawing
@@ -240,7 +239,7 @@ def find_unknown_colors(pixels: np.ndarray, classes: ClassTable, *, lossy=False)
     """
     distance = UNKNOWN_DISTANCE[lossy]
     rows, squared = measure_colors(pixels, classes)
-    if not lossy and pixels.max() < distance:  # ids in a channel, as CARLA has them
+    if not lossy and pixels.min() < pixels.max() < distance:  # ids in a channel, as CARLA has them
         return squared > 0
     far, palette = squared > distance**2, np.array(list(classes.mapping))
     padded, squared = _pad_rows(rows, 2), None  # which frees much memory
@@ -435,8 +434,8 @@ class Survey:
 
     def blends(self):
         """Whether most pixels are 0 and 255, and others of all values between, as when resized."""
-        most = {value for value, _ in self.values.most_common(2)}
-        return most == {0, 255} and len(self.values) > 32 and max(self.values) == 255
+        most, grey = dict(self.values.most_common(2)), sorted(self.values)[1:-1]
+        return most.keys() == {0, 255} and len(grey) > 32 and 200 < grey[-1] < 255
 
     def mixes_whites(self):
         """Whether some masks are of 0 and 1, others of 0 and 255, and none of all three."""
@@ -607,7 +606,8 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
         return path.read(), None, False
     picture = open_picture(path)
     lossy = picture.format in LOSSY_FORMATS
-    hidden = getattr(picture, "tag_v2", {}).get(BANDS, 1) > len(picture.getbands())
+    tags = getattr(picture, "tag_v2", {})  # of TIFF, of which Pillow may leave bands out
+    hidden = picture.mode == "L" and tags.get(277, 1) > 1
     if picture.mode in ("LA", "RGBA"):
         *colors, (low, high) = picture.getextrema()
         pixels = np.asarray(picture)

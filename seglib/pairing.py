@@ -44,7 +44,7 @@ FOLDER_WORDS = [
 OBJECT_NAME = re.compile(r"_instance(Train)?Ids$|_parts_\d+$|^instance_\d+_|_polygons$")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 RUN_TOGETHER = re.compile(  # such as trainannot
-    rf"^({'|'.join(SPLIT_OF_WORD)}|default)(?=({IMAGE_WORD}|{MASK_WORD}|crops?|sets?|data|tiles?)\b)",
+    rf"^({'|'.join(SPLIT_OF_WORD)}|default)(?=({IMAGE_WORD}|{MASK_WORD}|crops?|sets?|data|tiles?)(?![a-z]))",
     re.IGNORECASE,
 )
 # What the names of masks and of photographs have before or after what they have in common.

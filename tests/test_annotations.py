@@ -377,6 +377,13 @@ def test_stacks_of_arrays_are_pairs(tmp_path, names):
     np.testing.assert_array_equal(labels, SQUARES)
 
 
+def test_stacks_of_one_hot_labels_are_refused(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((6, *SIZE, 3), np.uint8))
+    np.save(tmp_path / "masks.npy", np.eye(5)[np.stack([SQUARES] * 6)])
+    with pytest.raises(DatasetError, match=r"holds 5 bands: take np.argmax"):
+        open_dataset(tmp_path)
+
+
 def test_the_size_of_any_photograph_is_known(tmp_path):
     """Pillow reads no head of TIFF without decoding it, and none of five bands."""
     (tmp_path / "train").mkdir()
@@ -469,7 +476,7 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
     assert read("x;y;label", enumerate(["cat", "dog", "cow"] * 2)) == [4, 1, 1, 0]
     rows = [f"photos/p{i}.png,other/m{i}.png,other/m{i}.png" for i in range(6)]
     write_text(photos / "pairs.csv", "\n".join(["image,mask_disc,mask_cup", *rows]))
-    with pytest.warns(UserWarning, match="columns mask_disc, mask_cup: the first is taken"):
+    with pytest.warns(UserWarning, match="columns .*mask_disc.*mask_cup.* the first has the masks"):
         open_dataset(photos, **options)
     (photos / "photos/p5.png").unlink()
     assert read("x;y;subset", enumerate(["train", "val", "test"])) == [1, 1, 1, 2]  # p3 and p4

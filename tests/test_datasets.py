@@ -186,12 +186,17 @@ def test_lists_tell_pictures_of_one_name_apart_by_their_folders(tmp_path):
     [
         ("traincrop", "valcrop", "testcrop"),
         ("train", "dev", "test"),
-        ("trainval", "eval", "Testset"),
+        ("trainval", "eval", "TEST"),
+        ("trainset", "valset", "testset"),
     ],
 )
 def test_folders_of_splits_have_many_names(tmp_path, folders):
     for pairs, folder in zip((3, 2, 1), folders, strict=True):
         write_flat(tmp_path / folder, pairs)
+    assert count(open_dataset(tmp_path, classes=CLASSES)) == [3, 2, 1]
+    for folder in folders:  # traincrop and traincrop_labels
+        (tmp_path / folder / "masks").rename(tmp_path / f"{folder}_labels")
+        (tmp_path / folder / "images").rename(tmp_path / f"{folder} images")
     assert count(open_dataset(tmp_path, classes=CLASSES)) == [3, 2, 1]
 
 
