@@ -19,9 +19,9 @@ from seglib.images import ARRAYS, SUFFIXES, DatasetError, open_picture, split_pa
 from seglib.legends import TABLE, find_table
 
 SPLIT_NAMES = {
-    "train": ("train", "training", "trainval"),
-    "val": ("val", "valid", "validation", "dev", "eval"),
-    "test": ("test", "testing"),
+    "train": ("train", "training", "trainval", "tr"),
+    "val": ("val", "valid", "validation", "dev", "eval", "va"),
+    "test": ("test", "testing", "te", "ts"),
 }
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 SPLIT_OF_WORD |= dict.fromkeys(("unlabelled", "unlabeled"), "unlabelled")

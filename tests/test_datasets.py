@@ -188,6 +188,7 @@ def test_lists_tell_pictures_of_one_name_apart_by_their_folders(tmp_path):
         ("train", "dev", "test"),
         ("trainval", "eval", "TEST"),
         ("trainset", "valset", "testset"),
+        ("tr", "va", "te"),
     ],
 )
 def test_folders_of_splits_have_many_names(tmp_path, folders):
@@ -209,6 +210,21 @@ def test_lists_of_splits_have_many_names(tmp_path, name):
     dataset = open_dataset(tmp_path, classes=CLASSES)
     names = [split.names for split in dataset.splits.values()]
     assert names == [["a1", "a3", "a5"], ["a0", "a4"], ["a2"]]
+
+
+def test_training_and_test_of_nnunet(tmp_path):
+    write_flat(tmp_path, 4)
+    (tmp_path / "imagesTs").mkdir()
+    for i in range(4):
+        folder = tmp_path / ("imagesTs" if i == 3 else "imagesTr")
+        folder.mkdir(exist_ok=True)
+        (tmp_path / f"images/a{i}.jpg").rename(folder / f"a{i}_0000.jpg")
+    (tmp_path / "masks/a3.png").unlink()
+    (tmp_path / "masks").rename(tmp_path / "labelsTr")
+    (tmp_path / "images").rmdir()
+    with pytest.warns(UserWarning, match="only train has masks"):
+        dataset = open_dataset(tmp_path, classes=CLASSES)
+    assert (count(dataset), dataset.unlabelled.names) == ([3, 0, 0], ["a3_0000"])
 
 
 def test_tables_of_splits_that_are_not_read_are_told(tmp_path):
