@@ -403,21 +403,29 @@ def _pair_table(table, file, index, *, runs):
             table[masks] = sum(runs_of.values(), [])  # noqa: RUF017
     else:
         named = [c for c in table if any(map(MASK_COLUMN.fullmatch, WORD.findall(c)))]
-        masks = next((c for c in named if not all(map(str.isdigit, table[c]))), None)
+        named = [c for c in named if not all(map(str.isdigit, table[c])) and count_found(table[c])]
+        masks = next(iter(named), None)
     cells = table.pop(masks, [])
     if not cells:
         return None
-    keys = [(values, _find_column(table, CLASS_COLUMN)) for values in table.values()]
+    classes = _find_column(table, "(class|label|category)_?name") or _find_column(
+        table, CLASS_COLUMN
+    )
+    keys = [(values, classes) for values in table.values()]
     if runs:  # a.jpg_3 is class 3
         cut = [[value.rpartition("_")[::2] for value in values] for values in table.values()]
         keys += [tuple(zip(*pairs, strict=True)) for pairs in cut]
     names, labels = max(keys, key=lambda key: count_found(key[0]), default=((), None))
     if not (count_found(names) and (runs or any(map(find_mask, names[:FEW], cells)))):
         return None
+    if any(map(RUNS.fullmatch, [*table, masks])):
+        raise DatasetError(f"{file}: expected names of the columns in the first line")
     found, records = Found(index.path, "table", os.path.relpath(file, index.path), []), {}
     splits = _read_splits(table, file) or [None] * len(cells)
     rows = list(zip(names, cells, splits, strict=True))
     if not runs:
+        if len(named) > 1:
+            warnings.warn(f"{file}: of the columns {named} the first has the masks", stacklevel=6)
         for row, (name, cell, split) in enumerate(rows, 2):
             files = find_mask(name, cell)
             if len(files) == 1:
@@ -425,6 +433,11 @@ def _pair_table(table, file, index, *, runs):
             elif cell not in NOTHING:
                 found.missing.append(f"{file}, row {row}: {cell}")
         return found
+    for column, values in () if labels else table.items():
+        count = len(set(zip(names, values, strict=True)))
+        if count > len(set(names)) and 1 < len(set(values)) <= count / 2:
+            words = f"{column} differs within pictures: name it class if it says the classes"
+            warnings.warn(f"{file}: all rows are taken for one class, but {words}", stacklevel=6)
     kind = _look_at_runs(list(map(find, names)), cells, file)
     sides = [_find_column(table, f"(ima?ge?_?)?{side}") for side in ("height", "width")]
     for row, (name, cell, split) in enumerate(rows):
@@ -455,9 +468,10 @@ def _read_splits(table, file):
     for values in table.values():
         if all(map(SPLIT_WORD.fullmatch, values)):
             return list(map(_find_split, values))
-    are_val = _find_column(table, "is_?val(id(ation)?)?")
-    if are_val:
-        return ["val" if cell.lower() in ("1", "true", "yes") else "train" for cell in are_val]
+    for split, pattern in (("val", "is_?val(id(ation)?)?"), ("test", "is_?test")):
+        held_out = _find_column(table, pattern)
+        if held_out:
+            return [split if c.lower() in ("1", "true", "yes") else "train" for c in held_out]
     unknown = set(_find_column(table, "split|subset|partition") or ())
     if unknown and not all(map(str.isdecimal, unknown)):
         words = ", ".join(sorted(unknown)[:5])
@@ -467,7 +481,7 @@ def _read_splits(table, file):
     folds = _find_column(table, "(k_?)?folds?|split|subset|partition")
     if folds is None:
         return None
-    first = min(folds, key=natural_key)
+    first = min(filter(None, folds), key=natural_key)
     warnings.warn(f"{file}: fold {first} is for validation, the others for training", stacklevel=7)
     return ["val" if fold == first else "train" for fold in folds]
 
@@ -528,6 +542,7 @@ def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | N
         if kind != "COCO":
             found.names.sort(key=natural_key)
         every.append(found.check(pictures))
+    every.sort(key=lambda found: (len(found.pairs), len(found.names)))
     if len(every) > 1:
         others = ", ".join(f"masks={found.text!r}" for found in every[:-1])
         warnings.warn(
@@ -584,7 +599,8 @@ def _choose_classes(found, given) -> ClassTable:
     table = read_class_table(given) if is_file else create_class_table(given)
     ids = {name: i for i, name in enumerate(table.names)}
     if not set(names) <= ids.keys():
-        if table.num_classes != len(own):
+        shared = {*map(str.lower, names)}.intersection(map(str.lower, ids))  # in which order?
+        if shared or table.num_classes != len(own):
             raise DatasetError(
                 f"{found.text} has the classes {', '.join(own)}, but classes= has "
                 f"{', '.join(table.names)}: pass these names, or {len(own)} others in this order"

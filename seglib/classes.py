@@ -18,10 +18,11 @@ from seglib.system import replacing
 IGNORED_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore")
 CUSTOMARY_IGNORE_LABEL = 255
 NO_NUMBER = np.iinfo(np.int64).min  # stands for NaN among the values of a mask
+COLOR = re.compile(r"#[0-9a-fA-F]{6}|[(\[]?\d+, *\d+, *\d+[)\]]?")  # as a key of JSON
 VALUES = re.compile(r"-?\d+(--?\d+)?|rest|nan|#[0-9a-f]{6}")
 # What tools call a row's name, its id and its colour, without spaces, signs and capitals.
-NAME_FIELDS = ("name", "class", "label", "title", "classname", "labelname")
-ID_FIELDS = ("id", "pixelvalue", "value", "pngindex", "index", "idx", "classid", "labelid", "label")
+NAME_FIELDS = "name class label title classname labelname category categoryname"
+ID_FIELDS = "id pixelvalue value pngindex index idx classid labelid label classidx categoryid gray"
 COLOR_FIELDS = ("color", "colour", "colorrgb", "rgb")
 CHANNELS = (("r", "g", "b"), ("red", "green", "blue"))
 HOLDERS = ("classes", "labels", "categories", "id2label")  # of the rows in a JSON file
@@ -157,8 +158,8 @@ def read_class_table(
 
     - `.csv` with the columns `name` (or `class`, `label`) and `r, g, b`, `color` or `id` (or
       `pixel value`); an `id` beside a colour decides the id. A row is ignored when it is named
-      void, unlabelled or ignore, or where the optional column `ignore` holds 1 or true. Any other
-      entry in this column counts the row.
+      void, unlabelled or ignore, or where the optional column `ignore` holds 1, true, yes or x. Any
+      other entry in this column counts the row.
     - `.json`: what `create_class_table` takes, such as `{name: [r, g, b]}` or a list of names.
     - `.txt`: a name a line, ids from 0, a leading `__ignore__` skipped; or `id name`, `r g b name`,
       `name r g b` or CVAT's `name:r,g,b::` a line. Lines that begin with # are comments.
@@ -321,9 +322,9 @@ def _list_items(content):
     if all(re.fullmatch(r"-?\d+", str(key)) for key in content):
         named = {i: n if isinstance(n, dict) else {"name": n} for i, n in content.items()}
         return [{"id": i, **item} for i, item in named.items()]
-    if all(isinstance(key, tuple) for key in content):
+    if all(isinstance(key, tuple) or COLOR.fullmatch(str(key)) for key in content):
         return [{"name": name, "color": color} for color, name in content.items()]
-    numbered = sorted(map(str, content.values())) == sorted(map(str, range(len(content))))
+    numbered = all(re.fullmatch(r"-?\d{1,5}", str(value)) for value in content.values())
     return [{"name": name, "id" if numbered else "color": v} for name, v in content.items()]
 
 
@@ -335,22 +336,24 @@ def _read_item(item):
     fields = {re.sub(r"[^a-z]", "", str(key).lower()): value for key, value in known.items()}
     name, color, value = (
         next((fields[key] for key in keys if fields.get(key) not in (None, "")), None)
-        for keys in (NAME_FIELDS, COLOR_FIELDS, ID_FIELDS)
+        for keys in (NAME_FIELDS.split(), COLOR_FIELDS, ID_FIELDS.split())
     )
-    if name is None:
+    if name is None or isinstance(name, list | tuple):
         raise ValueError(f"expected a name, or an object with name and color, received {item!r}")
     for channels in CHANNELS:
         if color is None and channels[0] in fields:
             color = [fields.get(channel) for channel in channels]
     try:
         if isinstance(color, str):
-            color = bytes.fromhex(color[1:7]) if color[:1] == "#" else re.findall(r"[\d.]+", color)
+            digits = re.fullmatch(r"(?:#|0x)?([0-9a-fA-F]{6})(?:[0-9a-fA-F]{2})?", color)
+            color = bytes.fromhex(digits[1]) if digits else re.findall(r"[\d.]+", color)
         color = tuple(int(str(c)) for c in color) if color else None
     except (TypeError, ValueError):
         raise ValueError(f"expected a colour r, g, b for {name!r}, received {color!r}") from None
-    marked = str(fields.get("ignore", "")).lower()
+    marks = (fields.get(key) for key in ("ignore", "ignored", "ignoreineval"))
+    marked = next((str(mark).lower() for mark in marks if mark is not None), "")
     by_name = re.sub(r"[^a-z]", "", str(name).lower()) in IGNORED_NAMES
-    ignored = marked in ("1", "true") if marked else by_name
+    ignored = marked in ("1", "1.0", "true", "yes", "x") if marked else by_name
     # A title is of Supervisely, whose ids are not those of masks.
     known = "title" not in fields and value != name and re.fullmatch(r"-?\d+", str(value))
     return ClassRow(str(name), color, ignored, int(value) if known else None)
@@ -368,13 +371,17 @@ def _parse_csv(text):
 def _parse_lines(text):
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and line[0] != "#"]
-    numbered = [re.fullmatch(r"(\d+)\s*[:,;\s]\s*(\D.*)", line) for line in lines]
-    if all(numbered):
-        return [{"id": match[1], "name": match[2]} for match in numbered]
     color = r"(\d+(?:\.\d+)?)[\s,;]+(\d+(?:\.\d+)?)[\s,;]+(\d+(?:\.\d+)?)"
+    pattern = rf"\b{color}[\s,;]+(?!\d+(?:[\s,;]|$))|[\s,;:]+{color}(:.*)?$"
     items = []
     for line in lines:
-        found = re.search(rf"^{color}[\s,;]+|[\s,;:]+{color}(:.*)?$", line)
+        found = re.search(pattern, line)
         item = {"name": line.replace(found[0], "") if found else line}
         items.append(item | {"color": [n for n in found.groups()[:6] if n]} if found else item)
+    numbered = [re.fullmatch(r"(\d+)\s*[=:,;.\s]\s*(\D.*)", item["name"]) for item in items]
+    if all(numbered):
+        return [i | {"id": m[1], "name": m[2]} for i, m in zip(items, numbered, strict=True)]
+    bare = [item["name"] for item in items if "color" in item and item["name"].isdecimal()]
+    if bare:
+        raise ValueError(f"expected a name beside id and colour, received {bare[0]!r} alone")
     return items

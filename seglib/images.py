@@ -367,8 +367,13 @@ def open_picture(path: str | os.PathLike, *, upright=False, decode=True) -> Imag
                 return ImageOps.exif_transpose(picture) if upright else picture
         except UnidentifiedImageError:
             values = _read_array(path)
-            if values is None or values.shape[2] != 1:
+            if values is not None and values.dtype == "u1" and values.shape[2] == 3:
+                return Image.fromarray(values)
+            if values is None:
                 raise
+            if values.shape[2] != 1:
+                words = f"{values.shape[2]} bands: take np.argmax of one-hot labels"
+                raise DatasetError(f"{path} holds {words}") from None
         keep = values.dtype in ("?", "u1", "u2")
         return Image.fromarray(values[..., 0] if keep else np.float32(values[..., 0]))
 

@@ -82,6 +82,16 @@ def find_classes(path, given, others: list, paths: list, encoding, values, image
             'class; pass encoding="ids" to ignore 255',
             stacklevel=3,
         )
+    if encoding == "binary" and survey.blends():
+        words = (
+            'black and white are blended: values from 128 on are white; encoding="ids" keeps them'
+        )
+        warnings.warn(f"{path}: {words}", stacklevel=3)
+    if encoding == "binary" and classes.names[1].lower() in BACKGROUND:
+        raise DatasetError(
+            f"{path}: the class table has {classes.names[1]} second, which white would show: write "
+            f'it first, or pass values={{0: "background", "rest": {classes.names[0]!r}}}'
+        )
     bright = sum(n for value, n in survey.values.items() if 231 <= value <= 255 or value == 65535)
     white = survey.lossy or 2 * bright >= survey.values.total() - survey.values[0]
     if encoding == "binary" and not (survey.colored or white):
@@ -99,6 +109,9 @@ def _ignore_no_data(path, classes, survey):
         missing or CUSTOMARY_IGNORE_LABEL in strange
     ):
         return classes
+    if sorted(survey.values) == [*range(classes.num_classes - 1), CUSTOMARY_IGNORE_LABEL]:
+        words = f"255 is ignored, not {classes.names[-1]}; pass values={{…, 255: name}} to name it"
+        warnings.warn(f"{path}: {words}", stacklevel=4)
     label, values = classes.ignore_label, classes.values
     label = CUSTOMARY_IGNORE_LABEL if label is None else label
     if missing:

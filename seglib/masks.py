@@ -239,6 +239,8 @@ def find_unknown_colors(pixels: np.ndarray, classes: ClassTable, *, lossy=False)
     """
     distance = UNKNOWN_DISTANCE[lossy]
     rows, squared = measure_colors(pixels, classes)
+    if not lossy and pixels.min() < pixels.max() < distance:  # ids in a channel, as CARLA has them
+        return squared > 0
     far, palette = squared > distance**2, np.array(list(classes.mapping))
     padded, squared = _pad_rows(rows, 2), None  # which frees much memory
 
@@ -428,7 +430,12 @@ class Survey:
         noise, least = (NOISE_DISTANCE[False], 0.9) if self.lossy else (0, 1)
         near = sum(n for v, n in self.values.items() if v <= noise or v >= 255 - noise)
         bright = 255 - NOISE_DISTANCE[False] <= max(self.values) <= 255
-        return bright and near >= least * self.values.total()
+        return bright and (near >= least * self.values.total() or self.blends())
+
+    def blends(self):
+        """Whether most pixels are 0 and 255, and others of all values between, as when resized."""
+        most, grey = dict(self.values.most_common(2)), sorted(self.values)[1:-1]
+        return most.keys() == {0, 255} and len(grey) > 32 and 200 < grey[-1] < 255
 
     def mixes_whites(self):
         """Whether some masks are of 0 and 1, others of 0 and 255, and none of all three."""
@@ -599,13 +606,18 @@ def read_mask(path: str | os.PathLike, classes: ClassTable, *, encoding: str = "
         return path.read(), None, False
     picture = open_picture(path)
     lossy = picture.format in LOSSY_FORMATS
-    if picture.mode == "RGBA":
+    tags = getattr(picture, "tag_v2", {})  # of TIFF, of which Pillow may leave bands out
+    hidden = picture.mode == "L" and tags.get(277, 1) > 1
+    if picture.mode in ("LA", "RGBA"):
         *colors, (low, high) = picture.getextrema()
-        if low < high and all(darkest == brightest for darkest, brightest in colors):
-            raise DatasetError(
-                f"{path} has one colour and shows its classes by transparency: save it with "
-                "classes as colours or as ids"
-            )
+        pixels = np.asarray(picture)
+        hidden |= low < high and all(darkest == brightest for darkest, brightest in colors)
+        hidden |= picture.mode == "LA" and pixels[pixels[..., 1] == 0].any()
+    if hidden:
+        raise DatasetError(
+            f"{path} shows its classes by transparency or in several bands: save it with classes "
+            "as colours or as ids"
+        )
     if picture.mode not in ONE_CHANNEL:
         grey = _take_grey(picture) if encoding in ("ids", "binary") else None
         picture, encoding = (picture, "colors") if grey is None else (grey, encoding)

@@ -19,13 +19,14 @@ from seglib.images import ARRAYS, SUFFIXES, DatasetError, open_picture, split_pa
 from seglib.legends import TABLE, find_table
 
 SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
+    "train": ("train", "training", "trainval", "tr"),
+    "val": ("val", "valid", "validation", "dev", "eval", "va"),
+    "test": ("test", "testing", "te", "ts"),
 }
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 SPLIT_OF_WORD |= dict.fromkeys(("unlabelled", "unlabeled"), "unlabelled")
 LISTS = {**SPLIT_NAMES, "train": ("train", "training", "trainval", "train_val")}
+LIST = re.compile(r"[_-]?(list|files?|names?|images?|imgs?|ids?|set|split)$")  # as train_list
 # What folders are called: of photographs, of masks, and of what exporters write beside the masks.
 IMAGE_WORD = "images?|imgs?|photos?|pictures?|rgb|frames?|inputs?"
 MASK_WORD = (
@@ -43,7 +44,8 @@ FOLDER_WORDS = [
 OBJECT_NAME = re.compile(r"_instance(Train)?Ids$|_parts_\d+$|^instance_\d+_|_polygons$")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 RUN_TOGETHER = re.compile(  # such as trainannot
-    rf"^({'|'.join(SPLIT_OF_WORD)}|default)(?=({IMAGE_WORD}|{MASK_WORD})\b)", re.IGNORECASE
+    rf"^({'|'.join(SPLIT_OF_WORD)}|default)(?=({IMAGE_WORD}|{MASK_WORD}|crops?|sets?|data|tiles?)(?![a-z]))",
+    re.IGNORECASE,
 )
 # What the names of masks and of photographs have before or after what they have in common.
 KINDS = ("L", "mask", "masks", "label", "labels", "gt", "labelTrainIds", "labelIds", "seg")
@@ -130,7 +132,8 @@ def _describe(file, path, shared, asked):
         known = [
             w for w in words if w in SPLIT_OF_WORD or any(k.fullmatch(w) for k in FOLDER_WORDS)
         ]
-        parts, stem = (*known, *parts), "_".join(word for word in words if word not in known)
+        rest = "_".join(word for word in words if word not in known)
+        parts, stem = (*known, *parts), rest if known else stem
     for part in parts:
         words = _list_words(part)
         splits = [SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD]
@@ -205,6 +208,10 @@ def find_pairs(path, files, tables, masks, splits, format, classes, unpaired) ->
     if _read_lists(path, pictures, others, found.pairs):
         found.pairs, lonely = [pair for pair in found.pairs if pair[0].split], []
         found.pairs.sort(key=lambda pair: pair[0].path)
+    elif splits is None and not any(image.split for image, _ in found.pairs):
+        for file in (f for f in others if re.search("split|fold", f.stem, re.IGNORECASE)):
+            words = "may say what is in which split, but is not read: see splits= of open_dataset"
+            warnings.warn(f"{file} {words}", stacklevel=4)
     if lonely and unpaired != "skip":
         image, mask = (half.path.relative_to(path) for half in found.pairs[0])
         raise DatasetError(
@@ -521,7 +528,8 @@ def _merge_mask_files(path, photographs, masks):
         return None
     by_folder = len({(picture, file.parent) for file, picture, _ in owned}) > len(owners)
     if by_folder:
-        parts = [["", *filter(_name_class, file.parent.parts)] for file, _, _ in owned]
+        below = [os.path.relpath(file.parent, path).split(os.sep) for file, _, _ in owned]
+        parts = [["", *filter(_name_class, folders)] for folders in below]
         owned = [(*row[:2], named[-1]) for row, named in zip(owned, parts, strict=True)]
     owned.sort(key=lambda row: annotations.natural_key(row[2]))
     owned = [(file, picture, _name_class(text)) for file, picture, text in owned]
@@ -560,7 +568,7 @@ def _find_owner(mask, by_stem, alone):
     ends = [match.start() for match in re.finditer(r"[_\-. ]|$", mask.stem)]
     stems = [(_drop_zeros(mask.stem[:end]), mask.stem[end:]) for end in reversed(ends)]
     # A folder 3/ of masks 00012_hair.png is not that of picture 3.
-    parts = [p for p in mask.path.parent.parts if not (p + stems[-1][0]).isdigit()]
+    parts = [p for p in mask.name.split("/")[:-1] if not (p + stems[-1][0]).isdigit()]
     stems += [(_drop_zeros(part), mask.stem) for part in reversed(parts)]
     choices = [(by_stem.get(stem), rest) for stem, rest in stems]
     choices += [(alone.get((mask.split, mask.folders)), mask.stem)]
@@ -629,9 +637,10 @@ def _read_lists(path, pictures, others, pairs):
         return next((one[0].path for one in meant if len(one) == 1), None)
 
     for split, names in LISTS.items():
-        files = [f for f in others if f.suffix.lower() == ".txt" and f.stem.lower() in names]
+        stems = {f: LIST.sub("", f.stem.lower()) for f in others if f.suffix.lower() == ".txt"}
+        files = [f for f, stem in stems.items() if stem in names]
         files.sort(key=lambda f: ("segmentation" not in str(f).lower(), len(f.parts), f))
-        files.sort(key=lambda f: names.index(f.stem.lower()))
+        files.sort(key=lambda f: names.index(stems[f]))
         lines = files[0].read_text("utf-8-sig", "replace").split("\n") if files else []
         listed = [find(line.strip(), files[0]) for line in lines if line.strip()]
         lost = sum(image is None or image in split_of for image in listed)

@@ -377,6 +377,13 @@ def test_stacks_of_arrays_are_pairs(tmp_path, names):
     np.testing.assert_array_equal(labels, SQUARES)
 
 
+def test_stacks_of_one_hot_labels_are_refused(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((6, *SIZE, 3), np.uint8))
+    np.save(tmp_path / "masks.npy", np.eye(5)[np.stack([SQUARES] * 6)])
+    with pytest.raises(DatasetError, match=r"holds 5 bands: take np.argmax"):
+        open_dataset(tmp_path)
+
+
 def test_the_size_of_any_photograph_is_known(tmp_path):
     """Pillow reads no head of TIFF without decoding it, and none of five bands."""
     (tmp_path / "train").mkdir()
@@ -399,6 +406,34 @@ def test_a_column_of_run_lengths_a_class(photos):
     assert set(dataset.classes.names) == {"background", *ids_of}
     np.testing.assert_array_equal(named(labels["p1"], dataset), SQUARES)
     np.testing.assert_array_equal(named(labels["p0"], dataset), SQUARES == 1)
+
+
+def test_columns_that_may_say_the_class_are_read_or_told(photos):
+    rows = [
+        f"p{i}.png,{k},{name},{encode(k == SQUARES)}"
+        for i in range(6)
+        for name, k in ids_of.items()
+    ]
+    write_text(photos / "a.csv", "\n".join(["ImageId,class_id,class_name,EncodedPixels", *rows]))
+    assert set(open_dataset(photos).classes.names) == {"background", *ids_of}
+    write_text(photos / "a.csv", "\n".join(["ImageId,level,defect,EncodedPixels", *rows]))
+    with pytest.warns(UserWarning, match="one class, but defect differs within pictures: name it"):
+        open_dataset(photos)
+    write_text(photos / "a.csv", "\n".join(rows))
+    with pytest.raises(DatasetError, match="expected names of the columns in the first line"):
+        open_dataset(photos)
+
+
+def test_of_annotation_files_the_one_of_more_classes_is_taken(photos):
+    """As of COCO, whose keypoints have outlines of persons too."""
+    write_coco(photos)
+    content = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
+    for category in content["categories"]:
+        category["name"] = "person"
+    write_text(photos / "annotations/person_keypoints.json", content)
+    with pytest.warns(UserWarning, match=r"from .*instances.json; also possible .*keypoints.json"):
+        dataset = open_dataset(photos)
+    assert dataset.classes.names == ("background", *ids_of)
 
 
 def test_run_lengths_of_another_kind_are_told(photos):
@@ -437,10 +472,18 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
 
     assert read("x_path;y_path;is_valid", enumerate([True, *[False] * 5])) == [5, 1, 0, 0]
     assert read("x;y;subset", enumerate(["train", "val", "test"] * 2)) == [2, 2, 2, 0]
+    assert read("x;y;is_test", enumerate(["1", "0"] * 3)) == [3, 0, 3, 0]
+    assert read("x;y;label", enumerate(["cat", "dog", "cow"] * 2)) == [4, 1, 1, 0]
+    rows = [f"photos/p{i}.png,other/m{i}.png,other/m{i}.png" for i in range(6)]
+    write_text(photos / "pairs.csv", "\n".join(["image,mask_disc,mask_cup", *rows]))
+    with pytest.warns(UserWarning, match="columns .*mask_disc.*mask_cup.* the first has the masks"):
+        open_dataset(photos, **options)
     (photos / "photos/p5.png").unlink()
     assert read("x;y;subset", enumerate(["train", "val", "test"])) == [1, 1, 1, 2]  # p3 and p4
     with pytest.raises(DatasetError, match="train, val or test as the split, received dev, train"):
         read("x;y;split", enumerate(["train", "train", "dev"] * 2))
+    with pytest.warns(UserWarning, match="fold 1 is for validation"):  # an empty cell is no fold
+        assert read("x;y;fold", enumerate(["", "1", "2"])) == [2, 1, 0, 2]
 
 
 def test_the_class_table_decides_which_mask_file_is_on_top(photos):
@@ -481,6 +524,9 @@ def test_arrays_in_memory_are_written_once(tmp_path):
     for (image, ids), expected, truth in zip(dataset.train, images, labels, strict=True):
         np.testing.assert_array_equal(image, expected)
         np.testing.assert_array_equal(ids, truth)
+    findings = seglib.check_dataset(dataset, image_size=32).findings
+    assert not [finding for finding in findings if finding.severity == "error"]
+    assert sorted(len(fold.val) for fold in dataset.folds(2)) == [1, 2]
     again = seglib.open_arrays(np.stack(images[:1] * 2), np.stack(labels[:1] * 2), **options)
     assert [len(again), len(seglib.open_arrays(images, labels, **options))] == [2, 3]
     assert len(list((tmp_path / "a").iterdir())) == 2
@@ -531,6 +577,8 @@ def test_what_is_wrong_in_json_is_refused(photos):
     for names, words in (
         ("road car", "no background"),
         ("sky sea", "has the classes background, ro"),
+        ("background auto road", "has background, auto, road: pass these names"),
+        ("Background Car Road", "has Background, Car, Road: pass these names"),
     ):
         with pytest.raises(DatasetError, match=words):
             open_dataset(photos, classes=names.split())

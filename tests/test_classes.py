@@ -36,12 +36,20 @@ def read(tmp_path):
         ("other,4,5,6,True", True),
         ("other,4,5,6,", False),
         ("void,4,5,6,0", False),
+        ("other,4,5,6,yes", True),
+        ("other,4,5,6,1.0", True),
+        ("other,4,5,6,no", False),
     ],
 )
 def test_what_is_ignored(read, row, ignored):
     classes = read(f"name,r,g,b,ignore\nroad,1,2,3\n{row}\n")
     assert classes.ignore_label == (1 if ignored else None)
     assert classes.scored_ids == ((0,) if ignored else (0, 1))
+
+
+@pytest.mark.parametrize("column", ["Ignored", "ignore_in_eval", "ignoreInEval"])
+def test_columns_that_say_what_is_ignored(read, column):
+    assert read(f"name,r,g,b,{column}\nroad,1,2,3,0\nother,4,5,6,1\n").ignore_label == 1
 
 
 def test_two_rows_to_ignore_share_the_first_ones_id(read):
@@ -109,6 +117,39 @@ def test_ids_with_gaps_and_rows_of_one_name(read, text, names, values):
     assert (again, again.values) == (classes, values)
     assert "values" not in ClassTable(classes.names, classes.colors).to_dict()
     assert set(classes.mapping.values()) == set(range(len(names)))
+
+
+@pytest.mark.parametrize(
+    ("text", "colors", "values"),
+    [
+        ("0 10 20 30 a\n5 0 0 0 b\n", [[10, 20, 30], [0, 0, 0]], {"0": 0, "5": 1}),
+        ("0,a,10,20,30\n1,b,0,0,0\n", [[10, 20, 30], [0, 0, 0]], {}),
+        ("10 20 30 a\n0 0 0 b\n", [[10, 20, 30], [0, 0, 0]], {}),
+        ("1. a\n2. b\n", None, {"1": 0, "2": 1}),
+        ("0=a\n1=b\n", None, {}),
+    ],
+)
+def test_lines_of_ids_colours_and_names(read, text, colors, values):
+    classes = read(text, "a.txt")
+    assert (classes.names, classes.values) == (("a", "b"), values)
+    assert classes.colors.tolist() == (colors or [[0, 0, 0], [128, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"a": 0, "b": 1, "void": 255}, ("a", "b", "void")),
+        ({"[0, 0, 0]": "a", "[9, 9, 9]": "b"}, ("a", "b")),
+        ({"#000000": "a", "#090909": "b"}, ("a", "b")),
+        (
+            [{"category_name": "a", "category_id": 1}, {"category_name": "b", "category_id": 2}],
+            "ab",
+        ),
+        ([{"name": "a", "color": "0x090909"}, {"name": "b", "color": "080808"}], "ab"),
+    ],
+)
+def test_mappings_of_ids_and_colours(content, expected):
+    assert create_class_table(content).names == tuple(expected)
 
 
 def test_annotation_tools_leave_the_background_out(read):
@@ -186,6 +227,7 @@ def test_tables_differ_by_name_colour_and_ignore_label_and_stay_as_they_are():
         ("image,label\na.png,3\n", "expected the columns name, r, g, b or id, name, received 'im"),
         ("name,r,g,b\nroad,0.5,0.0,0.0\n", r"a colour r, g, b for 'road', received \['0.5', "),
         ("back,0,0,0\nroad,128,0,0\n", "expected a name, or an object with name and color"),
+        ({0: (0, 0, 0), 1: (1, 2, 3)}, "expected a name, or an object with name and color"),
         (3, "expected a class table as .*, received 3"),
         ({"names": [], "colors": []}, "received 0 names"),
         ({**TABLE.to_dict(), "ignore_label": 1.5}, "ignore_label to be a whole number or None"),
@@ -215,3 +257,10 @@ def test_a_table_in_another_encoding_is_named(tmp_path, encoding):
     file.write_text("name,r,g,b\nStraße,1,2,3\nHimmel,4,5,6\n", encoding=encoding)
     with pytest.raises(ValueError, match=r"class_dict\.csv is not in UTF-8: save it again"):
         read_class_table(file)
+
+
+def test_four_numbers_a_line_are_no_class(read):
+    with pytest.raises(
+        ValueError, match="expected a name beside id and colour, received '1' alone"
+    ):
+        read("1 128 0 0\n2 0 128 0\n", "a.txt")

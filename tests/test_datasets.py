@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -180,6 +181,80 @@ def test_lists_tell_pictures_of_one_name_apart_by_their_folders(tmp_path):
     assert dataset.val.names == ["r/a0"]
 
 
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("traincrop", "valcrop", "testcrop"),
+        ("train", "dev", "test"),
+        ("trainval", "eval", "TEST"),
+        ("trainset", "valset", "testset"),
+        ("tr", "va", "te"),
+    ],
+)
+def test_folders_of_splits_have_many_names(tmp_path, folders):
+    for pairs, folder in zip((3, 2, 1), folders, strict=True):
+        write_flat(tmp_path / folder, pairs)
+    assert count(open_dataset(tmp_path, classes=CLASSES)) == [3, 2, 1]
+    for folder in folders:  # traincrop and traincrop_labels
+        (tmp_path / folder / "masks").rename(tmp_path / f"{folder}_labels")
+        (tmp_path / folder / "images").rename(tmp_path / f"{folder} images")
+    assert count(open_dataset(tmp_path, classes=CLASSES)) == [3, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["{}_list.txt", "{}files.txt", "lists/{}_set.txt"])
+def test_lists_of_splits_have_many_names(tmp_path, name):
+    write_flat(tmp_path, 6)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    for split, numbers in (("train", (1, 3, 5)), ("val", (0, 4)), ("test", (2,))):
+        (tmp_path / name.format(split)).write_text("\n".join(f"a{i}" for i in numbers))
+    dataset = open_dataset(tmp_path, classes=CLASSES)
+    names = [split.names for split in dataset.splits.values()]
+    assert names == [["a1", "a3", "a5"], ["a0", "a4"], ["a2"]]
+
+
+def test_training_and_test_of_nnunet(tmp_path):
+    write_flat(tmp_path, 4)
+    (tmp_path / "imagesTs").mkdir()
+    for i in range(4):
+        folder = tmp_path / ("imagesTs" if i == 3 else "imagesTr")
+        folder.mkdir(exist_ok=True)
+        (tmp_path / f"images/a{i}.jpg").rename(folder / f"a{i}_0000.jpg")
+    (tmp_path / "masks/a3.png").unlink()
+    (tmp_path / "masks").rename(tmp_path / "labelsTr")
+    (tmp_path / "images").rmdir()
+    with pytest.warns(UserWarning, match="only train has masks"):
+        dataset = open_dataset(tmp_path, classes=CLASSES)
+    assert (count(dataset), dataset.unlabelled.names) == ([3, 0, 0], ["a3_0000"])
+
+
+def test_tables_of_splits_that_are_not_read_are_told(tmp_path):
+    write_flat(tmp_path, 6)
+    (tmp_path / "folds.json").write_text('{"a0": 0, "a1": 1}')
+    with pytest.warns(
+        UserWarning, match=r"folds.json may say what is in which split, but is not r"
+    ):
+        dataset = open_dataset(tmp_path, classes=CLASSES)
+    dataset.write_splits(tmp_path / "splits.csv")
+    (tmp_path / "folds.json").unlink()
+    assert len(open_dataset(tmp_path, classes=CLASSES, splits=tmp_path / "splits.csv")) == 6
+
+
+def test_masks_in_arrays_beside_photographs(tmp_path):
+    expected = write_folder(tmp_path, "no splits", "grey")
+    for file in (tmp_path / "annotations").iterdir():
+        np.save(file.with_suffix(".npy"), np.asarray(Image.open(file)))
+        file.unlink()
+    assert_read(open_dataset(tmp_path), expected, splits=False)
+
+
+def test_folders_above_the_data_set_name_no_class(tmp_path):
+    expected = write_folder(tmp_path / "old town", "no splits", "0 and 255", classes=BINARY)
+    shutil.copytree(tmp_path / "old town/annotations", tmp_path / "old town/annotations_old")
+    with pytest.warns(UserWarning, match="masks are taken from annotations/.*also possible are"):
+        dataset = open_dataset(tmp_path / "old town")
+    assert_read(dataset, expected, splits=False)
+
+
 def test_pairs_without_a_split_are_for_training_or_named(tmp_path):
     write_flat(tmp_path, 3)
     write_flat(tmp_path / "TEST", 2)
@@ -352,6 +427,17 @@ def test_255_is_ignored_in_masks_of_ids(tmp_path, encoding):
     dataset = open_dataset(tmp_path, classes=void)
     assert dataset.classes == void
     np.testing.assert_array_equal(dataset.train[0][1], np.where(changed == 255, 3, changed))
+
+
+def test_255_in_the_place_of_the_last_class_is_told(tmp_path):
+    expected = write_folder(tmp_path, "no splits", "grey")
+    for file in (tmp_path / "annotations").iterdir():
+        labels = np.asarray(Image.open(file))
+        Image.fromarray(np.where(labels == 3, 255, labels).astype(np.uint8)).save(file)
+    with pytest.warns(UserWarning, match="255 is ignored, not tree; pass values="):
+        dataset = open_dataset(tmp_path)
+    changed = {k: (split, np.where(x == 3, 255, x)) for k, (split, x) in expected.items()}
+    assert_read(dataset, changed, splits=False)
 
 
 def test_ids_or_colours_can_be_chosen(tmp_path):

@@ -154,6 +154,8 @@ def test_no_data_is_ignored_with_a_warning(tmp_path, none, dtype, key):
         (as_type(np.float32, 0.3), ".tif", {}, "masks/.*tif holds fractions"),
         (lambda x: (x % 2 * 255).astype(np.uint8), ".png", {"classes": list("abc")},
          "classes= has no row for 255"),
+        (lambda x: (x % 2 * 255).astype(np.uint8), ".png", {"classes": ["polyp", "Background"]},
+         "has Background second, which white would show"),
         (as_type(np.uint8), ".png", {"values": {0: "a"}, "classes": ["b"]}, r"values= .*\['a'\]"),
     ],
 )  # fmt: skip
@@ -167,6 +169,19 @@ def test_values_without_a_class_are_told_when_a_mask_is_read(tmp_path):
     dataset = open_dataset(write(tmp_path, as_type(np.uint8)), values={0: "a", 1: "b"})
     with pytest.raises(DatasetError, match=r'show no class \(2, 3\).* values=, "rest" for all'):
         dataset.train[0]
+
+
+def test_black_and_white_that_is_blended_is_told(tmp_path):
+    def draw(labels):
+        mask = Image.fromarray((labels % 2 * 255).astype(np.uint8))
+        return np.asarray(mask.rotate(4, Image.BILINEAR).rotate(-4, Image.BILINEAR))
+
+    write(tmp_path, draw)
+    with pytest.warns(UserWarning, match="black and white are blended: values from 128 on are wh"):
+        dataset = open_dataset(tmp_path)
+    assert dataset.classes.names == ("background", "foreground")
+    shown = np.roll(LABELS, 16 * int(dataset.train.names[0]), axis=1) % 2
+    assert (dataset.train[0][1] == shown).mean() > 0.9
 
 
 def number_objects(labels):

@@ -372,6 +372,12 @@ def test_a_survey_counts_values_and_passes_over_what_cannot_be_read(tmp_path):
         ([[0, 0.5]], np.float32, "mask.tif holds fractions: expected whole numbers"),
         ([[0, -1]], np.int32, r"1 pixels hold a label outside the class table \(-1\)"),
         (np.dstack([np.zeros((4, 4, 3)), 60 * np.eye(4)]), np.uint8, "shows its classes by transp"),
+        (np.dstack([np.full((4, 4), 255), 255 * np.eye(4)]), np.uint8, "or in several bands"),
+        (
+            np.dstack([np.eye(4), np.eye(4), np.zeros((4, 4))]),
+            np.uint8,
+            r"most often \(1, 1, 0\)",
+        ),
     ],
 )
 def test_masks_that_make_no_sense_are_refused(tmp_path, values, mode, words):
