@@ -318,6 +318,9 @@ def _parse_coco(content, file, index):
             drawn = [(annotation["category_id"], figure) for figure in figures]
         shapes[annotation["image_id"]] += [(names[category], shape) for category, shape in drawn]
         used.update(category for category, _ in drawn)
+    drawn = [shape for own in shapes.values() for _, shape in own if shape[0] == "figure"]
+    if drawn and max(max(points) for *_, points in drawn) <= 1:
+        raise DatasetError(f"{file} has all polygons between 0 and 1: expected pixels, not shares")
     parents = {category.get("supercategory") for category in content["categories"]} - {None}
     kept = [name for i, name in sorted(names.items()) if i in used or name not in parents]
     found = Found(index.path, "COCO", os.path.relpath(file, index.path), kept, panoptic)

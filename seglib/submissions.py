@@ -140,8 +140,8 @@ def write_submission(
 
     Args:
         path: str or path of the CSV file, columns `image_id, class, rle` unless `like` is given.
-        predictions: iterable of (image id, labels), labels int `(height, width)`; consumed one
-            at a time. Pixels of the ignored class, or 255 where there is none, get no row.
+        predictions: iterable of (image id, labels), consumed one at a time, or dict; labels int
+            `(height, width)`. Pixels of the ignored class, or 255 where there is none, get no row.
         empty_mask: str, what a contest wants for a class that has no pixel, such as "-1".
         like: path of a contest's sample_submission.csv, or None. The file takes its columns, its
             order, the form of its keys (with or without extension, or `id_class`) and its classes;
@@ -162,7 +162,8 @@ def write_submission(
     if {"height", "width"} <= set(rows):
         sides = rows[["height", "width"]].astype(int).itertuples(index=False)
         sizes = dict(zip(rows["image"], sides, strict=True))
-    for image_id, labels in predictions:
+    is_dict = isinstance(predictions, dict)
+    for image_id, labels in predictions.items() if is_dict else predictions:
         key = keys.get(image_id) or keys.get(_bare(image_id), image_id)
         strange = np.setdiff1d(labels, known)[:5].tolist()
         if strange or key in answers:
@@ -235,6 +236,12 @@ def _read_sample(path, classes):
     if strange:
         raise ValueError(f"{path}: class {strange[0]!r} is none of {', '.join(classes.names)}")
     tokens = {ids[token]: token for token in listed}
+    left = [name for i, name in front.items() if i not in tokens]
+    if left and len(listed) > 1 and not tokens.keys() <= front.keys():  # numbered from 0, without the background
+        raise ValueError(
+            f"{path} has the classes {', '.join(listed)}, the background among them, but none for "
+            f"{', '.join(left)}: write class names in its class column"
+        )
     if len(listed) < 2:  # one class is an example, or there is no other
         by_id = bool(listed) and listed[0] not in classes.names
         tokens = {i: str(i) if by_id else name for i, name in front.items()}
@@ -247,7 +254,10 @@ def _read_sample(path, classes):
 def _read_rows(path, classes):
     """`(rows, {column: what it holds}, {class as written: id}, {id: name of the foreground})`."""
     names = {i: classes.names[i] for i in classes.scored_ids}
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' own kinds among them
+        raise ValueError(f"{path} is no CSV file in UTF-8 with columns: {error}") from error
     first = rows.columns[0]
     columns = {name: name for name in rows} | {first: "image"}
     for what, words in COLUMNS.items():

@@ -20,7 +20,10 @@ SIZE = (12, 16)
 SQUARES = np.zeros(SIZE, np.uint8)  # what all but a few sources here show
 SQUARES[2:5, 3:8] = 1
 SQUARES[6:11, 10:14] = 2
-CORNERS = {"road": [[3, 2], [7, 2], [7, 4], [3, 4]], "car": [[10, 6], [13, 6], [13, 10], [10, 10]]}
+CORNERS = {
+    "road": np.array([[3, 2], [7, 2], [7, 4], [3, 4]]),
+    "car": np.array([[10, 6], [13, 6], [13, 10], [10, 10]]),
+}
 ids_of = {"road": 1, "car": 2}
 COMPRESSED = "V1390000000n2", "n35700000b0"  # by pycocotools 2.0.11
 
@@ -149,7 +152,7 @@ def write_roboflow(folder):
 def write_labelme(folder):
     for i in range(6):
         road = {"label": "road", "points": [[7, 4], [3, 2]], "shape_type": "rectangle"}
-        car = {"label": "car", "points": CORNERS["car"], "shape_type": "polygon"}
+        car = {"label": "car", "points": CORNERS["car"].tolist(), "shape_type": "polygon"}
         content = {"shapes": [road, car], "imagePath": f"..\\photos\\p{i}.png"}
         content |= {"imageHeight": 12, "imageWidth": 16, "imageData": None}
         write_text(folder / f"json/p{i}.json", content)
@@ -566,8 +569,10 @@ def test_what_is_wrong_in_json_is_refused(photos):
         ({"image_id": 99}, "does not list: KeyError 99"),
         ({"segmentation": {"counts": [3, 4], "size": [12, 16]}}, "add up to 7, not to 192"),
         ({"segmentation": {"counts": [3, 4], "size": [16, 12]}}, "picture of 16×12"),
+        ({}, "polygons between 0 and 1: expected pixels"),
     ):
-        coco = make_coco(lambda name: [np.ravel(CORNERS[name]).tolist()])
+        scale = 1 if change else 1 / 16
+        coco = make_coco(lambda name, by=scale: [np.ravel(CORNERS[name] * by).tolist()])
         coco["annotations"][0] |= change
         write_text(photos / "coco.json", coco)
         with pytest.raises(DatasetError, match=words):
@@ -596,7 +601,7 @@ def test_shapes_without_area_are_told(photos):
         open_dataset(photos)
     (photos / "coco.json").unlink()
     line = {"label": "road", "points": [[0, 0], [9, 9]], "shape_type": "line"}
-    shapes = [line, {"label": "car", "points": CORNERS["car"]}]
+    shapes = [line, {"label": "car", "points": CORNERS["car"].tolist()}]
     content = {"shapes": shapes, "imagePath": "p0.png"}
     write_text(photos / "photos/p0.json", content)
     with pytest.warns(UserWarning, match="1 of 2 annotations in .* have no area"):

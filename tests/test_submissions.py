@@ -270,6 +270,8 @@ def test_an_empty_field_is_an_empty_mask(tmp_path):
         ("id,class,rle\na,Fish,\nb,Fish,\n", FISH, r"images \['b'\] are in .* predictions alone"),
         ("id,class,rle\nb,Fish,\nb,sea_weed,\n", FISH, r"\['a', 'b'\] are in"),
         ("a,b\n1,2\n", FISH, "no column is named like rle, found a, b"),
+        ("", FISH, "is no CSV file in UTF-8 with columns"),
+        ("id,class,rle\na,0,\na,1,\n", FISH, "classes 0, 1, the background .* none for sea_weed"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(tmp_path, text, classes, words):
