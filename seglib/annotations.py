@@ -11,14 +11,13 @@ import pathlib
 import re
 import types
 import unicodedata
-import warnings
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from seglib.classes import ClassTable, create_class_table, read_class_table
 from seglib.images import DatasetError, fit_classes, open_picture, read_size
-from seglib.system import show_progress
+from seglib.system import show_progress, warn
 
 MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
 BACKGROUND = ("background", "_background_")
@@ -232,7 +231,7 @@ class Found:
             words = f"{self.path}: {share} have no area, as boxes, lines and points"
             if not areas:
                 raise DatasetError(f"{words}: expected polygons or run lengths")
-            warnings.warn(f"{words}: passed over", stacklevel=6)
+            warn(f"{words}: passed over")
         return self
 
 
@@ -428,7 +427,7 @@ def _pair_table(table, file, index, *, runs):
     rows = list(zip(names, cells, splits, strict=True))
     if not runs:
         if len(named) > 1:
-            warnings.warn(f"{file}: of the columns {named} the first has the masks", stacklevel=6)
+            warn(f"{file}: of the columns {named} the first has the masks")
         for row, (name, cell, split) in enumerate(rows, 2):
             files = find_mask(name, cell)
             if len(files) == 1:
@@ -440,7 +439,7 @@ def _pair_table(table, file, index, *, runs):
         count = len(set(zip(names, values, strict=True)))
         if count > len(set(names)) and 1 < len(set(values)) <= count / 2:
             words = f"{column} differs within pictures: name it class if it says the classes"
-            warnings.warn(f"{file}: all rows are taken for one class, but {words}", stacklevel=6)
+            warn(f"{file}: all rows are taken for one class, but {words}")
     kind = _look_at_runs(list(map(find, names)), cells, file)
     sides = [_find_column(table, f"(ima?ge?_?)?{side}") for side in ("height", "width")]
     for row, (name, cell, split) in enumerate(rows):
@@ -485,7 +484,7 @@ def _read_splits(table, file):
     if folds is None:
         return None
     first = min(filter(None, folds), key=natural_key)
-    warnings.warn(f"{file}: fold {first} is for validation, the others for training", stacklevel=7)
+    warn(f"{file}: fold {first} is for validation, the others for training")
     return ["val" if fold == first else "train" for fold in folds]
 
 
@@ -509,10 +508,10 @@ def _look_at_runs(pictures, cells, file):
         raise DatasetError(f"{file}: expected where each run starts in the picture, {words}")
     if np.all(sum(from_0) > 2):
         words = "seem to count pixels from 0: add 1 to each start, or nothing if they do not"
-        warnings.warn(f"{file}: the run lengths {words}", stacklevel=7)
+        warn(f"{file}: the run lengths {words}")
     if sum(by_rows) <= len(by_rows) / 2:
         return "runs"
-    warnings.warn(f"{file}: the run lengths go along rows, not down columns", stacklevel=7)
+    warn(f"{file}: the run lengths go along rows, not down columns")
     return "rows"
 
 
@@ -548,10 +547,9 @@ def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | N
     every.sort(key=lambda found: (len(found.pairs), len(found.names)))
     if len(every) > 1:
         others = ", ".join(f"masks={found.text!r}" for found in every[:-1])
-        warnings.warn(
+        warn(
             f"{path}: masks are taken from {every[-1].text}; also possible are {others}, passed to "
-            "open_dataset",
-            stacklevel=5,
+            "open_dataset"
         )
     return every[-1] if every and every[-1].pairs else None
 
@@ -570,10 +568,9 @@ def settle(found: Found, path, given, unpaired: str) -> tuple:
             half = Annotation(image, found.pairs[0][1].path.path, ())
             found.pairs.append(_pair(image, half, splits[image.parent]))
     elif bare:
-        warnings.warn(
+        warn(
             f"{path}: {len(bare)} pictures beside others are not in {found.text}, first {bare[0]}: "
-            'they count as unlabelled; pass unpaired="background" if they show none of the classes',
-            stacklevel=4,
+            'they count as unlabelled; pass unpaired="background" if they show none of the classes'
         )
     if not found.names:
         return found.pairs, given
@@ -584,10 +581,9 @@ def settle(found: Found, path, given, unpaired: str) -> tuple:
         pixels, hidden = pixels + labels.size, hidden + covered
     if hidden:
         (below, above), _ = hidden.most_common(1)[0]
-        warnings.warn(
+        warn(
             f"{path}: classes overlap on {100 * hidden.total() / pixels:.2g} % of the pixels: the "
-            f"later one wins, most often {table.names[above]} over {table.names[below]}",
-            stacklevel=4,
+            f"later one wins, most often {table.names[above]} over {table.names[below]}"
         )
     return found.pairs, table
 

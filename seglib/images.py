@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import warnings
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from seglib.classes import ClassTable
+from seglib.system import warn
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
@@ -223,7 +223,7 @@ def choose_pixels(samples: list, pixels: Pixels, source, *, kinds="iuf") -> Pixe
             words = f"values from {low:g} to {high:g} become 0 to 255"
             chosen.append((words, f"value_range=({low:g}, {high:g})"))
     for words, option in chosen:
-        warnings.warn(f"{source}: {words}: pass {option} to confirm, or another", stacklevel=3)
+        warn(f"{source}: {words}: pass {option} to confirm, or another")
     return pixels
 
 

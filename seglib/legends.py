@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import types
-import warnings
 
 import numpy as np
 from scipy import ndimage
@@ -25,6 +24,7 @@ from seglib.classes import (
 )
 from seglib.images import SUFFIXES, DatasetError
 from seglib.masks import BINARY, find_ids, list_values
+from seglib.system import warn
 
 TABLE = "class_dict.csv"
 # What tools call their class tables; some names count only where the file lists classes.
@@ -77,16 +77,15 @@ def find_classes(path, given, others: list, paths: list, encoding, values, image
     if encoding == "auto":
         encoding = masks.choose_encoding(survey, classes)
     if encoding == "binary" and survey.mixes_whites():
-        warnings.warn(
+        warn(
             f"{path}: some masks are of 0 and 1, others of 0 and 255: 1 and 255 are taken for one "
-            'class; pass encoding="ids" to ignore 255',
-            stacklevel=3,
+            'class; pass encoding="ids" to ignore 255'
         )
     if encoding == "binary" and survey.blends():
         words = (
             'black and white are blended: values from 128 on are white; encoding="ids" keeps them'
         )
-        warnings.warn(f"{path}: {words}", stacklevel=3)
+        warn(f"{path}: {words}")
     if encoding == "binary" and classes.names[1].lower() in BACKGROUND:
         raise DatasetError(
             f"{path}: the class table has {classes.names[1]} second, which white would show: write "
@@ -111,16 +110,15 @@ def _ignore_no_data(path, classes, survey):
         return classes
     if sorted(survey.values) == [*range(classes.num_classes - 1), CUSTOMARY_IGNORE_LABEL]:
         words = f"255 is ignored, not {classes.names[-1]}; pass values={{…, 255: name}} to name it"
-        warnings.warn(f"{path}: {words}", stacklevel=4)
+        warn(f"{path}: {words}")
     label, values = classes.ignore_label, classes.values
     label = CUSTOMARY_IGNORE_LABEL if label is None else label
     if missing:
         keys = [list_values([value]).lower() for value in missing]
         share = sum(survey.values[value] for value in missing) / survey.values.total()
-        warnings.warn(
+        warn(
             f"{path}: {list_values(missing)} ({share:.1%} of the masks' pixels) is taken for no "
-            f"data and ignored; pass values={{…, {keys[0]!r}: name}} to open_dataset to name it",
-            stacklevel=4,
+            f"data and ignored; pass values={{…, {keys[0]!r}: name}} to open_dataset to name it"
         )
         rows = {} if classes.ranges else {str(i): i for i in range(classes.num_classes)}
         values = rows | values | dict.fromkeys(keys, label)
@@ -168,10 +166,9 @@ def _propose(path, paths, survey, encoding, unfit):
             + "\n".join(["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)])
         )
     if classes is not BINARY:
-        warnings.warn(
+        warn(
             f"no class table for {path}: the masks hold ids from 0 to {classes.num_classes - 1}, "
-            f"named {classes.names[0]} to {classes.names[-1]}: {advice}",
-            stacklevel=4,
+            f"named {classes.names[0]} to {classes.names[-1]}: {advice}"
         )
     return classes
 
@@ -229,7 +226,7 @@ def _read_tables(given, others, colors):
         except ValueError as error:
             if given is not None or file.name.lower() == TABLE:
                 raise
-            warnings.warn(f"no class table is read from {error}", stacklevel=4)
+            warn(f"no class table is read from {error}")
     return tables
 
 
@@ -261,10 +258,9 @@ def _choose_table(tables, paths, survey, encoding):
                     "pass the path of the right one as classes= to open_dataset"
                 )
     if best.table is not tables[best.file][0]:
-        warnings.warn(
+        warn(
             f"{best.file} has no row for the masks' value 0, or black, which is taken for a class "
-            "named background; pass classes= or values= to open_dataset for another reading",
-            stacklevel=4,
+            "named background; pass classes= or values= to open_dataset for another reading"
         )
     return best.table, []
 
@@ -338,10 +334,9 @@ def find_known_classes(path, images, paths, survey) -> tuple:
         plain = survey.values and not (survey.colored or own)
         fits = survey.colored if encoding == "colors" else plain
         if fits and _judge(KNOWN, classes, paths, survey, encoding).missing == "":
-            warnings.warn(
+            warn(
                 f"{path}: taken for {rule['data_set']}, whose {len(classes.scored_ids)} classes "
-                f"are known: pass classes=… to open_dataset, or write {path / TABLE}, for others",
-                stacklevel=4,
+                f"are known: pass classes=… to open_dataset, or write {path / TABLE}, for others"
             )
             return classes, encoding
     return None, "auto"

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import warnings
 import weakref
 from collections.abc import Sequence
 
@@ -21,6 +20,7 @@ from seglib.encoders import (
 )
 from seglib.images import MAX_CHANNELS, RGB, Pixels, check_image_size
 from seglib.losses import check_weights
+from seglib.system import warn
 
 TASKS = ("boundary", "presence", "segmentation")  # in the order of the outputs
 VGG_STAGES = (2, 2, 3, 3, 3)  # convolutions of VGG-16's stages
@@ -249,7 +249,7 @@ def create_unetpp_model(
         raise ValueError("frozen_rows and frozen_depthwise need an encoder")
     if (frozen_rows or frozen_depthwise) and encoder_weights is None:
         text = "frozen layers keep random weights, unless init_from of train brings others"
-        warnings.warn(text, stacklevel=2)
+        warn(text)
     depth = len(filters) - 1 if encoder is None else len(filters)  # of the deepest level, from 0
     if np.ndim(dropout) == 0:
         dropout = [dropout * (i >= max(1, depth - 1)) for i in range(depth + 1)]

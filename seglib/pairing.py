@@ -9,7 +9,6 @@ import os
 import pathlib
 import re
 import unicodedata
-import warnings
 
 import numpy as np
 from PIL import Image
@@ -17,6 +16,7 @@ from PIL import Image
 from seglib import annotations, splitting
 from seglib.images import ARRAYS, SUFFIXES, DatasetError, open_picture, split_pages
 from seglib.legends import TABLE, find_table
+from seglib.system import warn
 
 SPLIT_NAMES = {
     "train": ("train", "training", "trainval", "tr"),
@@ -211,7 +211,7 @@ def find_pairs(path, files, tables, masks, splits, format, classes, unpaired) ->
     elif splits is None and not any(image.split for image, _ in found.pairs):
         for file in (f for f in others if re.search("split|fold", f.stem, re.IGNORECASE)):
             words = "may say what is in which split, but is not read: see splits= of open_dataset"
-            warnings.warn(f"{file} {words}", stacklevel=4)
+            warn(f"{file} {words}")
     if lonely and unpaired != "skip":
         image, mask = (half.path.relative_to(path) for half in found.pairs[0])
         raise DatasetError(
@@ -233,7 +233,7 @@ def _try_all(path, pictures, aside, others, tables, masks, splits, format):
         found = annotations.read_sources(path, listed, pictures, pairs=True)
         if found and tables is None and masks is None:
             words = f"{path}: pairs are taken from {found.text}, masks={found.text!r} confirms it"
-            warnings.warn(words, stacklevel=4)
+            warn(words)
         yield found, []
     photographs, sources = _tell_apart(pictures)
     several = [mask for source in sources for mask in source]
@@ -341,10 +341,9 @@ def _choose_reading(path, pictures, masks):
     others = ", ".join(f"masks={_name_masks(r[0])!r}" for r in found if r is not best)
     if others or (pairs[0][1].role is None and pairs[0][0].role == "image"):
         words = f"also possible are {others}" if others else "no folder says that it holds masks"
-        warnings.warn(
+        warn(
             f"{path}: masks are taken from {taken}; {words}: pass masks={taken!r} to open_dataset "
-            "to confirm the choice",
-            stacklevel=5,
+            "to confirm the choice"
         )
     return annotations.Found(path, "names", taken, [], pairs=pairs), lonely
 
@@ -544,10 +543,9 @@ def _merge_mask_files(path, photographs, masks):
     if (by_folder and not are_classes) or not all(map(_is_black_and_white, looked_at)):
         return None
     meaning = f"classes, {', '.join(classes)}" if are_classes else "objects of one class"
-    warnings.warn(
+    warn(
         f"{path}: {len(owned)} mask files of {len(owners)} pictures, such as {looked_at[0]}, "
-        f"are taken for {meaning}; masks=… chooses one file a picture",
-        stacklevel=5,
+        f"are taken for {meaning}; masks=… chooses one file a picture"
     )
     folder = pathlib.Path(os.path.commonpath([mask.path.parent for mask in masks]))
     found = annotations.Found(
@@ -646,7 +644,7 @@ def _read_lists(path, pictures, others, pairs):
         lost = sum(image is None or image in split_of for image in listed)
         if lost:
             words = f"{files[0]} lists {lost} pictures without a pair, or that another split has"
-            warnings.warn(f"{words}; they are left out of this one", stacklevel=4)
+            warn(f"{words}; they are left out of this one")
         split_of = {image: split for image in listed if image} | split_of
     rest = None if "train" in split_of.values() else "train"
     for path, image in images.items() if split_of else ():
@@ -673,11 +671,10 @@ def sort_into_splits(path, pairs, splits, fractions, seed, *, as_bands) -> dict:
         by_split["train"] = by_split.pop(None)
     if None in by_split:
         words = "pairs are in no folder of a split and left out"
-        warnings.warn(f"{path}: {len(by_split.pop(None))} {words}", stacklevel=3)
+        warn(f"{path}: {len(by_split.pop(None))} {words}")
     if list(by_split) == ["train"]:
-        warnings.warn(
+        warn(
             f"{path}: only train has masks, so val and test are empty: deal its pairs out with "
-            'dataset = dataset.split(fractions=(0.8, 0.2, 0)), or with by="sequence" for films',
-            stacklevel=3,
+            'dataset = dataset.split(fractions=(0.8, 0.2, 0)), or with by="sequence" for films'
         )
     return {split: by_split[split] for split in splitting.NAMES}

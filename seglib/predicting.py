@@ -430,7 +430,8 @@ def _score_tiles(scorer, picture):
     side = int(np.sqrt(BUFFER / (4 * len(scorer.ids))))
     count = min(count_together(tile), side**2 // window.size or 1)
     blocks = [*itertools.product(range(0, height, side), range(0, width, side))]
-    for top, left in show_progress(blocks, desc="labelling", unit="block", leave=False):
+    options = {"desc": "labelling", "unit": "block", "leave": False}
+    for top, left in show_progress(blocks, **options) if len(blocks) > 1 else blocks:
         bottom, right = min(top + side, height), min(left + side, width)
         above = tops[(tops < bottom) & (tops + rows > top)]
         before = lefts[(lefts < right) & (lefts + columns > left)]

@@ -11,7 +11,6 @@ import os
 import pathlib
 import shutil
 import threading
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 
@@ -292,7 +291,7 @@ def _make_arrays(folder, dataset, digests, image_size, fit, classes):
     elif made:
         text = f"{made} of {len(dataset)} pairs did not match their checksums and were made anew"
         why = "an earlier seglib wrote none, or the disk is failing"
-        warnings.warn(f"{folder}: {text}: {why}", stacklevel=4)
+        system.warn(f"{folder}: {text}: {why}")
 
 
 def _sum(rows):

@@ -12,7 +12,6 @@ import reprlib
 import shutil
 import socket
 import time
-import warnings
 import zipfile
 
 import keras
@@ -22,7 +21,7 @@ import pandas as pd
 import seglib.compressing  # noqa: F401 - registers the layers that a saved model needs
 from seglib import plots
 from seglib.recipes import simplify
-from seglib.system import digest_file, is_locked, lock_file, replacing
+from seglib.system import digest_file, is_locked, lock_file, replacing, warn
 
 ENDS = ("plan", "patience")  # of a run that is finished
 PATTERN = "checkpoints/step_*.npz"
@@ -102,7 +101,7 @@ class RunFolder:
         if damaged:
             go_on = f"carrying on from step {state.step}" if state.step else "starting anew"
             text = f"{self.path}: damaged and passed over: {', '.join(damaged)}; {go_on}"
-            warnings.warn(text, stacklevel=2)
+            warn(text)
         return state
 
     def save(self, state, variables):
@@ -423,7 +422,7 @@ def list_runs(folder: str | os.PathLike = "outputs") -> pd.DataFrame:
         try:
             rows.append(_describe_run(file.parent, folder))
         except Exception as error:  # whatever damaged files hold
-            warnings.warn(f"{file.parent}: damaged and passed over ({error!r})", stacklevel=2)
+            warn(f"{file.parent}: damaged and passed over ({error!r})")
     if not rows:
         raise FileNotFoundError(f"no run in {folder}: expected a folder that runs were trained in")
     table = pd.DataFrame(rows)

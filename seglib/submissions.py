@@ -237,7 +237,8 @@ def _read_sample(path, classes):
         raise ValueError(f"{path}: class {strange[0]!r} is none of {', '.join(classes.names)}")
     tokens = {ids[token]: token for token in listed}
     left = [name for i, name in front.items() if i not in tokens]
-    if left and len(listed) > 1 and not tokens.keys() <= front.keys():  # numbered from 0, without the background
+    # Numbered from 0, without the background.
+    if left and len(listed) > 1 and not tokens.keys() <= front.keys():
         raise ValueError(
             f"{path} has the classes {', '.join(listed)}, the background among them, but none for "
             f"{', '.join(left)}: write class names in its class column"

@@ -14,11 +14,14 @@ import socket
 import sys
 import tempfile
 import threading
+import warnings
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None
+
+PACKAGE = os.path.dirname(__file__), contextlib.__file__
 
 
 def parse_duration(duration: str | float) -> float:
@@ -142,6 +145,14 @@ def is_locked(path: str | os.PathLike) -> bool:
         return True  # somebody else's
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return False
+
+
+def warn(message: str) -> None:
+    """Warn at the line of code that called seglib, however many of its functions lie between."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def show_progress(iterable=None, **options):

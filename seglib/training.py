@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 
 import keras
 import numpy as np
@@ -180,7 +179,7 @@ def train(
             return _finish(model, run_dir, state, plan.ended_by(state))
         fault = state.history and runs.find_fault(run_dir / "best.keras")
         if fault:
-            warnings.warn(f"{fault}: the next validated weights become the best", stacklevel=2)
+            system.warn(f"{fault}: the next validated weights become the best")
             state.best_score = -1.0
         if options["init_from"] is not None and not state.step:
             _start_from(model, options["init_from"])
@@ -637,7 +636,7 @@ def _finish(model, run_dir, state, ended_by):
     if fault:
         for variable, value in zip(model.weights, state.arrays or (), strict=False):
             variable.assign(value)  # else it has them already
-        warnings.warn(f"{fault}: the weights are the newest checkpoint's", stacklevel=3)
+        system.warn(f"{fault}: the weights are the newest checkpoint's")
     elif state.history:  # the file has no optimizer
         keras.Model(model.inputs, model.outputs).load_weights(run_dir / "best.keras")
     return Run(run_dir, model, pd.DataFrame(state.history), ended_by)

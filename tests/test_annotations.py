@@ -341,8 +341,8 @@ def test_annotations_are_prepared_checked_and_written(photos, tmp_path):
     prepared = dataset.prepare(image_size=32, cache_dir=tmp_path / "cache")
     assert np.unique(prepared.train.labels).tolist() == [0, 1, 2]
     dealt = dataset.split(fractions=(0.5, 0.5, 0))
-    dealt.write_splits(tmp_path / "splits.csv")
-    again = open_dataset(photos, splits=tmp_path / "splits.csv")
+    dealt.write_splits(tmp_path / "dealt.csv")
+    again = open_dataset(photos, splits=tmp_path / "dealt.csv")
     assert [list(map(str, p)) for p in again.val.pairs] == [
         list(map(str, p)) for p in dealt.val.pairs
     ]

@@ -8,7 +8,9 @@ import sys
 import threading
 
 import pytest
+from folders import write_folder
 
+import seglib
 from seglib import system
 from seglib.system import (
     explain_full_disk,
@@ -212,3 +214,10 @@ def test_what_is_written_while_tensorflow_is_imported_is_hidden(monkeypatch):
     with pytest.raises(ZeroDivisionError), system.hide_startup():
         raise ZeroDivisionError
     assert os.fstat(2) == before
+
+
+def test_warnings_name_the_line_that_called_seglib(tmp_path):
+    write_folder(tmp_path, "no splits", "grey", table=False)
+    with pytest.warns(UserWarning, match="no class table") as caught:
+        seglib.open_dataset(tmp_path)
+    assert [warning.filename for warning in caught] == [__file__]
