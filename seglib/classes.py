@@ -21,8 +21,10 @@ NO_NUMBER = np.iinfo(np.int64).min  # stands for NaN among the values of a mask
 COLOR = re.compile(r"#[0-9a-fA-F]{6}|[(\[]?\d+, *\d+, *\d+[)\]]?")  # as a key of JSON
 VALUES = re.compile(r"-?\d+(--?\d+)?|rest|nan|#[0-9a-f]{6}")
 # What tools call a row's name, its id and its colour, without spaces, signs and capitals.
-NAME_FIELDS = "name class label title classname labelname category categoryname"
-ID_FIELDS = "id pixelvalue value pngindex index idx classid labelid label classidx categoryid gray"
+NAME_FIELDS = ("name", "class", "label", "title", "classname", "labelname")
+NAME_FIELDS += ("category", "categoryname")
+ID_FIELDS = ("id", "pixelvalue", "value", "pngindex", "index", "idx", "classid", "labelid")
+ID_FIELDS += ("label", "classidx", "categoryid", "gray")
 COLOR_FIELDS = ("color", "colour", "colorrgb", "rgb")
 CHANNELS = (("r", "g", "b"), ("red", "green", "blue"))
 HOLDERS = ("classes", "labels", "categories", "id2label")  # of the rows in a JSON file
@@ -336,7 +338,7 @@ def _read_item(item):
     fields = {re.sub(r"[^a-z]", "", str(key).lower()): value for key, value in known.items()}
     name, color, value = (
         next((fields[key] for key in keys if fields.get(key) not in (None, "")), None)
-        for keys in (NAME_FIELDS.split(), COLOR_FIELDS, ID_FIELDS.split())
+        for keys in (NAME_FIELDS, COLOR_FIELDS, ID_FIELDS)
     )
     if name is None or isinstance(name, list | tuple):
         raise ValueError(f"expected a name, or an object with name and color, received {item!r}")
