@@ -80,36 +80,34 @@ def named(labels, dataset):
 # Each writes annotations of p0 to p5, and returns the options to open them with.
 
 
-def write_runs(folder):
+def write_rows(folder, header, row, *, by_rows=False):
+    """A table with `row(picture, class, runs)` for each picture and class."""
     rows = [
-        f"p{i}.png,{name},{encode(k == SQUARES)}" for i in range(6) for name, k in ids_of.items()
+        row(f"p{i}", name, encode(k == SQUARES, by_rows))
+        for i in range(6)
+        for name, k in ids_of.items()
     ]
-    write_text(folder / "masks.csv", "\n".join(["ImageId,ClassId,EncodedPixels", *rows]))
+    write_text(folder / "masks.csv", "\n".join([header, *rows]))
+
+
+def write_runs(folder):
+    write_rows(folder, "ImageId,ClassId,EncodedPixels", "{}.png,{},{}".format)
 
 
 def write_runs_with_class_in_key(folder):
-    names = [(f"p{i}.png_{name}", k) for i in range(6) for name, k in ids_of.items()]
-    rows = [f"{name},{encode(k == SQUARES)}" for name, k in names]
-    write_text(folder / "masks.csv", "\n".join(["Image_Label,EncodedPixels", *rows]))
+    write_rows(folder, "Image_Label,EncodedPixels", "{}.png_{},{}".format)
 
 
 def write_runs_of_objects(folder):
-    rows = [
-        f'p{i},{name},"{start} {length}"'
-        for i in range(6)
-        for name, k in ids_of.items()
-        for start, length in np.reshape(encode(k == SQUARES).split(), (-1, 2))
-    ]
-    write_text(folder / "masks.csv", "\n".join(["id,class,segmentation", *rows]))
+    def row(picture, name, runs):
+        pairs = np.reshape(runs.split(), (-1, 2))
+        return "\n".join(f'{picture},{name},"{start} {length}"' for start, length in pairs)
+
+    write_rows(folder, "id,class,segmentation", row)
 
 
 def write_runs_along_rows(folder):
-    rows = [
-        f"p{i},{encode(k == SQUARES, by_rows=True)},{name}"
-        for i in range(6)
-        for name, k in ids_of.items()
-    ]
-    write_text(folder / "masks.csv", "\n".join(["id,annotation,cell_type", *rows]))
+    write_rows(folder, "id,annotation,cell_type", "{0},{2},{1}".format, by_rows=True)
 
 
 def make_coco(segment):
