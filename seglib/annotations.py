@@ -312,6 +312,9 @@ def _parse_coco(content, file, index):
         elif isinstance(outlines, dict):
             drawn = [(annotation["category_id"], ("counts", outlines["counts"], outlines["size"]))]
         else:
+            if outlines and np.size(outlines[0]) < 3:  # one outline, of numbers or of points
+                outlines = [outlines]
+            outlines = [np.ravel(outline).tolist() for outline in outlines]
             outlines = [outline for outline in outlines if len(outline) > 4]  # two points
             figures = [("figure", "polygon", outline) for outline in outlines] or [("no area",)]
             drawn = [(annotation["category_id"], figure) for figure in figures]
@@ -470,10 +473,16 @@ def _read_splits(table, file):
     for values in table.values():
         if all(map(SPLIT_WORD.fullmatch, values)):
             return list(map(_find_split, values))
-    for split, pattern in (("val", "is_?val(id(ation)?)?"), ("test", "is_?test")):
-        held_out = _find_column(table, pattern)
-        if held_out:
-            return [split if c.lower() in ("1", "true", "yes") else "train" for c in held_out]
+    patterns = {"test": "is_?test", "val": "is_?val(id(ation)?)?"}
+    columns = {split: _find_column(table, pattern) for split, pattern in patterns.items()}
+    splits = None
+    for split, cells in columns.items():
+        if cells:
+            yes = [cell.lower() in ("1", "true", "yes") for cell in cells]
+            splits = splits or ["train"] * len(cells)
+            splits = [split if is_so else other for is_so, other in zip(yes, splits, strict=True)]
+    if splits:
+        return splits
     unknown = set(_find_column(table, "split|subset|partition") or ())
     if unknown and not all(map(str.isdecimal, unknown)):
         words = ", ".join(sorted(unknown)[:5])
@@ -481,7 +490,7 @@ def _read_splits(table, file):
             f"{file}: expected train, val or test as the split, received {words}: rename them"
         )
     folds = _find_column(table, "(k_?)?folds?|split|subset|partition")
-    if folds is None:
+    if not any(folds or ()):
         return None
     first = min(filter(None, folds), key=natural_key)
     warn(f"{file}: fold {first} is for validation, the others for training")
@@ -494,8 +503,9 @@ def _look_at_runs(pictures, cells, file):
     few = [(found[0].path, cell) for found, cell in named if found and RUNS.match(cell)]
     by_rows, relative, from_0 = [], [], []
     for path, cell in few[:: -(-len(few) // FEW) or 1]:
-        starts, lengths = np.array(re.findall(r"(\d+) (\d+)", cell), int).T
-        relative.append(np.diff(starts).min(initial=1) < 0)
+        starts, lengths = np.array(re.findall(r"(\d+) (\d+)", cell), float).T
+        if len(starts) > 1:
+            relative.append(np.diff(starts).min() < 0)
         with contextlib.suppress(ValueError):  # drawing it tells why
             height, width = read_size(path)
             down, along = decode_rle(cell, (height, width)), decode_rle(cell, (width, height)).T

@@ -453,7 +453,10 @@ def apply_method(
             rarer = weights * (weights > np.median(weights[weights > 0]))
             added = {"paste": 0.5, "paste_weights": rarer}
         plain = Augmentation(flip=0, brightness=0, contrast=0)  # where augment is False
-        options["augment"] = dataclasses.replace(choose_augmentation(augment) or plain, **added)
+        augmentation = choose_augmentation(augment) or plain
+        if not isinstance(augmentation, Augmentation):
+            raise ValueError(f"{method} adds to a seglib.Augmentation, not to a function: give one")
+        options["augment"] = dataclasses.replace(augmentation, **added)
     return dataset, options
 
 

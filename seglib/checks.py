@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import pathlib
+import re
 import textwrap
 
 import numpy as np
@@ -267,7 +268,8 @@ def find_strange_pixels(pixels, labels, classes: ClassTable, *, lossy: bool = Fa
 def _find(dataset, check, severity, split, where, meaning, rows=()):
     """A Finding whose paths start from the data set's folder, with examples from these rows."""
     few = ", ".join(map(str, where[:3])) + (f" and {len(where) - 3:,} more" if where[3:] else "")
-    few, meaning = (text.replace(f"{dataset.path}{os.sep}", "") for text in (few, f"{meaning}."))
+    start = rf"(?<!\w){re.escape(f'{dataset.path}{os.sep}')}"
+    few, meaning = (re.sub(start, "", text) for text in (few, f"{meaning}."))
     examples = ()
     if len(rows):
         names = [f"{split}: {image.stem}" for split, image in rows[["split", "image"]].values]

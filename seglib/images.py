@@ -138,7 +138,7 @@ def read_image(path: str | os.PathLike, pixels: Pixels = RGB) -> np.ndarray:
         path: str or path of a picture, of a page such as `stack.tif/3`, or of a `.npy` array. The
             pages of a whole stack count as bands.
         pixels: Pixels, which bands become channels, and which values 0 to 255. What it leaves
-            open is chosen by this one file, with a warning, where `open_dataset` chooses for all;
+            open, some pixels of this file decide, with a warning; `open_dataset` decides for all;
             but values in floating point must be in [0, 1] then.
 
     Returns:

@@ -76,28 +76,32 @@ def find_classes(path, given, others: list, paths: list, encoding, values, image
         classes = _propose(path, paths, survey, encoding, unfit)
     if encoding == "auto":
         encoding = masks.choose_encoding(survey, classes)
-    if encoding == "binary" and survey.mixes_whites():
-        warn(
-            f"{path}: some masks are of 0 and 1, others of 0 and 255: 1 and 255 are taken for one "
-            'class; pass encoding="ids" to ignore 255'
-        )
-    if encoding == "binary" and survey.blends():
-        words = (
-            'black and white are blended: values from 128 on are white; encoding="ids" keeps them'
-        )
-        warn(f"{path}: {words}")
-    if encoding == "binary" and classes.names[1].lower() in BACKGROUND:
+    if encoding == "binary":
+        encoding, classes = _check_binary(path, classes, survey)
+    if encoding == "ids":
+        classes = _ignore_no_data(path, classes, survey)
+    return classes, encoding
+
+
+def _check_binary(path, classes, survey):
+    """Tell of doubtful black and white; `(encoding, ClassTable)`, of ids where nothing is white."""
+    if classes.names[1].lower() in BACKGROUND:
         raise DatasetError(
             f"{path}: the class table has {classes.names[1]} second, which white would show: write "
             f'it first, or pass values={{0: "background", "rest": {classes.names[0]!r}}}'
         )
+    if survey.mixes_whites():
+        warn(
+            f"{path}: some masks are of 0 and 1, others of 0 and 255: 1 and 255 are taken for one "
+            'class; pass encoding="ids" to ignore 255'
+        )
+    if survey.blends():
+        warn(f"{path}: black and white are blended: values from 128 on are white")
     bright = sum(n for value, n in survey.values.items() if 231 <= value <= 255 or value == 65535)
-    white = survey.lossy or 2 * bright >= survey.values.total() - survey.values[0]
-    if encoding == "binary" and not (survey.colored or white):
-        encoding, classes = "ids", dataclasses.replace(classes, values={"0": 0, "rest": 1})
-    if encoding == "ids":
-        classes = _ignore_no_data(path, classes, survey)
-    return classes, encoding
+    is_white = 2 * bright >= survey.values.total() - survey.values[0]
+    if is_white or survey.colored or survey.lossy or survey.blends():
+        return "binary", classes
+    return "ids", dataclasses.replace(classes, values={"0": 0, "rest": 1})
 
 
 def _ignore_no_data(path, classes, survey):
@@ -108,7 +112,8 @@ def _ignore_no_data(path, classes, survey):
         missing or CUSTOMARY_IGNORE_LABEL in strange
     ):
         return classes
-    if sorted(survey.values) == [*range(classes.num_classes - 1), CUSTOMARY_IGNORE_LABEL]:
+    in_order = [*range(classes.num_classes - 1), CUSTOMARY_IGNORE_LABEL]
+    if classes.ignore_label is None and sorted(survey.values) == in_order:
         words = f"255 is ignored, not {classes.names[-1]}; pass values={{…, 255: name}} to name it"
         warn(f"{path}: {words}")
     label, values = classes.ignore_label, classes.values
@@ -284,7 +289,8 @@ def _judge(file, table, paths, survey, encoding):
                 strange.update(map(tuple, pixels[unknown].tolist()))
     elif encoding == "ids":
         shows = table.values or {str(i): i for i in range(table.num_classes)}
-        usual = () if survey.looks_binary() else (CUSTOMARY_IGNORE_LABEL,)
+        is_white = survey.looks_binary() and not survey.mixes_whites()
+        usual = () if is_white else (CUSTOMARY_IGNORE_LABEL,)
         for value, count in survey.values.items():
             if value >= 0 and value not in usual and not find_ids(value, table)[1]:
                 strange[value] = count

@@ -239,9 +239,12 @@ def find_unknown_colors(pixels: np.ndarray, classes: ClassTable, *, lossy=False)
     """
     distance = UNKNOWN_DISTANCE[lossy]
     rows, squared = measure_colors(pixels, classes)
-    if not lossy and pixels.min() < pixels.max() < distance:  # ids in a channel, as CARLA has them
+    highest, known = pixels.max(axis=(0, 1), initial=0), np.array(list(classes.mapping))
+    # Ids in a channel, as CARLA has them, 1 in several, or colours that are close to each other.
+    is_exact = np.count_nonzero(highest) == 1 or highest.max() == 1 or known.max() < distance
+    if is_exact and not lossy and 0 < highest.max() < distance:
         return squared > 0
-    far, palette = squared > distance**2, np.array(list(classes.mapping))
+    far, palette = squared > distance**2, known
     padded, squared = _pad_rows(rows, 2), None  # which frees much memory
 
     def drop_blends(numbers):

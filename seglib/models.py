@@ -724,6 +724,6 @@ def copy_model(model: keras.Model, size: Sequence[int] | None = None) -> keras.M
     for layer in config["layers"]:
         if size and layer["class_name"] == "InputLayer":
             layer["config"]["batch_shape"][1:3] = size
-    copy = keras.Model.from_config(config)
+    copy = type(model).from_config(config)
     copy.set_weights(model.get_weights())
     return copy

@@ -19,10 +19,11 @@ from seglib.legends import TABLE, find_table
 from seglib.system import warn
 
 SPLIT_NAMES = {
-    "train": ("train", "training", "trainval", "tr"),
-    "val": ("val", "valid", "validation", "dev", "eval", "va"),
-    "test": ("test", "testing", "te", "ts"),
+    "train": ("train", "training", "trainval"),
+    "val": ("val", "valid", "validation", "dev", "eval"),
+    "test": ("test", "testing"),
 }
+SHORT = {"tr": "train", "va": "val", "te": "test", "ts": "test"}  # where tr and another occur
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 SPLIT_OF_WORD |= dict.fromkeys(("unlabelled", "unlabeled"), "unlabelled")
 LISTS = {**SPLIT_NAMES, "train": ("train", "training", "trainval", "train_val")}
@@ -43,9 +44,9 @@ FOLDER_WORDS = [
 ]
 OBJECT_NAME = re.compile(r"_instance(Train)?Ids$|_parts_\d+$|^instance_\d+_|_polygons$")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+PARTS = f"{IMAGE_WORD}|{MASK_WORD}|crops?|sets?|data|tiles?"
 RUN_TOGETHER = re.compile(  # such as trainannot
-    rf"^({'|'.join(SPLIT_OF_WORD)}|default)(?=({IMAGE_WORD}|{MASK_WORD}|crops?|sets?|data|tiles?)(?![a-z]))",
-    re.IGNORECASE,
+    rf"^({'|'.join(SPLIT_OF_WORD)}|default)(?=({PARTS})(?![a-z]))", re.IGNORECASE
 )
 # What the names of masks and of photographs have before or after what they have in common.
 KINDS = ("L", "mask", "masks", "label", "labels", "gt", "labelTrainIds", "labelIds", "seg")
@@ -113,31 +114,34 @@ def find_files(path, images, masks) -> tuple:
     others = [file for file in files if file.suffix.lower() not in SUFFIXES.union(ARRAYS)]
     folders = [file.parent for file in halves]
     shared = len(pathlib.Path(os.path.commonpath(folders)).parts) if folders else 0
-    described = (_describe(file, path, shared, asked) for file in halves)
+    words = {word for folder in set(folders) for part in folder.parts for word in _list_words(part)}
+    is_short = "tr" in words and len(words & SHORT.keys()) > 1
+    split_of = SPLIT_OF_WORD | SHORT if is_short else SPLIT_OF_WORD
+    described = (_describe(file, path, shared, asked, split_of) for file in halves)
     pictures = [picture for picture in described if picture]
     aside = [p for p in pictures if p.aside or p.path.suffix.lower() in ARRAYS]
     later = set(aside)
     return [p for p in pictures if p not in later], aside, others
 
 
-def _describe(file, path, shared, asked):
+def _describe(file, path, shared, asked, split_of):
     """Picture, or None; the first `shared` parts of its path are those of all pictures."""
     chosen = next((role for role in asked if file in asked[role]), None)
     split = role = None
     source, place, folders, aside = (), (), (), bool(OBJECT_NAME.search(file.stem))
     parts, stem = file.parent.parts[shared:], _normalize(file.stem)
-    says_role = any(kind.fullmatch(stem.lower()) for kind in FOLDER_WORDS[:2])
+    said = [word for part in parts for word in _list_words(part)]
+    said = any(kind.fullmatch(word) for kind in FOLDER_WORDS[:2] for word in said)
+    says_role = not said and any(kind.fullmatch(stem.lower()) for kind in FOLDER_WORDS[:2])
     if says_role or file.suffix.lower() in ARRAYS:  # as mask.png beside image.png, or X_train.npy
         words = [{"x": "images", "y": "masks"}.get(word, word) for word in _list_words(stem)]
-        known = [
-            w for w in words if w in SPLIT_OF_WORD or any(k.fullmatch(w) for k in FOLDER_WORDS)
-        ]
+        known = [w for w in words if w in split_of or any(k.fullmatch(w) for k in FOLDER_WORDS)]
         rest = "_".join(word for word in words if word not in known)
         parts, stem = (*known, *parts), rest if known else stem
     for part in parts:
         words = _list_words(part)
-        splits = [SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD]
-        rest = tuple(word for word in words if word not in SPLIT_OF_WORD)
+        splits = [split_of[word] for word in words if word in split_of]
+        rest = tuple(word for word in words if word not in split_of)
         is_mask, is_image, is_other, are_objects, are_distances = (
             any(map(kind.fullmatch, words)) for kind in FOLDER_WORDS
         )

@@ -4,9 +4,11 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -255,6 +257,10 @@ def _make_arrays(folder, dataset, digests, image_size, fit, classes):
         inside[:] = resize_labels(labels, inside.shape)
         return fit_image(image, image_size, fit=fit).tobytes(), fitted.tobytes()
 
+    missing = [file for own in files.values() for file in own if not file[0].exists()]
+    needed = sum(math.prod(shape) * np.dtype(dtype).itemsize for _, shape, dtype in missing)
+    if needed > shutil.disk_usage(folder.parent).free:
+        raise OSError(errno.ENOSPC, f"{needed / 1e6:.0f} MB are needed")
     try:
         for name, split in dataset.splits.items():
             for path, shape, dtype in files[name]:

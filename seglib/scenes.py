@@ -103,6 +103,8 @@ def write_scenes(
         FileExistsError: the folder holds something other than a data set.
     """
     path = pathlib.Path(path)
+    if num_scenes < 3:
+        raise ValueError(f"three splits need num_scenes of at least 3, received {num_scenes}")
     if (path / "class_dict.csv").is_file():
         return path
     if path.exists() and (not path.is_dir() or any(path.iterdir())):

@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
-PACKAGE = os.path.dirname(__file__), contextlib.__file__
+PASSED_OVER = os.path.dirname(__file__) + os.sep, contextlib.__file__  # by `warn`
 
 
 def parse_duration(duration: str | float) -> float:
@@ -150,7 +150,7 @@ def is_locked(path: str | os.PathLike) -> bool:
 def warn(message: str) -> None:
     """Warn at the line of code that called seglib, however many of its functions lie between."""
     frame, level = sys._getframe(), 1
-    while frame.f_back and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back and frame.f_code.co_filename.startswith(PASSED_OVER):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
 

@@ -437,6 +437,14 @@ def test_of_annotation_files_the_one_of_more_classes_is_taken(photos):
     assert dataset.classes.names == ("background", *ids_of)
 
 
+def test_outlines_may_be_lists_of_points(photos):
+    for shape in (lambda p: [p.tolist()], lambda p: p.tolist(), lambda p: p.ravel().tolist()):
+        coco = make_coco(lambda name, shape=shape: shape(CORNERS[name]))
+        write_text(photos / "coco.json", coco)
+        dataset = open_dataset(photos)
+        np.testing.assert_array_equal(named(dataset.train[0][1], dataset), SQUARES)
+
+
 def test_run_lengths_of_another_kind_are_told(photos):
     """Two objects that the borders cut off; along rows, several runs follow each other in one."""
     mask = np.zeros(SIZE, bool)
@@ -479,6 +487,9 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
     write_text(photos / "pairs.csv", "\n".join(["image,mask_disc,mask_cup", *rows]))
     with pytest.warns(UserWarning, match="columns .*mask_disc.*mask_cup.* the first has the masks"):
         open_dataset(photos, **options)
+    held_out = enumerate(["0;0", "0;1", "1;0", "0;0", "0;0", "0;0"])
+    assert read("x;y;is_test;is_val", held_out) == [4, 1, 1, 0]
+    assert read("x;y;fold", enumerate([""] * 6)) == [4, 1, 1, 0]
     (photos / "photos/p5.png").unlink()
     assert read("x;y;subset", enumerate(["train", "val", "test"])) == [1, 1, 1, 2]  # p3 and p4
     with pytest.raises(DatasetError, match="train, val or test as the split, received dev, train"):

@@ -212,6 +212,15 @@ def test_lists_of_splits_have_many_names(tmp_path, name):
     assert names == [["a1", "a3", "a5"], ["a0", "a4"], ["a2"]]
 
 
+def test_words_that_name_splits_elsewhere_are_but_names(tmp_path):
+    for folder in ("VA", "MD", "TX"):  # no training beside it
+        write_flat(tmp_path / folder, 2)
+    assert count(open_dataset(tmp_path, classes=CLASSES)) == [4, 1, 1]
+    (tmp_path / "MD/images/a0.jpg").rename(tmp_path / "MD/images/photo.jpg")
+    (tmp_path / "MD/masks/a0.png").rename(tmp_path / "MD/masks/photo.png")
+    assert count(open_dataset(tmp_path, classes=CLASSES)) == [4, 1, 1]
+
+
 def test_training_and_test_of_nnunet(tmp_path):
     write_flat(tmp_path, 4)
     (tmp_path / "imagesTs").mkdir()

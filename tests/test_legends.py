@@ -184,6 +184,22 @@ def test_black_and_white_that_is_blended_is_told(tmp_path):
     assert (dataset.train[0][1] == shown).mean() > 0.9
 
 
+def test_soft_masks_are_cut_at_half(tmp_path):
+    ramp = np.repeat(np.clip(np.linspace(-100, 355, 64), 0, 255), 48).reshape(64, 48).T
+    write(tmp_path, lambda labels: ramp.astype(np.uint8))
+    with pytest.warns(UserWarning, match="black and white are blended"):
+        dataset = open_dataset(tmp_path)
+    np.testing.assert_array_equal(dataset.train[0][1], ramp.astype(np.uint8) > 127)
+
+
+def test_255_is_ignored_beside_masks_of_0_and_1_where_a_table_says_so(tmp_path):
+    parts = iter([1, 255] * 3)
+    write(tmp_path, lambda labels: (labels % 2 * next(parts)).astype(np.uint8))
+    classes = ClassTable(["a", "b", "c"], [(0, 0, 0), (1, 1, 1), (2, 2, 2)], ignore_label=255)
+    dataset = open_dataset(tmp_path, classes=classes)
+    assert {*np.unique([labels for _, labels in dataset.train])} == {0, 1, 255}
+
+
 def number_objects(labels):
     """A square in each block whose label is not 0, another number of them in each mask."""
     objects = np.zeros((48, 64), np.uint16)

@@ -125,7 +125,7 @@ def seam(first, second, quarters, *, height=4, side=3):
 
 def test_a_large_mask_takes_at_most_20_bytes_a_pixel(tmp_path, monkeypatch):
     """Of 50 megapixels, the most that are decoded, that is 1 GB."""
-    monkeypatch.setattr("seglib.masks.MAX_CELLS", 1 << 16)
+    monkeypatch.setattr("seglib.images.MAX_CELLS", 1 << 16)
     random = np.random.default_rng(0)
     classes = ClassTable([f"c{i}" for i in range(11)], random.integers(0, 256, (11, 3)).tolist())
     blocks = np.kron(random.integers(0, 11, (150, 150)), np.ones((10, 10), int))

@@ -407,6 +407,9 @@ def test_heads_learn_the_same_labels_in_plain_keras(tmp_path):
     heads = [loss(labels, scores) for scores in model(images, training=False)]
     np.testing.assert_allclose(np.ravel(found)[0], float(sum(heads)), rtol=1e-4)
     model.fit(images, labels, verbose=0)
+    smaller = resize_model(model, (16, 16))
+    smaller.compile("sgd", loss)
+    smaller.fit(images[:, :16, :16], labels[:, :16, :16], verbose=0)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert_same(again.predict(images, verbose=0), model.predict(images, verbose=0))
