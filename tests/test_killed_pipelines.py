@@ -73,6 +73,7 @@ KINDS = {
     "caches": ("cache", "*/*", read_cache),
     "best.keras": ("run", "best.keras", read_best),
     "run.json": ("run", "run.json", read_run),
+    "results": ("run", "*.csv", read_run),
     **{name: (name, "**/*", read_export) for name in FORMATS},
 }
 
