@@ -159,6 +159,9 @@ def check_dataset(dataset, *, image_size: int | tuple = (128, 128)) -> DatasetRe
     image_size = check_image_size(image_size)
     if isinstance(dataset, str | os.PathLike):
         dataset = open_dataset(dataset, unpaired="skip")
+    if not hasattr(dataset, "splits"):
+        kind = type(dataset).__name__
+        raise ValueError(f"expected what open_dataset returned, or its path, received a {kind}")
     halves = [(name, *pair) for name, split in dataset.splits.items() for pair in split.pairs]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         looks = pool.map(lambda pair: _look_at_pair(*pair, dataset, image_size), halves)

@@ -104,6 +104,9 @@ def predict(
         ValueError: a picture is no uint8 RGB array or not of the model's channels, the models know
             different classes or read files in different ways, or one answers NaN.
     """
+    if hasattr(images, "classes"):
+        words = "predict_folder labels all of it, evaluate scores it, split[i] is a pair"
+        raise ValueError(f"expected pictures, received a {type(images).__name__}: {words}")
     scorer, is_list = get_scorer(model, flip=flip, tile=tile), isinstance(images, list | tuple)
     if not is_list and np.ndim(images) != 4:
         return _label_pictures(scorer, [images], thresholds)[0]

@@ -49,6 +49,8 @@ def parse_size(size: str | float) -> int:
 
 def make_folder(path: str | os.PathLike, what: str) -> pathlib.Path:
     """Create a folder if needed; an OSError says that `what` cannot be written to it."""
+    if not os.fspath(path):
+        raise ValueError(f"{what} cannot be written to a folder without a name, received {path!r}")
     path = pathlib.Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -144,6 +144,8 @@ def train(
         epochs, time_budget = recipe.epochs, recipe.time_budget
         epochs = 10 if epochs is time_budget is None else epochs
     budget = None if time_budget is None else system.parse_duration(time_budget)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"expected seed to be a whole number ≥ 0, received {seed!r}")
     intervals = _check_options(options, epochs, checkpoint_every)
     augmentation = choose_augmentation(options["augment"])
     model, size = _check_data(model, data, augmentation, seed)
@@ -589,7 +591,7 @@ def _check_data(model, data, augmentation, seed):
     for name in ("train", "val") if len(data.val) else ("train",):
         labels = getattr(data, name).labels
         if not any((labels[i] != data.classes.ignore_label).any() for i in range(len(labels))):
-            raise ValueError(f"nothing to learn from: {name} is empty, or all pixels are ignored")
+            raise ValueError(f"nothing to learn from: all pixels of {name} are ignored, if any")
     count = data.classes.num_classes
     for name in ("focus_weights", "paste_weights"):
         weights = getattr(augmentation, name, None)

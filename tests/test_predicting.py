@@ -12,6 +12,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.special import expit
 from skimage import morphology
+from small_runs import make_dataset
 
 import seglib
 from seglib import (
@@ -579,6 +580,11 @@ def read_rows(folder, rows):
     ("call", "words"),
     [
         (lambda _: predict(see_colors(), np.zeros((32, 32, 3))), "expected a uint8 RGB picture"),
+        (
+            lambda _: predict(see_colors(), make_dataset().val),
+            "received a PreparedSplit: predict_f",
+        ),
+        (lambda _: seglib.check_dataset(make_dataset()), "received a PreparedDataset"),
         (lambda _: predict(see_colors(), np.zeros((9, 9), np.uint8)), r"received uint8 \(9, 9\)"),
         (lambda _: evaluate(see_colors(), Pairs([])), "empty"),
         (lambda _: evaluate(see_colors(), Pairs([], STREET)), "trained for"),

@@ -95,6 +95,8 @@ def test_a_replaced_file_is_the_old_or_the_new_one(tmp_path):
 
 def test_what_the_disk_refuses_is_told_in_plain_words(tmp_path):
     assert make_folder(tmp_path / "a" / "b", "the run").is_dir()
+    with pytest.raises(ValueError, match="the run cannot be written to a folder without a name"):
+        make_folder("", "the run")
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"the run cannot be written to .*file.*another folder"):
         make_folder(tmp_path / "file", "the run")
