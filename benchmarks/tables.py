@@ -244,13 +244,15 @@ KILLED = {
 
 def make_kills():
     rows = read("kill")
-    rows = rows[rows["code"] == rows["code"].iloc[-1]]  # of the newest code alone
+    newest = rows.groupby("backend")["code"].transform("last")
+    rows = rows[rows["code"] == newest]
     lines = [
         {
             "tried": KILLED.get(backend, backend),
             "Keras": join(runs["keras"]),
             "times": runs["kills"].sum(),
             "arrays or files that differ": runs["differences"].sum(),
+            "commit": join(runs["code"]),
         }
         for backend, runs in rows.groupby("backend", sort=False)
     ]
