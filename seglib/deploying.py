@@ -126,11 +126,15 @@ def export(
         card["files"] = {name: system.digest_file(new / name) for name in _list_files(new)}
         text = json.dumps(card, indent=1, default=np.ndarray.tolist)
         (new / CARD).write_text(text, encoding="utf-8")
+        for name in _list_files(new):  # else a power cut empties what has its name already
+            with open(new / name, "rb") as stream:
+                os.fsync(stream)
         with _hiding:  # other threads may export to it as well
             _refuse_others(folder)
             if folder.exists():
                 folder.rename(pathlib.Path(holder, "old"))
             new.rename(folder)
+        system.flush_folder(folder.parent)
     for left in folder.parent.glob(f"{glob.escape(prefix)}*-*"):  # not earlier: it may hold "old"
         _remove_left(left, left.name.removeprefix(prefix).split("-")[0])
     return folder
