@@ -47,7 +47,7 @@ COLUMNS = (
 )
 KILLS = 10  # in a group
 SECONDS = {"tensorflow": 5.0, "jax": 12.0}  # a small run takes a little longer
-PIPELINE_SECONDS = 12
+PIPELINE_SECONDS = 6
 
 
 def describe_code():
