@@ -14,7 +14,7 @@ def test_results_are_up_to_date_and_short():
     check = [sys.executable, str(BENCHMARKS / "tables.py"), "--check"]
     done = subprocess.run(check, capture_output=True, text=True)
     assert not done.returncode, done.stderr
-    assert len(tables.PAGE.read_text(encoding="utf-8").splitlines()) <= 175
+    assert len(tables.PAGE.read_text(encoding="utf-8").splitlines()) <= 190
 
 
 def test_every_table_is_on_the_page_once():
