@@ -192,9 +192,16 @@ def _read_checkpoint(file):
 @contextlib.contextmanager
 def open_run(path):
     """Yield a RunFolder, or raise BlockingIOError where another process trains in it."""
+
+    def is_held():
+        """Whether the note in a lock that the file system cannot keep is of another process."""
+        is_running = _read_json(path / "run.json").get("status") == "running"
+        is_mine = _read_json(path / ".lock").get("pid") == os.getpid()
+        return is_running and not is_mine and is_locked(path / ".lock")
+
     with contextlib.ExitStack() as stack:
         try:
-            stream = stack.enter_context(lock_file(path / ".lock"))
+            stream = stack.enter_context(lock_file(path / ".lock", is_held=is_held))
         except BlockingIOError:
             holder = _read_json(path / ".lock")
             raise BlockingIOError(

@@ -112,12 +112,12 @@ def explain_full_disk(folder: str | os.PathLike, advice: str):
 
 
 @contextlib.contextmanager
-def lock_file(path: str | os.PathLike, *, waiting_for: str | None = None):
+def lock_file(path: str | os.PathLike, *, waiting_for: str | None = None, is_held=lambda: False):
     """Hold a lock on a file, which the system releases however the process ends.
 
     Yields the file's binary stream. Where another process holds the lock, that is a
     BlockingIOError, or waited for, if `waiting_for` tells what for. File systems without locks let
-    everybody in.
+    everybody in, unless the function `is_held` says that another process is there.
     """
     pathlib.Path(path).touch()
     with open(path, "r+b") as stream:
@@ -129,8 +129,9 @@ def lock_file(path: str | os.PathLike, *, waiting_for: str | None = None):
                 raise
             print(f"waiting: {waiting_for}", file=sys.stderr)
             fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError:
-            pass
+        except OSError as error:
+            if is_held():
+                raise BlockingIOError from error
         yield stream
 
 

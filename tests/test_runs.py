@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import shutil
+import socket
 import zipfile
 
 import keras
@@ -171,6 +173,26 @@ def test_a_second_process_on_the_same_folder_is_refused(tmp_path):
         with pytest.raises(BlockingIOError, match=message):
             run(tmp_path)
     assert run(tmp_path)[0] == "plan"
+
+
+@pytest.mark.parametrize(
+    ("holder", "status"),
+    [("other", "running"), ("other", "finished"), ("this", "running"), ("gone", "running")],
+)
+def test_without_locks_the_note_of_a_living_process_counts(tmp_path, monkeypatch, holder, status):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("seglib.system.fcntl.flock", refuse)
+    pid = {"other": os.getppid(), "this": os.getpid(), "gone": 2**22 + 1}[holder]
+    (tmp_path / ".lock").write_text(json.dumps({"pid": pid, "host": socket.gethostname()}))
+    (tmp_path / "run.json").write_text(json.dumps({"status": status}))
+    if (holder, status) == ("other", "running"):
+        with pytest.raises(BlockingIOError, match=f"is being trained by process {pid} on"):
+            open_run(tmp_path).__enter__()
+    else:
+        with open_run(tmp_path):
+            pass
 
 
 # Finding runs
