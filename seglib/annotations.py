@@ -1,22 +1,26 @@
 """Masks that annotation files, tables, or several mask files a picture show."""
 
+import base64
 import collections
 import contextlib
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import os
 import pathlib
 import re
 import types
 import unicodedata
+import zlib
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from seglib.classes import ClassTable, create_class_table, read_class_table
-from seglib.images import DatasetError, fit_classes, open_picture, read_size
+from seglib.images import DatasetError, fit_classes, open_picture, read_grey, read_size
+from seglib.splitting import SPLIT_WORD, find_split, natural_key
 from seglib.system import show_progress, warn
 
 MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
@@ -25,9 +29,6 @@ BINARY = {"background": (0, 0, 0), "foreground": (255, 255, 255)}
 EXPORT = "export masks as PNG, or COCO JSON, from the tool, and put them beside the pictures"
 FEW = 50  # cells of a table that tell what a column is
 NOTHING = ("", "-1", "nan", "NaN", "None", "<NA>", "NA")  # cells of tables without run lengths
-SPLIT_WORD = re.compile(
-    r"(?<![a-z])(?:(train)(?:ing|val)?|(val)(?:id|idation)?|(test)(?:ing)?)(?![a-z])", re.IGNORECASE
-)
 MASK_COLUMN = re.compile(
     r"masks?|label(s|led)?|annot(ation)?s?|gt|(ground)?truth|seg\w*|targets?|y", re.IGNORECASE
 )
@@ -35,6 +36,10 @@ CLASS_COLUMN = r"(class|label|category|cell_?type)(_?(id|name))?"
 NO_TABLE = re.compile("submission|sample")  # of run lengths that nobody annotated
 RUNS = re.compile(r"\d+( \d+)+")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+SHARE = r"-?(\d(\.\d+)?e-\d+|0?\.\d+|[01](\.\d*)?)"
+YOLO_LINE = re.compile(rf"\s*\d{{1,4}}((\s+{SHARE}){{2}}){{2,}}\s*")
+MAX_UNPACKED = 1 << 26  # bytes of a bitmap in an annotation file
+DRAWING_ERRORS = ValueError, TypeError, IndexError, OverflowError, OSError, SyntaxError, zlib.error
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -64,7 +69,7 @@ class Annotation(os.PathLike):
         for label, (kind, *content) in self.layers:
             try:
                 mask = DRAW[kind](*content, size)
-            except (ValueError, TypeError, IndexError, OverflowError, OSError) as error:
+            except DRAWING_ERRORS as error:
                 raise DatasetError(f"{self}: {error}") from None
             below = labels[mask]
             below = below[(below != self.fill) & (below != label)]
@@ -100,6 +105,34 @@ def _draw_figure(kind, points, size):
     picture = Image.new("1", size[::-1])
     getattr(ImageDraw.Draw(picture), kind)(points, fill=1, outline=1)
     return np.array(picture)
+
+
+def _draw_shares(points, size):
+    """A polygon of x, y in shares of the width and height, written with few digits."""
+    points = np.reshape(points, (-1, 2)) * size[::-1]
+    return _draw_figure("polygon", points.round(2).ravel().tolist(), size)
+
+
+def _draw_holed(outline, holes, size):
+    mask = _draw_figure("polygon", outline, size)
+    for hole in holes:
+        mask &= ~_draw_figure("polygon", hole, size)
+    return mask
+
+
+def _draw_bitmap(text, left, top, size):
+    """A PNG in base64, of which Supervisely's are packed by zlib, at its place in the picture."""
+    content = base64.b64decode(text)
+    if not content.startswith(b"\x89PNG"):
+        content = zlib.decompressobj().decompress(content, MAX_UNPACKED)
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+        right, bottom = left + picture.width, top + picture.height
+        if min(left, top) < 0 or right > size[1] or bottom > size[0]:
+            raise ValueError(f"a bitmap reaches from {left, top} to {right, bottom}")
+        values = np.asarray(picture)
+    mask = np.zeros(size, bool)
+    mask[top:bottom, left:right] = (values if values.ndim == 2 else values[..., -1]) > 0
+    return mask
 
 
 def decode_rle(text: str | float | None, shape: tuple[int, int]) -> np.ndarray:
@@ -158,13 +191,6 @@ def _read_file(path, size):
     return mask > max(mask.max(), 1) // 2
 
 
-def read_grey(path) -> np.ndarray:
-    """Return the largest channel of a picture of any kind, `(height, width)`."""
-    picture = open_picture(path)
-    values = np.asarray(picture.convert("RGB") if picture.mode[0] == "P" else picture)
-    return values if values.ndim == 2 else values[..., :3].max(axis=-1)
-
-
 def _read_segments(path, ids, size):
     """Segments of a panoptic picture, whose ids are R + 256 G + 65536 B."""
     pixels = np.asarray(open_picture(path).convert("RGB")).astype(np.uint32)
@@ -174,6 +200,9 @@ def _read_segments(path, ids, size):
 
 DRAW = {
     "figure": _draw_figure,
+    "shares": _draw_shares,
+    "holed": _draw_holed,
+    "bitmap": _draw_bitmap,
     "runs": decode_rle,
     "rows": lambda text, size: decode_rle(text, size[::-1]).T,
     "counts": _draw_counts,
@@ -205,7 +234,7 @@ class Found:
         if len(pictures) > 1:
             other = f"{pictures[1].path}: name pictures with their folders"
             raise DatasetError(f"{file}: {name!r} means {image}, or {other}")
-        split = split or pictures[0].split or _find_split(os.path.relpath(file, self.path))
+        split = split or pictures[0].split or find_split(os.path.relpath(file, self.path))
         if isinstance(shapes, pathlib.Path):
             self.pairs.append(_pair(image, shapes, split))
             return
@@ -260,7 +289,7 @@ class PictureIndex:
         endings = [*_list_endings(name), *_list_endings(re.sub(r"\.[A-Za-z]{3,4}$", "", name))]
         found = next((self.places[e] for e in endings if e in self.places), None)
         found = found or self.joined.get(name, [])
-        split = _find_split(os.path.relpath(file, self.path))
+        split = find_split(os.path.relpath(file, self.path))
         found = [picture for picture in found if picture.split == split] or found
         return [p for p in found if file.parent in p.path.parents] or found
 
@@ -271,28 +300,24 @@ def _list_endings(name):
     return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
-def _find_split(name):
-    """The split whose name is the last in a text; None where there is none."""
-    *_, last = (None, *SPLIT_WORD.finditer(name))
-    return last and last.group(last.lastindex).lower()
-
-
-def natural_key(text: str) -> list:
-    """Return a key by which 10 comes after 9."""
-    return [(not p.isdigit(), int(p) if p.isdigit() else p) for p in re.split(r"(\d+)", text)]
-
-
 def _read_json(file, index):
     """Found of a JSON file; None where it is of no known kind."""
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
-        keys = set(content) if isinstance(content, dict) else set()
-        if keys >= {"images", "annotations", "categories"}:
-            return _parse_coco(content, file, index)
-        return _parse_labelme(content, file, index) if keys >= {"shapes", "imagePath"} else None
     except (json.JSONDecodeError, UnicodeDecodeError):
         return None
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    keys = set(content) if isinstance(content, dict) else set()
+    known = {
+        _parse_coco: {"images", "annotations", "categories"},
+        _parse_labelme: {"shapes", "imagePath"},
+        _parse_supervisely: {"objects", "size", "tags"},
+    }
+    parse = next((parse for parse, marks in known.items() if keys >= marks), lambda *_: None)
+    try:
+        return parse(content, file, index)
+    except DatasetError:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         words = f"is damaged, or refers to what it does not list: {type(error).__name__} {error}"
         raise DatasetError(f"{file} {words}") from error
 
@@ -334,28 +359,83 @@ def _parse_coco(content, file, index):
 
 
 def _parse_labelme(content, file, index):
-    """Polygons, rectangles, circles and masks; lines and points have no area."""
-    shapes = []
-    for shape in content["shapes"]:
-        kind, points = shape.get("shape_type") or "polygon", shape["points"]
-        drawn = ("no area",)
-        if kind == "polygon" and len(points) > 2:
-            drawn = ("figure", "polygon", np.ravel(points).tolist())
-        elif kind == "rectangle":
-            (x, y), (right, bottom) = points
-            drawn = ("figure", "polygon", [x, y, right, y, right, bottom, x, bottom])
-        elif kind == "circle":
-            (x, y), end = points
-            radius = np.hypot(x - end[0], y - end[1])
-            drawn = ("figure", "ellipse", [x - radius, y - radius, x + radius, y + radius])
-        elif kind == "mask":
-            raise DatasetError(f"{file} has a shape of kind mask: convert it to a polygon")
-        shapes.append((str(shape["label"]), drawn))
-    names = [label for label, _ in shapes]
-    found = Found(index.path, "labelme", os.path.relpath(file, index.path), names)
+    shapes = [
+        (
+            str(shape["label"]),
+            _choose_drawing(shape.get("shape_type"), shape["points"], mask=shape.get("mask")),
+        )
+        for shape in content["shapes"]
+    ]
+    found = Found(index.path, "labelme", "*.json", [label for label, _ in shapes])
     name, size = content["imagePath"], (content.get("imageHeight"), content.get("imageWidth"))
     pictures = index.find(name or file.stem, file) or index.find(file.stem, file)
     found.add(name, pictures, file, shapes, size=size)
+    return found
+
+
+def _parse_supervisely(content, file, index):
+    """Found of `ann/a.png.json`, for `img/a.png`."""
+    found, shapes = Found(index.path, "Supervisely", "*.json", []), []
+    for thing in content["objects"]:
+        points, bitmap = thing.get("points") or {}, thing.get("bitmap") or {}
+        kind, mask = thing.get("geometryType"), bitmap.get("data")
+        outline = [bitmap["origin"]] if mask else points["exterior"]
+        holes = points.get("interior", ())
+        shapes.append((thing["classTitle"], _choose_drawing(kind, outline, holes=holes, mask=mask)))
+    found.names += [name for name, _ in shapes]
+    name, size = _swap_folder(file, index, "ann", "img"), content["size"]
+    found.add(name, index.find(name, file), file, shapes, size=(size["height"], size["width"]))
+    return found
+
+
+def _choose_drawing(kind, points, *, holes=(), mask=None):
+    """How a shape is drawn: polygon, rectangle, circle or mask; lines and points have no area."""
+    if mask:
+        return ("bitmap", mask, *(round(place) for place in points[0]))
+    if kind == "rectangle":
+        return "figure", "rectangle", np.sort(points, axis=0).ravel().tolist()
+    if kind == "circle":
+        (x, y), end = points
+        radius = np.hypot(x - end[0], y - end[1])
+        return "figure", "ellipse", [x - radius, y - radius, x + radius, y + radius]
+    if kind in (None, "", "polygon") and len(points) > 2:
+        return "holed", np.ravel(points).tolist(), [np.ravel(hole).tolist() for hole in holes]
+    return ("no area",)
+
+
+def _swap_folder(file, index, folder, other):
+    """A file's path without its last extension, in another folder beside its own."""
+    name = pathlib.Path(os.path.relpath(file, index.path)).with_suffix("").as_posix()
+    return re.sub(rf"(^|.*/){folder}(?=/)", rf"\1{other}", name)
+
+
+def _read_yolo(files, index):
+    """Found of YOLO's files, one a picture: a class's number and a polygon in shares a line.
+
+    A file such as `data.yaml` names the classes. A box, of four shares, has no area.
+    """
+    found, drawn = Found(index.path, "YOLO", "*.txt", []), {}
+    for file in files:
+        lines = list(filter(str.strip, file.read_text("utf-8", "replace").splitlines()))
+        name = _swap_folder(file, index, "labels", "images")
+        if all(map(YOLO_LINE.fullmatch, lines)) and (lines or index.find(name, file)):
+            drawn[file] = (
+                name,
+                [
+                    (int(number), ("shares" if len(rest) > 4 else "box", list(map(float, rest))))
+                    for number, *rest in map(str.split, lines)
+                ],
+            )
+    used = {number for _, rows in drawn.values() for number, _ in rows}
+    if not used:
+        return None
+    for file in sorted(index.path.rglob("*.y*ml")):
+        with contextlib.suppress(ValueError):  # it lists something else
+            found.names = found.names or list(read_class_table(file).names)
+    found.names += [f"class_{i}" for i in range(len(found.names), max(used) + 1)]
+    for file, (name, rows) in drawn.items():
+        shapes = [(found.names[number], shape) for number, shape in rows]
+        found.add(name, index.find(name, file), file, shapes)
     return found
 
 
@@ -413,9 +493,8 @@ def _pair_table(table, file, index, *, runs):
     cells = table.pop(masks, [])
     if not cells:
         return None
-    classes = _find_column(table, "(class|label|category)_?name") or _find_column(
-        table, CLASS_COLUMN
-    )
+    named_classes = _find_column(table, "(class|label|category)_?name")
+    classes = named_classes or _find_column(table, CLASS_COLUMN)
     keys = [(values, classes) for values in table.values()]
     if runs:  # a.jpg_3 is class 3
         cut = [[value.rpartition("_")[::2] for value in values] for values in table.values()]
@@ -472,15 +551,14 @@ def _read_splits(table, file):
     """The split of each row; None where no column says it."""
     for values in table.values():
         if all(map(SPLIT_WORD.fullmatch, values)):
-            return list(map(_find_split, values))
-    patterns = {"test": "is_?test", "val": "is_?val(id(ation)?)?"}
-    columns = {split: _find_column(table, pattern) for split, pattern in patterns.items()}
-    splits = None
-    for split, cells in columns.items():
-        if cells:
-            yes = [cell.lower() in ("1", "true", "yes") for cell in cells]
-            splits = splits or ["train"] * len(cells)
-            splits = [split if is_so else other for is_so, other in zip(yes, splits, strict=True)]
+            return list(map(find_split, values))
+    patterns = {"val": "is_?val(id(ation)?)?", "test": "is_?test"}
+    said = {split: _find_column(table, pattern) for split, pattern in patterns.items()}
+    said, splits = {split: cells for split, cells in said.items() if cells}, []
+    for marks in zip(*said.values(), strict=True):
+        marked = zip(said, marks, strict=True)
+        yes = (split for split, mark in marked if mark.lower() in ("1", "true", "yes"))
+        splits.append(next(yes, "train"))
     if splits:
         return splits
     unknown = set(_find_column(table, "split|subset|partition") or ())
@@ -531,8 +609,11 @@ def _count_edges(mask):
 
 
 def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | None:
-    """Read tables of pairs, or else run lengths, COCO and labelme JSON; the largest counts."""
+    """Read tables of pairs, or else run lengths, JSON and YOLO's text; the largest counts."""
     index, groups = PictureIndex(path, pictures), collections.defaultdict(list)
+    texts = [] if pairs else [file for file in files if file.suffix.lower() == ".txt"]
+    if yolo := _read_yolo(texts, index):
+        groups[yolo.kind, yolo.text].append(yolo)
     for file in files:
         place = file if isinstance(file, os.PathLike) else pathlib.Path(path, "DataFrame")
         suffix, found = place.suffix.lower(), None
@@ -542,8 +623,7 @@ def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | N
         elif suffix == ".json" and not pairs:
             found = _read_json(file, index)
         if found:
-            text = "*.json" if found.kind == "labelme" else SPLIT_WORD.sub("*", found.text)
-            groups[found.kind, text].append(found)
+            groups[found.kind, SPLIT_WORD.sub("*", found.text)].append(found)
     every = []
     for (kind, text), (found, *more) in groups.items():
         for other in more:
@@ -551,7 +631,7 @@ def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | N
             found.pairs, found.missing = found.pairs + other.pairs, found.missing + other.missing
             found.no_area += other.no_area
         found.names = list(dict.fromkeys(found.names))
-        if kind != "COCO":
+        if kind not in ("COCO", "YOLO"):
             found.names.sort(key=natural_key)
         every.append(found.check(pictures))
     every.sort(key=lambda found: (len(found.pairs), len(found.names)))
@@ -654,7 +734,7 @@ def import_annotations(path, name: str, pictures) -> Found:
                 elif part.type == areas.mask:
                     drawn = ("counts", _count_runs(part.image > 0), list(part.image.shape))
                 shapes.append((names[part.label], drawn))
-            split = _find_split(str(item.subset))
+            split = find_split(str(item.subset))
             found.add(key, index.find(key, path), path, shapes, split=split)
     except Exception as error:  # datumaro raises many kinds
         raise DatasetError(f"datumaro cannot read {path} as {name}: {error}") from error

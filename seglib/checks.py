@@ -53,7 +53,8 @@ ADVICE = {
     "tiny regions": "They vanish in training: choose a larger image_size if they matter.",
     "large pictures": 'For their own scale: notebook 3 with SCALE = "native", or '
     "get_preset(name, native_size=(height, width) of the pictures).",
-    "class imbalance": "The default loss hears rare classes; notebook 5 shows what more there is.",
+    "class imbalance": "Dice, half of the default loss, weighs all classes alike; "
+    "notebook 5 shows more.",
 }
 # Checks of single pairs: columns of the table. What the first cell says is added to the words.
 IN_PAIRS = {

@@ -47,14 +47,20 @@ class DatasetError(ValueError):
     """Something in the data is wrong; the message says what, where and what to do."""
 
 
+def cut_rows(rows: int, cells: int) -> list[slice]:
+    """Return slices of so many rows, each small enough to be handled at once at `cells` a row."""
+    step = max(1, MAX_CELLS // max(1, cells))
+    return [slice(start, start + step) for start in range(0, max(1, rows), step)]
+
+
 def in_bands(function: Callable, values: np.ndarray, cells: int) -> np.ndarray:
     """Return `function(values)`, a part of the rows at a time: each takes so many cells."""
-    step = max(1, MAX_CELLS // max(1, cells))
-    first = function(values[:step])
-    found = np.empty((len(values), *first.shape[1:]), first.dtype)
-    found[:step] = first
-    for start in range(step, len(values), step):
-        found[start : start + step] = function(values[start : start + step])
+    first, *others = cut_rows(len(values), cells)
+    part = function(values[first])
+    found = np.empty((len(values), *part.shape[1:]), part.dtype)
+    found[first] = part
+    for band in others:
+        found[band] = function(values[band])
     return found
 
 
@@ -129,6 +135,13 @@ class Pixels:
 
 
 RGB = Pixels()
+
+
+def read_grey(path) -> np.ndarray:
+    """Return the largest channel of a picture of any kind, `(height, width)`."""
+    picture = open_picture(path)
+    values = np.asarray(picture.convert("RGB") if picture.mode[0] == "P" else picture)
+    return values if values.ndim == 2 else values[..., :3].max(axis=-1)
 
 
 def read_image(path: str | os.PathLike, pixels: Pixels = RGB) -> np.ndarray:

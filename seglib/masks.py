@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike
 from seglib.annotations import Annotation
 from seglib.classes import CUSTOMARY_IGNORE_LABEL, NO_NUMBER, ClassTable, voc_colors
 from seglib.images import (
-    MAX_CELLS,
     ONE_CHANNEL,
     RGB,
     DatasetError,
     convert_to_rgb,
+    cut_rows,
     in_bands,
     open_picture,
     read_image,
@@ -218,9 +218,10 @@ def _pad_rows(rows, reach):
 
 def _find_positions(there):
     """Where a map is True, int32 `(n, 2)`, a third of the memory that `np.argwhere` takes."""
-    step = max(1, MAX_CELLS // max(1, there.shape[1]))
-    parts = ((start, there[start : start + step]) for start in range(0, max(1, len(there)), step))
-    return np.concatenate([np.int32(np.argwhere(p)) + np.int32([start, 0]) for start, p in parts])
+    bands = cut_rows(len(there), there.shape[1])
+    return np.concatenate(
+        [np.argwhere(there[band]).astype(np.int32) + np.int32([band.start, 0]) for band in bands]
+    )
 
 
 def _count_around(padded, positions, num_classes, *, reach):
@@ -290,10 +291,9 @@ def _unpack_colors(keys):
 
 def _count_colors(pixels, there):
     """Counter `{(r, g, b): pixels}` of a picture where `there`, an array like it, is True."""
-    counts, step = Counter(), max(1, MAX_CELLS // max(1, pixels[:1].size))
-    for start in range(0, len(pixels), step):
-        part = pixels[start : start + step][there[start : start + step]]
-        keys, found = np.unique(_pack_colors(part), return_counts=True)
+    counts = Counter()
+    for band in cut_rows(len(pixels), pixels[:1].size):
+        keys, found = np.unique(_pack_colors(pixels[band][there[band]]), return_counts=True)
         colors = map(tuple, _unpack_colors(keys).tolist())
         counts.update(dict(zip(colors, found.tolist(), strict=True)))
     return counts

@@ -14,19 +14,13 @@ import numpy as np
 from PIL import Image
 
 from seglib import annotations, splitting
-from seglib.images import ARRAYS, SUFFIXES, DatasetError, open_picture, split_pages
+from seglib.images import ARRAYS, SUFFIXES, DatasetError, open_picture, read_grey, split_pages
 from seglib.legends import TABLE, find_table
 from seglib.system import warn
 
-SPLIT_NAMES = {
-    "train": ("train", "training", "trainval"),
-    "val": ("val", "valid", "validation", "dev", "eval"),
-    "test": ("test", "testing"),
-}
 SHORT = {"tr": "train", "va": "val", "te": "test", "ts": "test"}  # where tr and another occur
-SPLIT_OF_WORD = {word: split for split, words in SPLIT_NAMES.items() for word in words}
-SPLIT_OF_WORD |= dict.fromkeys(("unlabelled", "unlabeled"), "unlabelled")
-LISTS = {**SPLIT_NAMES, "train": ("train", "training", "trainval", "train_val")}
+SPLIT_OF_WORD = splitting.SPLIT_OF_WORD | {"unlabelled": "unlabelled", "unlabeled": "unlabelled"}
+LISTS = {**splitting.WORDS, "train": ("train", "training", "trainval", "train_val")}
 LIST = re.compile(r"[_-]?(list|files?|names?|images?|imgs?|ids?|set|split)$")  # as train_list
 # What folders are called: of photographs, of masks, and of what exporters write beside the masks.
 IMAGE_WORD = "images?|imgs?|photos?|pictures?|rgb|frames?|inputs?"
@@ -114,7 +108,8 @@ def find_files(path, images, masks) -> tuple:
     others = [file for file in files if file.suffix.lower() not in SUFFIXES.union(ARRAYS)]
     folders = [file.parent for file in halves]
     shared = len(pathlib.Path(os.path.commonpath(folders)).parts) if folders else 0
-    words = {word for folder in set(folders) for part in folder.parts for word in _list_words(part)}
+    parts = {part for folder in set(folders) for part in folder.parts[shared:]}
+    words = {word for part in parts for word in _list_words(part)}
     is_short = "tr" in words and len(words & SHORT.keys()) > 1
     split_of = SPLIT_OF_WORD | SHORT if is_short else SPLIT_OF_WORD
     described = (_describe(file, path, shared, asked, split_of) for file in halves)
@@ -269,11 +264,9 @@ UNREAD = (
     ((".dcm",), "", "DICOM files", "read them with pydicom" + TO_ARRAYS),
     ((".h5", ".hdf5"), "", "HDF5 files", "read them with h5py" + TO_ARRAYS),
     ((".npy", ".npz", ".mat"), "", "arrays that do not pair", "load them" + TO_ARRAYS),
-    ((".json",), '"classTitle"', "Supervisely's JSON", annotations.EXPORT),
     ((".json",), '"from_name"', "Label Studio's JSON", annotations.EXPORT),
     ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", annotations.EXPORT),
     ((".xml",), "<Annotations", "polygons of Aperio ImageScope", annotations.EXPORT),
-    ((".txt",), r"^\d+( \d*\.?\d+){6,}\s*$", "YOLO polygons", "convert them to COCO JSON"),
     ((".csv",), r"[,;]\W*\d+(,? \d+){3,}", "run lengths that fit no picture", RUNS),
     ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "", "archives", "unpack them"),
 )
@@ -534,7 +527,7 @@ def _merge_mask_files(path, photographs, masks):
         below = [os.path.relpath(file.parent, path).split(os.sep) for file, _, _ in owned]
         parts = [["", *filter(_name_class, folders)] for folders in below]
         owned = [(*row[:2], named[-1]) for row, named in zip(owned, parts, strict=True)]
-    owned.sort(key=lambda row: annotations.natural_key(row[2]))
+    owned.sort(key=lambda row: splitting.natural_key(row[2]))
     owned = [(file, picture, _name_class(text)) for file, picture, text in owned]
     classes = list(dict.fromkeys(name for _, _, name in owned))
     words = {word for name in classes for word in [name.lower(), *_list_words(name)]}
@@ -598,7 +591,7 @@ def _name_class(text):
 
 def _is_black_and_white(path):
     picture = open_picture(path)
-    grey = annotations.read_grey(path)
+    grey = read_grey(path)
     blurred = picture.format == "JPEG" and ((grey > 64) & (grey < 192)).mean() < 0.05
     return blurred or picture.convert("RGB").getcolors(2) is not None
 

@@ -19,7 +19,14 @@ from seglib import images
 from seglib.images import RGB, DatasetError, Pixels, convert_to_rgb, open_picture
 from seglib.system import replacing, show_progress
 
-NAMES = ("train", "val", "test")
+WORDS = {
+    "train": ("train", "training", "trainval"),
+    "val": ("val", "valid", "validation", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+NAMES = tuple(WORDS)
+SPLIT_OF_WORD = {word: split for split, words in WORDS.items() for word in words}
+SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_OF_WORD)})(?![a-z])", re.IGNORECASE)
 COLUMNS = ["split", "image", "mask"]
 TRIES, MAX_DEALT = 100, 10_000  # orders in which groups are dealt out; groups in all of them
 SIDE = 32  # of a thumbnail, whatever the shape of the picture
@@ -32,6 +39,17 @@ MIN_CONTRAST = 4  # grey levels, standard deviation: flatter pictures all look a
 # and 3 grey levels; CamVid's frames 1/15 s apart change by more.
 MAX_CHANGE, MAX_STEP = 0.25, 3
 BLOCK = 512  # pictures that are compared with all others at once
+
+
+def find_split(text: str) -> str | None:
+    """Return the split whose name is the last in a text; None where there is none."""
+    *_, last = (None, *SPLIT_WORD.findall(text))
+    return last and SPLIT_OF_WORD[last.lower()]
+
+
+def natural_key(text: str) -> list:
+    """Return a key by which 10 comes after 9."""
+    return [(not p.isdigit(), int(p) if p.isdigit() else p) for p in re.split(r"(\d+)", text)]
 
 
 def deal_out(

@@ -1,6 +1,9 @@
 """Masks that are drawn from tables, JSON files and several mask files a picture."""
 
+import base64
+import io
 import json
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -156,6 +159,63 @@ def write_labelme(folder):
         write_text(folder / f"json/p{i}.json", content)
 
 
+def pack(mask):
+    """The bytes of a PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(mask).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_labelme_masks(folder):
+    for i in range(6):
+        shapes = [
+            {
+                "label": name,
+                "points": points[[0, 2]].tolist(),
+                "shape_type": "mask",
+                "mask": base64.b64encode(
+                    pack(np.full(np.ptp(points, axis=0)[::-1] + 1, True))
+                ).decode(),
+            }
+            for name, points in CORNERS.items()
+        ]
+        content = {"shapes": shapes, "imagePath": f"p{i}.png", "imageHeight": 12, "imageWidth": 16}
+        write_text(folder / f"photos/p{i}.json", content)
+
+
+def write_supervisely(folder):
+    """A bitmap of four channels whose last says where it is, and a polygon with a hole."""
+    (folder / "photos").rename(folder / "img")
+    road = np.zeros((3, 5, 4), np.uint8)
+    road[..., 3] = 255
+    bitmap = base64.b64encode(zlib.compress(pack(road))).decode()
+    outer, inner = ([[x, y], [15, y], [15, 11], [x, 11]] for x, y in ((10, 6), (14, 5)))
+    below = [[9, 11], [15, 11], [15, 11], [9, 11]]
+    points = {"exterior": outer, "interior": [inner, below]}
+    things = [
+        {
+            "classTitle": "road",
+            "geometryType": "bitmap",
+            "bitmap": {"data": bitmap, "origin": [3, 2]},
+        },
+        {"classTitle": "car", "geometryType": "polygon", "points": points},
+    ]
+    content = {"tags": [], "size": {"height": 12, "width": 16}, "objects": things}
+    for i in range(6):
+        write_text(folder / f"ann/p{i}.png.json", content)
+
+
+def write_yolo(folder):
+    (folder / "photos").rename(folder / "images")
+    write_text(folder / "data.yaml", "train: images\nnames:\n  0: car  # first\n  1: 'road'\n")
+    for i in range(6):
+        rows = [
+            " ".join([str(k), *(f"{share:.6f}" for share in np.ravel(CORNERS[name] / SIZE[::-1]))])
+            for k, name in enumerate(["car", "road"])
+        ]
+        write_text(folder / f"labels/p{i}.txt", "\n".join(rows))
+
+
 def write_file_a_class(folder):
     for i in range(6):
         for name, k in ids_of.items():
@@ -171,7 +231,7 @@ def write_folder_a_class(folder):
 SOURCES = [
     write_runs, write_runs_with_class_in_key, write_runs_of_objects, write_runs_along_rows,
     write_coco, write_coco_runs, write_coco_text, write_roboflow, write_labelme,
-    write_file_a_class, write_folder_a_class,
+    write_labelme_masks, write_supervisely, write_yolo, write_file_a_class, write_folder_a_class,
 ]  # fmt: skip
 
 
@@ -492,8 +552,9 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
     assert read("x;y;fold", enumerate([""] * 6)) == [4, 1, 1, 0]
     (photos / "photos/p5.png").unlink()
     assert read("x;y;subset", enumerate(["train", "val", "test"])) == [1, 1, 1, 2]  # p3 and p4
-    with pytest.raises(DatasetError, match="train, val or test as the split, received dev, train"):
-        read("x;y;split", enumerate(["train", "train", "dev"] * 2))
+    with pytest.raises(DatasetError, match="train, val or test as the split, received held, train"):
+        read("x;y;split", enumerate(["train", "train", "held"] * 2))
+    assert read("x;y;split", enumerate(["train", "train", "dev"])) == [2, 1, 0, 2]
     with pytest.warns(UserWarning, match="fold 1 is for validation"):  # an empty cell is no fold
         assert read("x;y;fold", enumerate(["", "1", "2"])) == [2, 1, 0, 2]
 
@@ -548,9 +609,13 @@ def test_arrays_in_memory_are_written_once(tmp_path):
         seglib.open_arrays(images[:1], [np.eye(3)[labels[0]]], **options)
 
 
-LABELME_MASK = (
-    '{"imagePath": "p0.png", "shapes": [{"label": "a", "shape_type": "mask", "points": [[0, 0]]}]}'
-)
+LABELME_MASK = {
+    "imagePath": "p0.png",
+    "shapes": [
+        {"label": "a", "shape_type": "mask", "points": [[14, 0], [16, 1]],
+         "mask": base64.b64encode(pack(np.ones((2, 3), bool))).decode()},
+    ],
+}  # fmt: skip
 RUNS = "ImageId,ClassId,EncodedPixels\n"
 
 
@@ -576,6 +641,7 @@ def test_what_is_wrong_in_json_is_refused(photos):
     for change, words in (
         ({"category_id": 4}, "does not list: KeyError 4"),
         ({"image_id": 99}, "does not list: KeyError 99"),
+        ({"segmentation": [[[1, 2], [3]]]}, "coco.json is damaged"),
         ({"segmentation": {"counts": [3, 4], "size": [12, 16]}}, "add up to 7, not to 192"),
         ({"segmentation": {"counts": [3, 4], "size": [16, 12]}}, "picture of 16×12"),
         ({}, "polygons between 0 and 1: expected pixels"),
@@ -618,6 +684,7 @@ def test_shapes_without_area_are_told(photos):
     assert len(dataset) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*count as unlabelled")
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -625,9 +692,9 @@ def test_shapes_without_area_are_told(photos):
         ("a.dcm", "", "DICOM.*pydicom"),
         ("a.h5", "", "HDF5.*h5py.*open_arrays"),
         ("all.zip", "", "archives.*unpack"),
-        ("labels/p0.txt", "0 0.4 0 0.6 0 .6 1 0.4 1\n", "YOLO polygons.*COCO JSON"),
+        ("photos/p0.txt", "0 0.4 0.2 0.6 0.3\n", r"in \*.txt have no area, .*expected polygons"),
         ("a.csv", "MaskPath,ImageID,LabelName", "seglib.formats.*format=.open_images"),
-        ("mask.json", LABELME_MASK, "mask.json has a shape of kind mask"),
+        ("mask.json", LABELME_MASK, r"p0.png: .*a bitmap reaches from \(14, 0\) to \(17, 2\)"),
         ("all.npz", "", "arrays that do not pair.*open_arrays"),
         ("export.json", '[{"from_name": "tag"}]', "Label Studio.*COCO JSON"),
         ("a/p0.xml", '<Annotations MicronsPerPixel="0.25">', "Aperio ImageScope.*COCO JSON"),
@@ -637,6 +704,21 @@ def test_shapes_without_area_are_told(photos):
 def test_what_is_not_read_is_named(photos, name, content, words):
     write_text(photos / name, content)
     with pytest.raises(DatasetError, match=words):
+        open_dataset(photos)
+
+
+def test_yolo_files_may_be_empty_or_name_no_classes(photos):
+    """A picture without objects has an empty file; other text beside the labels is none."""
+    write_yolo(photos)
+    write_text(photos / "labels/p0.txt", "")
+    write_text(photos / "notes.txt", "1 2 3\n")
+    (photos / "data.yaml").unlink()
+    dataset = open_dataset(photos, fractions=(1, 0, 0))
+    assert dataset.classes.names == ("background", "class_0", "class_1")
+    assert not dataset.train[0][1].any()
+    np.testing.assert_array_equal(dataset.train[1][1], np.array([0, 2, 1])[SQUARES])
+    write_text(photos / "labels/p9.txt", "0 0.1 0.1 0.9 0.1 0.9 0.9")
+    with pytest.raises(DatasetError, match=r"that \*.txt names have no other half.*images/p9"):
         open_dataset(photos)
 
 

@@ -182,7 +182,7 @@ def empty_val(city, classes):
          "train_labels/scene_0_L.png, train_labels/scene_1_L.png, train_labels/scene_2_L.png",
          "the nature of the data."),
         (draw_little_road, "class imbalance", "note", "", 1, "Road",
-         "Sky has 24 times as many pixels as Road, the rarest class. The default loss hears rare"),
+         "Sky has 24 times as many pixels as Road, the rarest class. Dice, half of"),
         (enlarge_a_pair, "large pictures", "note", "", 1, "train/scene_0.png",
          "1 of 8 pictures, at worst 400×480 shrunk to 128×128: what is thinner than 4 pixels is "
          "lost. For their own scale: notebook 3 with SCALE = "),

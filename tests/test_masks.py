@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 import seglib
-from seglib import masks
+from seglib import images, masks
 from seglib.classes import ClassTable, voc_colors
 from seglib.images import DatasetError
 from seglib.legends import propose_from_survey
@@ -257,10 +257,10 @@ def test_resizing_in_bands_changes_nothing_and_bounds_the_memory(monkeypatch):
     whole = masks.resize_labels(labels, (500, 600))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 4 * 8 * masks.MAX_CELLS  # all areas at once would be 144 MB
+    assert peak < 4 * 8 * images.MAX_CELLS  # all areas at once would be 144 MB
     np.testing.assert_array_equal(whole, labels.repeat(5, axis=0).repeat(6, axis=1))
     small = masks.resize_labels(labels, (30, 41))
-    monkeypatch.setattr(masks, "MAX_CELLS", 1)
+    monkeypatch.setattr(images, "MAX_CELLS", 1)
     np.testing.assert_array_equal(masks.resize_labels(labels, (30, 41)), small)
 
 

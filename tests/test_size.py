@@ -18,16 +18,16 @@ from size import count_code, measure_modules  # noqa: E402
 
 # The kinds of data of competitions took 1,700 lines of code, checking what is read back 150:
 # lower these with each cut.
-LINES, CODE = 13_045, 8_782
+LINES, CODE = 13_165, 8_870
 MODULES = range(20, 31)
 LONGEST = 750
 MODULES_TO_LABELS = 7
 # From the ground up. A module imports from floors below, or from what is before it on its own.
 FLOORS = """
     system classes
-    images annotations masks
+    images splitting annotations masks
     augment recipes
-    splitting preparing scenes legends pairing
+    preparing scenes legends pairing
     datasets reports checks plots
     losses balance
     optimizers encoders
