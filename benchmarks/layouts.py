@@ -36,6 +36,7 @@ KINDS = {
     "run lengths": ("Severstal", "Airbus"),
     "COCO": ("COCO, instances", "Roboflow, COCO"),
     "polygons": ("labelme, JSON", "COCO, instances"),
+    "polygons of other tools": ("YOLO, polygons", "Supervisely, JSON"),
     "several mask files": ("DSB 2018", "IDRiD"),
 }
 

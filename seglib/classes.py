@@ -165,7 +165,6 @@ def read_class_table(
     - `.json`: what `create_class_table` takes, such as `{name: [r, g, b]}` or a list of names.
     - `.txt`: a name a line, ids from 0, a leading `__ignore__` skipped; or `id name`, `r g b name`,
       `name r g b` or CVAT's `name:r,g,b::` a line. Lines that begin with # are comments.
-    - `.yaml` or `.yml`, as for YOLO: a list or a mapping of ids called `names`.
 
     Rows of the same name are one class. Of several ignored rows, the first one's id stands for
     all. `colors` are the colours of the ids where a file has names alone; None for those of Pascal
@@ -179,7 +178,7 @@ def read_class_table(
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no class table at {path}: expected CSV with name, r, g, b")
-    parse = PARSERS.get(path.suffix.lower(), _parse_csv)
+    parse = {".json": json.loads, ".txt": _parse_lines}.get(path.suffix.lower(), _parse_csv)
     try:
         content = parse(path.read_text(encoding="utf-8-sig"))
         return create_class_table(content, colors=colors, background=background)
@@ -388,16 +387,3 @@ def _parse_lines(text):
     if bare:
         raise ValueError(f"expected a name beside id and colour, received {bare[0]!r} alone")
     return items
-
-
-def _parse_yaml(text):
-    """Names as `[a, b]`, `{0: a}`, or a line each after `-` or an id."""
-    text = re.sub(r"(^|\s)#.*", "", text)
-    inline = re.search(r"^names:\s*[\[{](.*?)[\]}]", text, re.MULTILINE | re.DOTALL)
-    lines = re.search(r"^names:[ \t]*\n((?:[ \t]*(?:-|\d+ *:).*\n?)+)", text, re.MULTILINE)
-    parts = inline[1].split(",") if inline else lines[1].splitlines() if lines else []
-    rows = [re.fullmatch(r"(?:- *|(\d+) *: *)?(.*)", part.strip()) for part in parts]
-    return {row[1] or i: row[2].strip("'\"") for i, row in enumerate(rows) if row[2]}
-
-
-PARSERS = {".json": json.loads, ".txt": _parse_lines, ".yaml": _parse_yaml, ".yml": _parse_yaml}

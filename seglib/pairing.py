@@ -13,7 +13,7 @@ import unicodedata
 import numpy as np
 from PIL import Image
 
-from seglib import annotations, splitting
+from seglib import annotations, sources, splitting
 from seglib.images import ARRAYS, SUFFIXES, DatasetError, open_picture, read_grey, split_pages
 from seglib.legends import TABLE, find_table
 from seglib.system import warn
@@ -122,17 +122,9 @@ def find_files(path, images, masks) -> tuple:
 def _describe(file, path, shared, asked, split_of):
     """Picture, or None; the first `shared` parts of its path are those of all pictures."""
     chosen = next((role for role in asked if file in asked[role]), None)
+    parts, stem = _name_parts(file, shared, split_of)
     split = role = None
     source, place, folders, aside = (), (), (), bool(OBJECT_NAME.search(file.stem))
-    parts, stem = file.parent.parts[shared:], _normalize(file.stem)
-    said = [word for part in parts for word in _list_words(part)]
-    said = any(kind.fullmatch(word) for kind in FOLDER_WORDS[:2] for word in said)
-    says_role = not said and any(kind.fullmatch(stem.lower()) for kind in FOLDER_WORDS[:2])
-    if says_role or file.suffix.lower() in ARRAYS:  # as mask.png beside image.png, or X_train.npy
-        words = [{"x": "images", "y": "masks"}.get(word, word) for word in _list_words(stem)]
-        known = [w for w in words if w in split_of or any(k.fullmatch(w) for k in FOLDER_WORDS)]
-        rest = "_".join(word for word in words if word not in known)
-        parts, stem = (*known, *parts), rest if known else stem
     for part in parts:
         words = _list_words(part)
         splits = [split_of[word] for word in words if word in split_of]
@@ -155,6 +147,23 @@ def _describe(file, path, shared, asked, split_of):
         return None  # another one of the kind that was chosen
     name, aside = _name_below(file, path), aside and chosen is None
     return Picture(file, name, stem, split, chosen or role, source, place, folders, aside)
+
+
+def _name_parts(file, shared, split_of):
+    """`(names of folders, stem)`: what a stem says of role and split counts as folders.
+
+    So it is with mask.png beside image.png, or with X_train.npy.
+    """
+    parts, stem = file.parent.parts[shared:], _normalize(file.stem)
+    roles = FOLDER_WORDS[:2]
+    said = any(kind.fullmatch(w) for part in parts for w in _list_words(part) for kind in roles)
+    says_role = not said and any(kind.fullmatch(stem.lower()) for kind in roles)
+    if not says_role and file.suffix.lower() not in ARRAYS:
+        return parts, stem
+    words = [{"x": "images", "y": "masks"}.get(word, word) for word in _list_words(stem)]
+    known = [w for w in words if w in split_of or any(k.fullmatch(w) for k in FOLDER_WORDS)]
+    rest = "_".join(word for word in words if word not in known)
+    return (*known, *parts), rest if known else stem
 
 
 def _list_words(name):
@@ -224,25 +233,25 @@ def find_pairs(path, files, tables, masks, splits, format, classes, unpaired) ->
 def _try_all(path, pictures, aside, others, tables, masks, splits, format):
     """Yield what each way finds, `(Found or None, paths without other half)`."""
     if format is not None:
-        yield annotations.import_annotations(path, format, pictures), []
+        yield sources.import_annotations(path, format, pictures), []
     notes = others if masks is None else _choose(others, path, masks)
     listed = [f for f in notes if f.suffix.lower() in (".csv", ".tsv") and f.name != TABLE]
     listed = listed if tables is None else tables
     if listed:
-        found = annotations.read_sources(path, listed, pictures, pairs=True)
+        found = sources.read_sources(path, listed, pictures, pairs=True)
         if found and tables is None and masks is None:
             words = f"{path}: pairs are taken from {found.text}, masks={found.text!r} confirms it"
             warn(words)
         yield found, []
-    photographs, sources = _tell_apart(pictures)
-    several = [mask for source in sources for mask in source]
+    photographs, groups = _tell_apart(pictures)
+    several = [mask for group in groups for mask in group]
     if several:
         for file in others if masks is None else ():  # it says what each mask shows
             if _has(file, *FORMATS["label_me"]) or _has(file, *FORMATS["open_images"]):
                 raise DatasetError(name_unread(path, [file]))
         yield _merge_mask_files(path, photographs, several), []
     yield _choose_reading(path, pictures, masks)
-    yield annotations.read_sources(path, notes, photographs, pairs=False), []
+    yield sources.read_sources(path, notes, photographs, pairs=False), []
     if not name_unread(path, others):
         yield _choose_reading(path, pictures + aside, masks)
     if splits is not None:  # the file of splits names them
@@ -259,14 +268,16 @@ FORMATS = {
 }
 TO_ARRAYS = ", and pass their arrays to seglib.open_arrays"
 RUNS = "name each picture by its file, and write start length start length ..., start from 1"
+YOLO = "a line is a class's number and x y x y ..., in shares of the picture's sides"
 UNREAD = (
     ((".nii", ".nii.gz"), "", "NIfTI volumes", "read them with nibabel" + TO_ARRAYS),
     ((".dcm",), "", "DICOM files", "read them with pydicom" + TO_ARRAYS),
     ((".h5", ".hdf5"), "", "HDF5 files", "read them with h5py" + TO_ARRAYS),
     ((".npy", ".npz", ".mat"), "", "arrays that do not pair", "load them" + TO_ARRAYS),
-    ((".json",), '"from_name"', "Label Studio's JSON", annotations.EXPORT),
-    ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", annotations.EXPORT),
-    ((".xml",), "<Annotations", "polygons of Aperio ImageScope", annotations.EXPORT),
+    ((".json",), '"from_name"', "Label Studio's JSON", sources.EXPORT),
+    ((".json",), '"shape_attributes"', "VGG Image Annotator's JSON", sources.EXPORT),
+    ((".xml",), "<Annotations", "polygons of Aperio ImageScope", sources.EXPORT),
+    ((".txt",), r"^\d+( -?\d*\.\d+){4,}", "labels like those of YOLO", YOLO),
     ((".csv",), r"[,;]\W*\d+(,? \d+){3,}", "run lengths that fit no picture", RUNS),
     ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "", "archives", "unpack them"),
 )
@@ -352,8 +363,8 @@ def _place(picture):
 def _find_all_readings(pictures, asked):
     """Readings of each source of masks, and of folders beside images/ that may hold masks too."""
     pictures = [picture for picture in pictures if picture.split != "unlabelled"]
-    photographs, sources = _tell_apart(pictures)
-    found = [reading for masks in sources for reading in _find_readings(photographs, masks)]
+    photographs, groups = _tell_apart(pictures)
+    found = [reading for masks in groups for reading in _find_readings(photographs, masks)]
     images = [picture for picture in pictures if picture.role == "image"]
     unsaid = collections.defaultdict(list)
     for picture in pictures:
@@ -388,10 +399,10 @@ def _tell_apart(pictures):
     masks, photographs, unsaid = ([p for p in pictures if p.role == role] for role in roles)
     photographs = photographs or unsaid
     if masks and photographs:
-        sources = collections.defaultdict(list)
+        by_source = collections.defaultdict(list)
         for mask in masks:
-            sources[mask.source].append(mask)
-        return photographs, list(sources.values())
+            by_source[mask.source].append(mask)
+        return photographs, list(by_source.values())
     pictures = masks or pictures  # all in one folder, whose name may say labels
     named = [picture for picture in pictures if MASK_AFFIX.search(picture.stem)]
     plain = set(map(_place, set(pictures).difference(named)))
@@ -624,7 +635,7 @@ def _read_lists(path, pictures, others, pairs):
     if len({image.split for image, _ in pairs} - {"train"}) != 1:
         return False
     mine = [picture for picture in pictures if picture.path in images]
-    index = annotations.PictureIndex(path, mine)
+    index = sources.PictureIndex(path, mine)
     split_of = {}
 
     def find(line, file):

@@ -707,18 +707,85 @@ def test_what_is_not_read_is_named(photos, name, content, words):
         open_dataset(photos)
 
 
-def test_yolo_files_may_be_empty_or_name_no_classes(photos):
+def test_yolo_classes_are_named_by_the_nearest_file_or_by_the_user(photos):
     """A picture without objects has an empty file; other text beside the labels is none."""
     write_yolo(photos)
     write_text(photos / "labels/p0.txt", "")
     write_text(photos / "notes.txt", "1 2 3\n")
-    (photos / "data.yaml").unlink()
-    dataset = open_dataset(photos, fractions=(1, 0, 0))
-    assert dataset.classes.names == ("background", "class_0", "class_1")
-    assert not dataset.train[0][1].any()
-    np.testing.assert_array_equal(dataset.train[1][1], np.array([0, 2, 1])[SQUARES])
-    write_text(photos / "labels/p9.txt", "0 0.1 0.1 0.9 0.1 0.9 0.9")
-    with pytest.raises(DatasetError, match=r"that \*.txt names have no other half.*images/p9"):
+    own = {"data.yaml": "names: [sea]", "labels/data.yml": "names: {1: road, 0: car, 5: car}"}
+    for name, text in own.items():
+        write_text(photos / name, text)
+    labels = open_dataset(photos, fractions=(1, 0, 0)).train
+    assert labels.classes.names == ("background", "road", "car")
+    assert not labels[0][1].any()
+    np.testing.assert_array_equal(named(labels[1][1], labels), SQUARES)
+    for name in own:
+        (photos / name).unlink()
+    with pytest.warns(UserWarning, match="names the classes of .*named class_0 to class_1"):
+        names = open_dataset(photos).classes.names
+    assert names == ("background", "class_0", "class_1")
+    options = {"classes": ["car", "background", "road", "sky"], "fractions": (1, 0, 0)}
+    labels = open_dataset(photos, **options).train
+    np.testing.assert_array_equal(named(labels[1][1], labels), SQUARES)
+    with pytest.raises(DatasetError, match="but classes= has no background"):
+        open_dataset(photos, classes=["car", "road", "sky"])
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("labels/p1.txt", "0 0.1 0.1 0.9 0.1 0.9 0.9 0.87", "p1.txt, line 1: expected a class's"),
+        ("labels/p1.txt", "2 0.1 0.1 0.9 0.1 0.9 0.9", "has class 2, which is not in .*road"),
+        ("labels/p9.txt", "0 0.1 0.1 0.9 0.1 0.9 0.9", r"\*.txt names have no other half.*p9"),
+        ("labels/x/p1.txt", "0 0.1 0.1 0.9 0.1 0.9 0.9", r"no other half, first .*labels/x/p1"),
+        (
+            "data.yaml",
+            "names: [car, road]\nkpt_shape: [2, 2]",
+            "does not name the classes: the labels are key points",
+        ),
+        ("data.yaml", "names: [car", "data.yaml does not name the classes: while parsing"),
+        ("a.yaml", "names: [road, car]", "a.yaml and .*data.yaml name the classes differently"),
+    ],
+)
+def test_what_is_wrong_in_yolo_files_is_refused(photos, file, text, words):
+    write_yolo(photos)
+    write_text(photos / file, text)
+    with pytest.raises(DatasetError, match=words):
+        open_dataset(photos)
+
+
+def test_lines_that_are_not_those_of_yolo_are_named_at_once(photos):
+    """A pattern took seconds for 10 points and minutes for 20."""
+    for i in range(6):
+        write_text(photos / f"photos/p{i}.txt", "0 " + "0.123 0.456 " * 40 + "0.9")
+    with pytest.raises(DatasetError, match=r"labels like those of YOLO.*in shares"):
+        open_dataset(photos)
+
+
+def test_shapes_of_json_that_have_no_area_or_no_class_are_told(photos):
+    write_supervisely(photos)
+    whole = json.loads((photos / "ann/p0.png.json").read_text())
+
+    def read(**changes):
+        write_text(photos / "ann/p0.png.json", whole | changes)
+        return open_dataset(photos, fractions=(1, 0, 0)).train
+
+    assert not read(objects=[])[0][1].any()
+    graph = {"classTitle": "road", "geometryType": "graph", "nodes": {}}
+    with pytest.warns(UserWarning, match="1 of 11 annotations in .* have no area"):
+        read(objects=[graph])
+    with pytest.raises(DatasetError, match=r"p0.png.json has a shape without a class"):
+        read(objects=[whole["objects"][0] | {"classTitle": None}])
+    points = {"exterior": [[0, 0], [9, float("nan")], [9, 9]], "interior": []}
+    with pytest.raises(DatasetError, match="expected points near the picture"):
+        read(objects=[whole["objects"][1] | {"points": points}])
+    write_text(photos / "ann/p0.png.json", "{")
+    with pytest.warns(UserWarning, match=r"p0.png.json is passed over: it is damaged") as told:
+        open_dataset(photos)
+    assert "1 pictures beside others are not in" in str(told[1].message)
+    for i in range(6):
+        write_text(photos / f"ann/p{i}.png.json", whole | {"objects": []})
+    with pytest.raises(DatasetError, match="no pairs of image and mask"):
         open_dataset(photos)
 
 
