@@ -213,7 +213,7 @@ def write_yolo(folder):
             " ".join([str(k), *(f"{share:.6f}" for share in np.ravel(CORNERS[name] / SIZE[::-1]))])
             for k, name in enumerate(["car", "road"])
         ]
-        write_text(folder / f"labels/p{i}.txt", "\n".join(rows))
+        write_text(folder / f"labels/p{i}.txt", "\n\n".join(rows))
 
 
 def write_file_a_class(folder):
@@ -380,6 +380,18 @@ def test_polygons_are_drawn_as_elsewhere(photos):
     assert labels[ndimage.binary_erosion(inside)].all()
     assert not labels[~ndimage.binary_dilation(inside, np.ones((3, 3)))].any()
     assert 60 < inside.sum() <= labels.sum() + 1
+
+
+def test_circles_are_filled_around_their_first_point(photos):
+    shape = {"label": "disc", "shape_type": "circle", "points": [[6, 5], [6, 8]]}
+    content = {"imagePath": "p0.png", "shapes": [shape], "imageHeight": 12, "imageWidth": 16}
+    write_text(photos / "photos/p0.json", content)
+    with pytest.warns(UserWarning, match="5 pictures beside others are not in"):
+        labels = open_dataset(photos, fractions=(1, 0, 0)).train[0][1]
+    rows, columns = np.indices(SIZE)
+    distance = np.hypot(rows - 5, columns - 6)
+    assert labels[distance <= 3].all()
+    assert not labels[distance >= 4].any()
 
 
 def test_labels_stand_upright_as_the_photograph(tmp_path):
@@ -712,7 +724,11 @@ def test_yolo_classes_are_named_by_the_nearest_file_or_by_the_user(photos):
     write_yolo(photos)
     write_text(photos / "labels/p0.txt", "")
     write_text(photos / "notes.txt", "1 2 3\n")
-    own = {"data.yaml": "names: [sea]", "labels/data.yml": "names: {1: road, 0: car, 5: car}"}
+    own = {
+        "data.yaml": "names: [sea]",
+        "labels/data.yml": "names: {1: road, 0: car, 5: car}",
+        "labels/other.yaml": "names: a text",
+    }
     for name, text in own.items():
         write_text(photos / name, text)
     labels = open_dataset(photos, fractions=(1, 0, 0)).train
@@ -729,6 +745,19 @@ def test_yolo_classes_are_named_by_the_nearest_file_or_by_the_user(photos):
     np.testing.assert_array_equal(named(labels[1][1], labels), SQUARES)
     with pytest.raises(DatasetError, match="but classes= has no background"):
         open_dataset(photos, classes=["car", "road", "sky"])
+    write_text(photos / "classes.txt", "car\n\nroad\n")
+    assert open_dataset(photos).classes.names == ("background", "car", "road")
+
+
+def test_yolo_classes_are_named_in_all_folders_or_in_none(tmp_path):
+    for name in "ab":
+        write_image(tmp_path / name / "photos/p0.png")
+        for i in range(1, 6):
+            write_image(tmp_path / name / f"photos/p{i}.png", seed=i)
+        write_yolo(tmp_path / name)
+    (tmp_path / "b/data.yaml").unlink()
+    with pytest.raises(DatasetError, match=r"no data.yaml names the classes of .*b/labels/p0.txt"):
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -778,6 +807,9 @@ def test_shapes_of_json_that_have_no_area_or_no_class_are_told(photos):
         read(objects=[whole["objects"][0] | {"classTitle": None}])
     points = {"exterior": [[0, 0], [9, float("nan")], [9, 9]], "interior": []}
     with pytest.raises(DatasetError, match="expected points near the picture"):
+        read(objects=[whole["objects"][1] | {"points": points}])
+    points = {"exterior": [[0, 0, 0], [9, 0, 0], [9, 9, 0]], "interior": []}
+    with pytest.raises(DatasetError, match="expected points x, y, received"):
         read(objects=[whole["objects"][1] | {"points": points}])
     write_text(photos / "ann/p0.png.json", "{")
     with pytest.warns(UserWarning, match=r"p0.png.json is passed over: it is damaged") as told:
