@@ -212,7 +212,7 @@ def test_tasks_are_weighed_by_what_is_given_or_learned():
     losses, weights = learning.create_task_losses(model, CrossEntropy(), given, 2)
     assert weights == [2, 0.5, 1]  # boundary, presence, segmentation
     values = [float(loss(split.labels, x)) for loss, x in zip(losses, logits, strict=True)]
-    np.testing.assert_allclose(values, np.log([2, 2, 3]), rtol=1e-5)
+    np.testing.assert_allclose(values, np.log([2, 2, 3]), rtol=1e-4)  # of float32 sums
     learned, _ = learning.create_task_losses(model, CrossEntropy(), None, 2)
     assert float(learned[0](split.labels, logits[0])) == pytest.approx(np.log(2), rel=1e-4)  # s = 0
 
