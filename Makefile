@@ -1,6 +1,6 @@
 # make demo          notebooks 1 to 4 on the embedded data set, results in outputs/demo
 # make all           all seven
-# make test          unit tests, then every notebook against its stored outputs
+# make test          unit tests, and every notebook against its stored outputs
 # make test-long     what takes minutes, and the tests on the JAX backend
 # make test-lowest   unit tests with the lowest versions of requirements.txt, on Python 3.11
 # make test-kaggle   unit tests with the versions of Kaggle's image, on Python 3.12
@@ -25,6 +25,7 @@ BENCHMARKS := $(patsubst %,benchmarks/%.py,masks augment checkpoint training ste
 BACKEND_TESTS := $(wildcard $(patsubst %,tests/test_%.py, \
   compressing encoders losses models optimizers predicting training))
 UNIT_TESTS := -m pytest -n 2 --dist loadfile tests seglib
+NOTEBOOK_TESTS := -m pytest --nbval -q -p no:cacheprovider
 
 .PHONY: demo all test test-long test-lowest test-kaggle test-formats bench notebooks lint
 
@@ -34,11 +35,11 @@ demo: $(VENV)/installed
 all: $(VENV)/installed
 	$(call run_notebooks,$(NOTEBOOKS))
 
-# Two processes for the notebooks: those that share a run one after the other, and all others.
+# Two at a time: the notebooks that share a run, the unit tests, then all other notebooks.
 test: $(VENV)/installed-test
-	$(BIN)/python $(UNIT_TESTS)
-	@printf '%s\n' "$(ONE_RUN)" "$(filter-out $(ONE_RUN),$(NOTEBOOKS))" | \
-	  xargs -t -P 2 -L 1 $(BIN)/python -m pytest --nbval -q -p no:cacheprovider
+	@printf '%s\n' "$(NOTEBOOK_TESTS) $(ONE_RUN)" "$(UNIT_TESTS)" \
+	  "$(NOTEBOOK_TESTS) $(filter-out $(ONE_RUN),$(NOTEBOOKS))" | \
+	  xargs -t -P 2 -L 1 $(BIN)/python
 
 test-long: $(VENV)/installed-jax
 	$(BIN)/python -m pytest -m long tests
