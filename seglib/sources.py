@@ -58,7 +58,10 @@ class PictureIndex:
         return [p for p in found if file.parent in p.path.parents] or found
 
     def find_beside(self, file, folder, other) -> list:
-        """Return the pictures of a file: below `other` where it is below `folder`, or anywhere."""
+        """Return the pictures of a label file: at its path with the folder `other` for `folder`.
+
+        Where no such folder is in the path, those of the file's name.
+        """
         name = pathlib.Path(os.path.relpath(file, self.path)).with_suffix("").as_posix()
         name = unicodedata.normalize("NFC", name)
         there = re.sub(rf"(^|.*/){folder}(?=/)", rf"\1{other}", name)
@@ -135,8 +138,8 @@ def _parse_coco(content, file, index):
 
 def _parse_labelme(content, file, index):
     shapes = [
-        (shape["label"], _choose_drawing(shape["shape_type"], shape["points"], shape.get("mask")))
-        for shape in ({"shape_type": "polygon"} | shape for shape in content["shapes"])
+        (s["label"], _choose_drawing(s.get("shape_type"), s["points"], s.get("mask")))
+        for s in content["shapes"]
     ]
     found = Found(index.path, "labelme", "*.json", [])
     name, size = content["imagePath"], (content.get("imageHeight"), content.get("imageWidth"))
@@ -154,8 +157,8 @@ def _parse_supervisely(content, file, index):
         points, bitmap = thing.get("points") or {}, thing.get("bitmap") or {}
         mask, holes = bitmap.get("data"), points.get("interior") or ()
         outline = [bitmap["origin"]] if mask else points.get("exterior", ())
-        kind = thing.get("geometryType", "polygon")  # which old exports do not have
-        shapes.append((thing["classTitle"], _choose_drawing(kind, outline, mask, holes)))
+        drawn = _choose_drawing(thing.get("geometryType"), outline, mask, holes)
+        shapes.append((thing["classTitle"], drawn))
     found, sides = Found(index.path, "Supervisely", "*.json", []), (size["height"], size["width"])
     pictures = index.find_beside(file, "ann", "img")
     found.add_named(file.stem, pictures, file, shapes, size=sides)
@@ -163,7 +166,10 @@ def _parse_supervisely(content, file, index):
 
 
 def _choose_drawing(kind, points, mask, holes=()):
-    """How a shape is drawn: polygon, rectangle, circle or mask; lines and points have no area."""
+    """How a shape is drawn: polygon, rectangle, circle or mask; lines and points have no area.
+
+    Old files name no kind, and mean polygons.
+    """
     if mask:
         return "bitmap", mask, [round(place) for place in points[0]]
     if kind == "rectangle":
@@ -173,7 +179,7 @@ def _choose_drawing(kind, points, mask, holes=()):
         (x, y), end = points
         radius = np.hypot(x - end[0], y - end[1])
         return "figure", "ellipse", [x - radius, y - radius, x + radius, y + radius]
-    if kind == "polygon" and len(points) > 2:
+    if kind in (None, "", "polygon") and len(points) > 2:
         return "holed", _flatten(points), [_flatten(hole) for hole in holes if len(hole) > 2]
     return ("no area",)
 

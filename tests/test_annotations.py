@@ -382,6 +382,15 @@ def test_polygons_are_drawn_as_elsewhere(photos):
     assert 60 < inside.sum() <= labels.sum() + 1
 
 
+@pytest.mark.parametrize("kind", [{}, {"shape_type": None}, {"shape_type": ""}])
+def test_shapes_of_no_kind_are_polygons(photos, kind):
+    shapes = [{"label": name, "points": CORNERS[name].tolist(), **kind} for name in ids_of]
+    for i in range(6):
+        write_text(photos / f"photos/p{i}.json", {"imagePath": f"p{i}.png", "shapes": shapes})
+    dataset = open_dataset(photos)
+    np.testing.assert_array_equal(named(dataset.train[0][1], dataset), SQUARES)
+
+
 def test_circles_are_filled_around_their_first_point(photos):
     shape = {"label": "disc", "shape_type": "circle", "points": [[6, 5], [6, 8]]}
     content = {"imagePath": "p0.png", "shapes": [shape], "imageHeight": 12, "imageWidth": 16}
