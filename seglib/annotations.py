@@ -14,13 +14,12 @@ import zlib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from seglib.classes import ClassTable, create_class_table, read_class_table
+from seglib.classes import BACKGROUND, ClassTable, create_class_table, read_class_table
 from seglib.images import DatasetError, fit_classes, open_picture, read_grey, read_size
 from seglib.splitting import find_split
 from seglib.system import show_progress, warn
 
 MAX_LOOKED_AT = 200  # pictures whose layers are drawn when a data set is opened
-BACKGROUND = ("background", "_background_")
 BINARY = {"background": (0, 0, 0), "foreground": (255, 255, 255)}
 MAX_UNPACKED = 1 << 26  # bytes of a bitmap in an annotation file
 FAR = 1e6  # pixels

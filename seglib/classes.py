@@ -13,9 +13,10 @@ import typing
 import numpy as np
 from numpy.typing import ArrayLike
 
-from seglib.system import replacing
+from seglib.system import replacing, warn
 
 IGNORED_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "backgroundtoignore")
+BACKGROUND = ("background", "_background_")
 CUSTOMARY_IGNORE_LABEL = 255
 NO_NUMBER = np.iinfo(np.int64).min  # stands for NaN among the values of a mask
 COLOR = re.compile(r"#[0-9a-fA-F]{6}|[(\[]?\d+, *\d+, *\d+[)\]]?")  # as a key of JSON
@@ -28,6 +29,15 @@ ID_FIELDS += ("label", "classidx", "categoryid", "gray")
 COLOR_FIELDS = ("color", "colour", "colorrgb", "rgb")
 CHANNELS = (("r", "g", "b"), ("red", "green", "blue"))
 HOLDERS = ("classes", "labels", "categories", "id2label")  # of the rows in a JSON file
+TABLE = "class_dict.csv"
+# What tools call their class tables; some names count only where the file lists classes.
+TABLES = re.compile(
+    r"(label_)?class_dict(_seg)?|_?classes|(class|label)_(names|classes|list)|label_?map|labels"
+    r"|((label|class)_)?(colors|codes)|obj_class_to_machine_color|dataset_meta|meta|config.*"
+)
+VAGUE = re.compile("meta|config.*")
+LISTS_CLASSES = re.compile(r'"(classes|labels|label_map|id2label)"')
+LISTED_PICTURE = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp|gif|p[gp]m)\b")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -275,6 +285,39 @@ def number_classes(values: dict, classes: ClassTable | None = None) -> ClassTabl
     ids = {None: label} | {name: i for i, name in enumerate(classes.names)}
     values = {key: ids[name] for key, name in values.items()}
     return dataclasses.replace(classes, ignore_label=label, values=values)
+
+
+def find_tables(given, others, colors):
+    """`{file or "classes=": [ClassTable, the same with a background]}`, the likeliest first."""
+    if given is not None and not isinstance(given, str | os.PathLike):
+        return {"classes=": [create_class_table(given, colors=colors)]}
+    files = [] if given is None else [pathlib.Path(given)]
+    for file in () if files else others:
+        stem = file.stem.lower()
+        if file.suffix.lower() in (".csv", ".json", ".txt") and TABLES.fullmatch(stem):
+            text = file.read_bytes().decode("latin-1").lower()
+            vague = VAGUE.fullmatch(stem) and not LISTS_CLASSES.search(text)
+            if file.name.lower() == TABLE or not (vague or LISTED_PICTURE.search(text)):
+                files.append(file)
+    tables = {}
+    for file in sorted(files, key=lambda f: (f.name.lower() != TABLE, len(f.parts), f)):
+        try:
+            both = [read_class_table(file, colors=colors, background=i) for i in (False, True)]
+            tables[file] = both[:1] if both[0] == both[1] else both
+        except ValueError as error:
+            if given is not None or file.name.lower() == TABLE:
+                raise
+            warn(f"no class table is read from {error}")
+    return tables
+
+
+def find_table(others: list, names) -> ClassTable | None:
+    """Return the class table in one of these files that has all these names, and a background."""
+    for table in sum(find_tables(None, others, None).values(), []):  # noqa: RUF017
+        known = {name.lower() for name in table.names}
+        if set(names) <= set(table.names) | set(BACKGROUND) and not known.isdisjoint(BACKGROUND):
+            return table
+    return None
 
 
 def write_class_table(path: str | os.PathLike, classes: ClassTable) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from seglib import annotations, sources, splitting
+from seglib.classes import TABLE, find_table
 from seglib.images import ARRAYS, SUFFIXES, DatasetError, open_picture, read_grey, split_pages
-from seglib.legends import TABLE, find_table
 from seglib.system import warn
 
 SHORT = {"tr": "train", "va": "val", "te": "test", "ts": "test"}  # where tr and another occur

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seglib import legends
+from seglib import datasets
 from seglib.datasets import open_dataset
 from seglib.images import DatasetError
 
@@ -166,7 +166,7 @@ def test_a_data_set_is_known_by_its_files_and_not_by_its_name(tmp_path, name, pa
 
 
 def test_known_classes_name_their_sources_and_number_their_classes():
-    file = pathlib.Path(legends.__file__).with_name("known_classes.csv")
+    file = pathlib.Path(datasets.__file__).with_name("known_classes.csv")
     with open(file, newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     ids = {row["data_set"]: [] for row in rows}

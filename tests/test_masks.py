@@ -17,7 +17,7 @@ import seglib
 from seglib import images, masks
 from seglib.classes import ClassTable, voc_colors
 from seglib.images import DatasetError
-from seglib.legends import propose_from_survey
+from seglib.datasets import propose_from_survey
 from seglib.masks import (
     BINARY,
     choose_encoding,
