@@ -297,67 +297,55 @@ def _read_table(source):
     return {str(column).strip(): cells[column].str.strip().tolist() for column in cells}
 
 
-def _pair_table(table, file, index, *, runs):
-    """Found of a table with a column of pictures, and one of run lengths or of mask files.
-
-    Columns are told by what they hold. A class may be behind the picture's name.
-    """
-
-    @functools.cache
-    def find(name, role=None):
-        """Files that are there, or else pictures of a role if there are any."""
-        name = name.removeprefix(f"{index.path.resolve()}{os.sep}")
-        places = [place / name for place in (index.path, file.parent) if name]
-        there = [types.SimpleNamespace(path=p, split=None) for p in filter(os.path.isfile, places)]
-        found = index.find(name, file)
-        return there[:1] or [p for p in found if (p.role == "mask") == (role == "mask")] or found
+def _pair_files(table, file, index):
+    """Found of a table with a column of pictures and one of mask files; None of other tables."""
+    find = functools.cache(functools.partial(_find_cell, file, index))
 
     def find_mask(name, cell):
         own = [picture.path for picture in find(name)]
         return [picture.path for picture in find(cell, "mask") if picture.path not in own]
 
-    def count_found(names):
-        return sum(bool(find(name)) for name in list(filter(None, names))[:FEW])
-
-    if runs:
-        wide = [column for column, values in table.items() if _are_runs(values)]
-        masks = next(iter(wide), None)
-        if len(wide) > 1:  # a column a class
-            rows, runs_of = len(table[masks]), {column: table.pop(column) for column in wide}
-            table = {column: values * len(wide) for column, values in table.items()}
-            table["class"] = [column for column in wide for _ in range(rows)]
-            table[masks] = sum(runs_of.values(), [])  # noqa: RUF017
-    else:
-        named = [c for c in table if any(map(MASK_COLUMN.fullmatch, WORD.findall(c)))]
-        named = [c for c in named if not all(map(str.isdigit, table[c])) and count_found(table[c])]
-        masks = next(iter(named), None)
-    cells = table.pop(masks, [])
-    if not cells:
+    named = [c for c in table if any(map(MASK_COLUMN.fullmatch, WORD.findall(c)))]
+    named = [c for c in named if not all(map(str.isdigit, table[c]))]
+    named = [c for c in named if _count_found(table[c], find)]
+    cells = table.pop(named[0]) if named else []
+    names = max(table.values(), key=lambda values: _count_found(values, find), default=[])
+    if not (_count_found(names, find) and any(map(find_mask, names[:FEW], cells))):
         return None
-    named_classes = _find_column(table, "(class|label|category)_?name")
-    classes = named_classes or _find_column(table, CLASS_COLUMN)
-    keys = [(values, classes) for values in table.values()]
-    if runs:  # a.jpg_3 is class 3
-        cut = [[value.rpartition("_")[::2] for value in values] for values in table.values()]
-        keys += [tuple(zip(*pairs, strict=True)) for pairs in cut]
-    names, labels = max(keys, key=lambda key: count_found(key[0]), default=((), None))
-    if not (count_found(names) and (runs or any(map(find_mask, names[:FEW], cells)))):
-        return None
-    if any(map(RUNS.fullmatch, [*table, masks])):
-        raise DatasetError(f"{file}: expected names of the columns in the first line")
-    found, records = Found(index.path, "table", os.path.relpath(file, index.path), []), {}
+    if len(named) > 1:
+        warn(f"{file}: of the columns {named} the first has the masks")
+    found = Found(index.path, "table", os.path.relpath(file, index.path), [])
     splits = _read_splits(table, file) or [None] * len(cells)
-    rows = list(zip(names, cells, splits, strict=True))
-    if not runs:
-        if len(named) > 1:
-            warn(f"{file}: of the columns {named} the first has the masks")
-        for row, (name, cell, split) in enumerate(rows, 2):
-            files = find_mask(name, cell)
-            if len(files) == 1:
-                found.add(name, find(name), file, files[0], split=split)
-            elif cell not in NOTHING:
-                found.missing.append(f"{file}, row {row}: {cell}")
-        return found
+    for row, (name, cell, split) in enumerate(zip(names, cells, splits, strict=True), 2):
+        files = find_mask(name, cell)
+        if len(files) == 1:
+            found.add(name, find(name), file, files[0], split=split)
+        elif cell not in NOTHING:
+            found.missing.append(f"{file}, row {row}: {cell}")
+    return found
+
+
+def _pair_runs(table, file, index):
+    """Found of a table with a column of pictures and one of run lengths, or one a class; or None.
+
+    A class may also have a column of its own, or be behind the picture's name.
+    """
+    find = functools.cache(functools.partial(_find_cell, file, index))
+    runs = {column: values for column, values in table.items() if _are_runs(values)}
+    table = {column: values * len(runs) for column, values in table.items() if column not in runs}
+    cells = [cell for values in runs.values() for cell in values]
+    if len(runs) > 1:
+        table["class"] = [column for column, values in runs.items() for _ in values]
+    classes = _find_column(table, "(class|label|category)_?name")
+    classes = classes or _find_column(table, CLASS_COLUMN)
+    keys = [(values, classes) for values in table.values()]
+    for values in table.values() if runs else ():  # a.jpg_3 is class 3
+        keys.append(tuple(zip(*(value.rpartition("_")[::2] for value in values), strict=True)))
+    names, labels = max(keys, key=lambda key: _count_found(key[0], find), default=((), None))
+    if not (runs and _count_found(names, find)):
+        return None
+    if any(map(RUNS.fullmatch, [*table, *runs])):
+        raise DatasetError(f"{file}: expected names of the columns in the first line")
     for column, values in () if labels else table.items():
         count = len(set(zip(names, values, strict=True)))
         if count > len(set(names)) and 1 < len(set(values)) <= count / 2:
@@ -365,7 +353,8 @@ def _pair_table(table, file, index, *, runs):
             warn(f"{file}: all rows are taken for one class, but {words}")
     kind = _look_at_runs(list(map(find, names)), cells, file)
     sides = [_find_column(table, f"(ima?ge?_?)?{side}") for side in ("height", "width")]
-    for row, (name, cell, split) in enumerate(rows):
+    splits, records = _read_splits(table, file) or [None] * len(cells), {}
+    for row, (name, cell, split) in enumerate(zip(names, cells, splits, strict=True)):
         size = [side and int(float(side[row])) for side in sides]
         shapes = records.setdefault(name, (split, size, []))[2]
         if cell in NOTHING:
@@ -373,10 +362,24 @@ def _pair_table(table, file, index, *, runs):
         if labels and not labels[row]:
             raise DatasetError(f"{file}, row {row + 2}: expected a class, as in other rows")
         shapes.append((labels[row] if labels else "foreground", (kind, cell)))
+    found = Found(index.path, "table", os.path.relpath(file, index.path), [])
     for name, (split, size, shapes) in records.items():
         found.add(name, find(name), file, shapes, split=split, size=size)
     found.names = sorted(set(labels or ["foreground"]) - {""})
     return found
+
+
+def _find_cell(file, index, name, role=None):
+    """What a cell of a table names: a file that is there, or pictures, of a role if there are."""
+    name = name.removeprefix(f"{index.path.resolve()}{os.sep}")
+    places = [place / name for place in (index.path, file.parent) if name]
+    there = [types.SimpleNamespace(path=p, split=None) for p in filter(os.path.isfile, places)]
+    found = index.find(name, file)
+    return there[:1] or [p for p in found if (p.role == "mask") == (role == "mask")] or found
+
+
+def _count_found(names, find):
+    return sum(bool(find(name)) for name in list(filter(None, names))[:FEW])
 
 
 def _are_runs(values):
@@ -460,7 +463,8 @@ def read_sources(path, files: list, pictures: list, *, pairs: bool) -> Found | N
         suffix, found = place.suffix.lower(), None
         if suffix in ("", ".csv", ".tsv") and not NO_TABLE.search(place.stem.lower()):
             table = _read_table(file)
-            found = table and _pair_table(table, place, index, runs=not pairs)
+            pair = _pair_files if pairs else _pair_runs
+            found = table and pair(table, place, index)
         elif suffix == ".json" and not pairs:
             found = _read_json(file, index)
         if found:
