@@ -496,9 +496,10 @@ def _match(photographs, names, masks, mask_names, agreement):
     lonely = [p.path for p in photographs if p not in paired and p.split in splits]
     paired_names = {key[-1] for key in both}
     for mask, name in zip(masks, mask_names, strict=True):
-        is_missed = mask not in paired and (mask.split in splits or not agreement)
+        is_expected = mask.split is not None or None in splits or not agreement
         ends = [i for i, letter in enumerate(name) if letter in SEPARATORS]
-        if is_missed and not any(name[:end] in paired_names for end in ends):  # such as …_color
+        is_other = any(name[:end] in paired_names for end in ends)  # such as …_color
+        if mask not in paired and is_expected and not is_other:
             lonely.append(mask.path)
     return pairs, doubles, lonely
 

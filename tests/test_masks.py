@@ -16,8 +16,8 @@ from scipy.spatial import cKDTree
 import seglib
 from seglib import images, masks
 from seglib.classes import ClassTable, voc_colors
-from seglib.images import DatasetError
 from seglib.datasets import propose_from_survey
+from seglib.images import DatasetError
 from seglib.masks import (
     BINARY,
     choose_encoding,
