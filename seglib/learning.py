@@ -115,6 +115,8 @@ class Learner:
             watched = [[]] * (len(every) - 1) + [self.metrics]
         jit = losses.choose_jit()
         model.compile(optimizer, every, loss_weights=weights, metrics=watched, jit_compile=jit)
+        for metric in self.metrics:
+            metric.reset_state()  # Keras forgets no counts of an earlier run before a step
         for number, state in enumerate(self._dropout_states()):
             state.assign(np.array([seed, number], dtype="uint32"))
         model.optimizer.build(model.trainable_variables)
