@@ -8,6 +8,7 @@ from PIL import Image
 
 from seglib.balance import score_colors
 from seglib.classes import read_class_table
+from seglib.preparing import PreparedSplit
 from seglib.scenes import STREET_CLASSES, THINGS, draw_scene, write_scenes
 
 SMALL = (48, 64)
@@ -20,33 +21,27 @@ def streets():
     return [np.stack(layer) for layer in zip(*drawn, strict=True)]
 
 
-def test_a_scene_is_a_function_of_index_and_seed():
+def test_a_scene_is_a_function_of_index_seed_and_size():
     for first, again in zip(draw_scene(7, seed=3), draw_scene(7, seed=3), strict=True):
         np.testing.assert_array_equal(first, again)
     image = draw_scene(0, size=SMALL)[0]
     for index, seed in ((1, 0), (0, 1)):
         assert (image != draw_scene(index, seed=seed, size=SMALL)[0]).mean() > 0.5
-
-
-@pytest.mark.parametrize("size", [(32, 32), (64, 200), (101, 77)])
-def test_size_is_height_and_width(size):
-    image, labels, instances = draw_scene(5, size=size)
-    assert (image.shape, image.dtype) == ((*size, 3), np.uint8)
-    assert (labels.shape, labels.dtype) == (size, np.uint8)
-    assert (instances.shape, instances.dtype) == (size, np.uint16)
+    for size in ((32, 32), (64, 200), (101, 77)):
+        found = [(array.shape, array.dtype) for array in draw_scene(5, size=size)]
+        assert found == [((*size, 3), np.uint8), (size, np.uint8), (size, np.uint16)]
 
 
 def test_classes_are_as_imbalanced_as_in_camvid(streets):
     labels = streets[1]
     shares = np.bincount(labels.ravel(), minlength=12) / labels.size
     share = dict(zip(STREET_CLASSES.names, shares.tolist(), strict=True))
-    assert shares.size == 12
     assert all(shares > 0.001)
     assert 0.005 < share["Void"] < 0.06
     assert max(share[name] for name in ("SignSymbol", "Pedestrian", "Bicyclist")) < 0.015
-    assert {"Road", "Building"} == set(sorted(share, key=share.get)[-2:])
+    assert set(sorted(share, key=share.get)[-2:]) == {"Road", "Building"}
     assert share["Road"] > 20 * share["Bicyclist"]
-    for part in (labels[:28], labels[28:34], labels[34:]):  # as splits are
+    for part in np.split(labels, [28, 34]):  # as splits are
         assert np.unique(part).tolist() == list(range(12))
 
 
@@ -66,46 +61,30 @@ def test_photo_and_labels_show_the_same_place(streets):
         assert edges[border].mean() > 1.5 * edges[~border].mean()
 
 
-class Pairs(list):
-    classes = STREET_CLASSES
-
-
 def test_colour_alone_does_not_tell_the_class(streets):
-    pairs = list(zip(*streets[:2], strict=True))
-    assert 0.25 < score_colors(Pairs(pairs[:28]), Pairs(pairs[28:])) < 0.60
+    split = PreparedSplit(*streets[:2], [""] * 40, STREET_CLASSES)
+    assert 0.25 < score_colors(split[:28], split[28:]) < 0.60
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_scenes(tmp_path_factory.mktemp("data") / "street", num_scenes=8, size=SMALL)
-
-
-def test_layout_is_that_of_camvid(folder):
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
-    assert "class_dict.csv" in names
-    assert {"train/street_0000.jpg", "train_labels/street_0000_L.png"} < set(names)
-    assert {"val_instances/street_0006_I.png", "test/street_0007.jpg"} < set(names)
-    unlabelled = [f"unlabelled/street_{index:04d}.jpg" for index in range(8, 20)]
-    assert [name for name in names if "unlabelled" in name] == unlabelled
-    assert len(names) == 8 * 3 + 1 + 12
-    assert [entry.name for entry in folder.parent.iterdir()] == ["street"]
-
-
-def test_files_hold_what_was_drawn(folder):
+def test_a_folder_in_camvids_layout_holds_what_was_drawn_and_is_kept(tmp_path):
+    folder = write_scenes(tmp_path / "street", num_scenes=8, size=SMALL)
+    expected = {"class_dict.csv", *(f"unlabelled/street_{i:04d}.jpg" for i in range(8, 20))}
+    for i, split in enumerate(["train"] * 6 + ["val", "test"]):
+        name = f"street_{i:04d}"
+        expected |= {f"{split}/{name}.jpg", f"{split}_labels/{name}_L.png"}
+        expected.add(f"{split}_instances/{name}_I.png")
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
+    assert {path.relative_to(folder).as_posix() for path in written} == expected
+    assert [entry.name for entry in tmp_path.iterdir()] == ["street"]
     image, labels, instances = draw_scene(6, size=SMALL)
     mask = np.asarray(Image.open(folder / "val_labels" / "street_0006_L.png"))
     np.testing.assert_array_equal(mask, STREET_CLASSES.colors[labels])
-    objects = np.asarray(Image.open(folder / "val_instances" / "street_0006_I.png"))
-    np.testing.assert_array_equal(objects, instances)
+    np.testing.assert_array_equal(Image.open(folder / "val_instances/street_0006_I.png"), instances)
     photo = np.asarray(Image.open(folder / "val" / "street_0006.jpg")).astype(int)
     assert np.abs(photo - image).mean() < 12  # JPEG halves the resolution of colour
     assert read_class_table(folder / "class_dict.csv") == STREET_CLASSES
-
-
-def test_second_call_keeps_the_folder(folder):
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert write_scenes(str(folder), num_scenes=5, seed=9, size=SMALL) == folder
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")} == written
 
 
 def test_writers_at_once_leave_one_whole_folder_and_failure_none(tmp_path):
@@ -118,10 +97,6 @@ def test_writers_at_once_leave_one_whole_folder_and_failure_none(tmp_path):
         paths = {call.result() for call in calls}
     assert list(tmp_path.iterdir()) == list(paths)
     assert len(list((tmp_path / "street" / "train").iterdir())) == 2
-
-
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(FileExistsError, match="is in the way, it holds no class_dict"):
         write_scenes(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert list(tmp_path.iterdir()) == list(paths)
