@@ -3,10 +3,26 @@
 import keras
 import numpy as np
 
+from seglib.models import create_model
+
 
 def compute(model, x):
     """What a model or layer answers, as NumPy arrays; eagerly: tracing takes longer than a call."""
     return keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
+
+
+def score(model, x):
+    """Logits of the last output."""
+    return keras.tree.flatten(compute(model, x))[-1]
+
+
+def create_small(name="unetpp", shape=(32, 32, 3), num_classes=3, *, width=1, **options):
+    """A network with a few channels, times `width`."""
+    few = {"filters": np.multiply(width, (4, 6) if "unet" in name else (4, 4, 6, 6, 8)).tolist()}
+    few |= {"deeplabv3plus": {"aspp_filters": 8 * width}, "fcn": {"hidden": 8 * width}}.get(
+        name, {}
+    )
+    return create_model(name, shape, num_classes=num_classes, **{**few, **options})
 
 
 def random_images(*shape, seed=0):
