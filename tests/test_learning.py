@@ -227,10 +227,6 @@ def draw(sampling):
     Batches(make_split(3, 0), 2, 0, sampling=sampling)
 
 
-def restore(arrays):
-    make_learner(make_linear()).restore(arrays)
-
-
 UNFIT = "≥ 0 for each of 3 training pairs, not all 0"
 
 
@@ -243,7 +239,7 @@ UNFIT = "≥ 0 for each of 3 training pairs, not all 0"
         (lambda x: weigh(x, ["segmentation"]), {"boundary": 1}, "none, since it has one head"),
         (take, "moun", "received 'moun'"),
         (lambda x: take(x, ema=0.9), seglib.Muon(), "its own ema, which would be ignored"),
-        (restore, [np.zeros(3)], r"optimizer keeps other numbers.*init_from"),
+        (lambda x: make_learner(make_linear()).restore(x), [np.zeros(3)], "numbers.*init_from="),
         *((draw, weights, UNFIT) for weights in ([1, 2], [-1, 1, 1], [np.nan, 1, 1], [0, 0, 0])),
     ],
 )

@@ -21,13 +21,8 @@ def test_presets_survive_json_and_name_what_there_is(name):
     augment = native.train["augment"]
     assert native.prepare["image_size"] == (512, 400)
     assert (augment.size, augment.native) == ((96, 96), True)
-
-
-def test_a_preset_is_free_to_be_changed():
-    recipe = seglib.get_preset("fast")
-    recipe.train["ema"] = 0.5
-    assert seglib.get_preset("fast").train["ema"] == 0.99
-    assert recipe != seglib.get_preset("fast")
+    recipe.train["ema"] = 0.5  # a preset is free to be changed
+    assert recipe != seglib.get_preset(name)
 
 
 def test_a_preset_at_another_size_prepares_in_proportion():
