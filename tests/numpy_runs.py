@@ -3,25 +3,22 @@
 import json
 
 import numpy as np
+from small_runs import make_split
 
-from seglib.learning import Callbacks
+from seglib.learning import Batches, Callbacks
 from seglib.recipes import DEFAULTS
 from seglib.runs import open_run, take_up
 from seglib.system import note_interrupts
 from seglib.training import Clock, Loop, Plan
 
-SCORES = (0.2, 0.5, 0.3, 0.4, 0.45, 0.6, 0.1, 0.2)  # of epochs, unless others are given
+SCORES = (0.2, 0.5, 0.3, 0.4, 0.45, 0.6, 0.1, 0.2)  # of epochs of five steps
 
 
-class Numbers:
+class Numbers(Batches):
     """Ten pairs, read in batches that are a function of the step."""
 
     def __init__(self, batch_size=2, pairs=10):
-        self.batch_size, self.split = batch_size, range(pairs)
-
-    @property
-    def steps_per_epoch(self):
-        return -(-len(self.split) // self.batch_size)
+        super().__init__(range(pairs), batch_size, seed=0)
 
     def __getitem__(self, step):
         random = np.random.default_rng(step)
@@ -31,9 +28,8 @@ class Numbers:
 class Stepper:
     """Remembers all it has learned from, in an order that matters."""
 
-    def __init__(self, scores=SCORES):
-        self.weights, self.rate, self.steps = np.zeros(2), 0.0, 0
-        self.scores, self.kept = scores, None
+    def __init__(self):
+        self.weights, self.rate, self.steps, self.kept = np.zeros(2), 0.0, 0, None
 
     @property
     def variables(self):
@@ -57,7 +53,7 @@ class Stepper:
     def validate(self, split, batch_size, request):
         if request.name:
             return None
-        score = self.scores[(self.steps // 5 - 1) % len(self.scores)]
+        score = SCORES[(self.steps // 5 - 1) % len(SCORES)]
         return {"val_loss": 1.0, "pixel_accuracy": 0.5, "mean_iou": score}
 
     def predict_batch(self, images, batch_size):
@@ -65,12 +61,6 @@ class Stepper:
 
     def save(self, file):
         file.write_text(json.dumps(self.kept.tolist()))
-
-
-class Validation(list):
-    """Validation pairs, of which only the number counts."""
-
-    images = np.zeros((4, 1))
 
 
 def run(
@@ -86,7 +76,7 @@ def run(
     batch_size=2,
     save_steps=2,
     save_seconds=np.inf,
-    change=None,
+    change=lambda loop: None,
     settings=None,
     **options,
 ):
@@ -96,24 +86,20 @@ def run(
     """
     folder.mkdir(exist_ok=True, parents=True)
     options = {**DEFAULTS, "batch_size": batch_size, **options}
-    batches, clock = batches or Numbers(int(np.max(batch_size))), clock or Clock()
-    stepper = stepper or Stepper()
-    stepper.stop_training = False
+    batches = batches or Numbers(int(np.max(batch_size)))
+    clock, stepper, settings = clock or Clock(), stepper or Stepper(), settings or {}
     with open_run(folder) as files, note_interrupts() as request:
-        state, clock.earlier = take_up(files, settings or {}, resume_from=None)
+        state, clock.earlier = take_up(files, settings, resume_from=None)
         batches.batch_size = state.batch_size or batches.batch_size
         is_open = budget is not None and np.ndim(batch_size) and not state.batch_size
         state.use_batch_size(0 if is_open else batches.batch_size, batches.steps_per_epoch)
         plan = Plan(clock, batches.steps_per_epoch, epochs, budget, options)
         if state.step:
             stepper.restore(state.arrays)
-        state.settings, state.arrays = settings or {}, None
+        state.settings, state.arrays = settings, None
         files.begin_session(state, clock)
         files.draw_curves = lambda history: None  # takes longer than all the rest
-        split = Validation(range(validation))
-        told = Callbacks(callbacks, stepper)
+        split, told = make_split(validation, 0), Callbacks(callbacks, stepper)
         loop = Loop(stepper, batches, split, state, plan, options, files, told, request)
-        if change is not None:
-            change(loop)
-        ended_by = loop.run(save_steps, save_seconds)
-    return ended_by, loop.state, stepper
+        change(loop)
+        return loop.run(save_steps, save_seconds), state, stepper

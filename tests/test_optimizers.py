@@ -22,7 +22,7 @@ def draw(shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def create_variables(shapes):
+def create_variables(shapes=SHAPES):
     variables = []
     for i, (path, shape) in enumerate(shapes.items()):
         scope, name = path.split("/")
@@ -32,17 +32,14 @@ def create_variables(shapes):
 
 
 def walk(optimizer, steps, shapes=SHAPES):
-    """Yield weights after each step along random gradients, the same for every optimizer."""
-    variables = create_variables(shapes)
+    """Return weights after each step along random gradients, the same for every optimizer."""
+    variables, weights = create_variables(shapes), []
     optimizer.build(variables)
     for step in range(steps):
         gradients = [draw(v.shape, 100 * step + i) for i, v in enumerate(variables, 10)]
         optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], variables)
-        yield [np.array(variable) for variable in variables]
-
-
-def take_steps(optimizer, steps, shapes=SHAPES):
-    return list(walk(optimizer, steps, shapes))[-1]
+        weights.append([np.array(variable) for variable in variables])
+    return weights
 
 
 def multiply_turns(matrix):
@@ -60,8 +57,8 @@ def test_matrices_are_those_of_the_published_iteration():
     shapes = [(27, 8), (8, 27), (8, 8), (5, 16), (16, 5), (144, 8), (2, 2), (27, 8)]
     matrices = [draw(shape, i) for i, shape in enumerate(shapes)]
     matrices += [1e-3 * matrices[0], 1e9 * matrices[0]]
-    answers = orthogonalize_matrices([keras.ops.convert_to_tensor(x) for x in matrices])
     expected = [multiply_turns(matrix) for matrix in matrices]
+    answers = orthogonalize_matrices([keras.ops.convert_to_tensor(x) for x in matrices])
     assert_same(answers, expected, atol=2e-4)
     for stack in (np.stack([matrices[1], matrices[0].T]), matrices[0][None]):  # as on GPUs
         turned = turn_matrices(keras.ops.convert_to_tensor(stack))
@@ -75,94 +72,77 @@ def test_weights_are_those_of_keras_adamw(excluded):
     ours, theirs = (kind(0.01, weight_decay=0.1) for kind in (AdamW, keras.optimizers.AdamW))
     ours.exclude_from_weight_decay(var_names=[excluded])
     theirs.exclude_from_weight_decay(var_names=[excluded, "bias"])
-    assert_same(take_steps(ours, 5), take_steps(theirs, 5), atol=2e-6)
+    assert_same(walk(ours, 5)[-1], walk(theirs, 5)[-1], atol=2e-6)
 
 
 @pytest.mark.skipif(not hasattr(keras.optimizers, "Muon"), reason="Keras has it from 3.10 on")
 def test_steps_are_those_of_keras_muon_on_the_same_matrix():
-    ours = take_steps(Muon(0.01, weight_decay=0.1), 3, {"a/kernel": KERNEL})
-    matrix = keras.Variable(draw(KERNEL).reshape(-1, KERNEL[-1]))
-    theirs = keras.optimizers.Muon(0.01, weight_decay=0.1)
-    for step in range(3):
-        gradient = draw(KERNEL, 100 * step + 10).reshape(matrix.shape)
-        theirs.apply([keras.ops.convert_to_tensor(gradient)], [matrix])
-    assert_same([ours[0].reshape(matrix.shape)], [matrix], atol=2e-5)
+    ours = walk(Muon(0.01, weight_decay=0.1), 3, {"a/kernel": KERNEL})[-1][0]
+    theirs = walk(keras.optimizers.Muon(0.01, weight_decay=0.1), 3, {"a/kernel": (72, 6)})[-1]
+    assert_same([ours.reshape(72, 6)], theirs, atol=2e-5)
 
 
 def test_muon_leaves_to_adamw_what_is_no_matrix_or_makes_logits():
-    steps = [take_steps(kind(0.01, weight_decay=0.1), 1) for kind in (AdamW, Muon)]
-    unlike = [
-        path for path, a, b in zip(SHAPES, *steps, strict=True) if not np.allclose(a, b, atol=1e-6)
-    ]
+    steps = [walk(kind(0.01, weight_decay=0.1), 1)[0] for kind in (AdamW, Muon)]
+    unlike = [x for x, a, b in zip(SHAPES, *steps, strict=True) if not np.allclose(a, b, atol=1e-6)]
     assert unlike == ["encoder_a/kernel", "f/kernel"]
 
 
 def test_the_encoder_learns_at_its_share_of_the_rate():
-    before = create_variables(SHAPES)
-    full, part = (take_steps(Muon(1e-3, encoder_rate=rate), 1) for rate in (1, 0.25))
-    for path, start, a, b in zip(SHAPES, before, full, part, strict=True):
+    full, part = (walk(Muon(1e-3, encoder_rate=rate), 1)[0] for rate in (1, 0.25))
+    for path, start, a, b in zip(SHAPES, create_variables(), full, part, strict=True):
         share = 0.25 if path.startswith("encoder_") else 1
         np.testing.assert_allclose(b - start, share * (a - start), atol=1e-6)
 
 
 def test_averages_follow_closely_at_first():
-    optimizer, expected = Muon(0.01, use_ema=True, ema_momentum=0.2), None
-    for step, weights in enumerate(walk(optimizer, 4)):
+    optimizer = Muon(0.01, use_ema=True, ema_momentum=0.2)
+    expected, *later = walk(optimizer, 4)
+    for step, weights in enumerate(later, 1):
         share = min(0.2, step / (step + 10))
-        expected = [
-            share * old + (1 - share) * new
-            for old, new in zip(expected or weights, weights, strict=True)
-        ]
+        pairs = zip(expected, weights, strict=True)
+        expected = [share * old + (1 - share) * new for old, new in pairs]
     assert_same(optimizer.averages(), expected, atol=1e-6)
     # Counter and rate; momentum and average of matrices; a velocity as well of all others.
     assert len(optimizer.variables) == 2 + 2 + 3
     fresh = AdamW(use_ema=True)
-    fresh.build(create_variables(SHAPES))
-    assert_same(fresh.averages(), create_variables(SHAPES))
+    fresh.build(create_variables())
+    assert_same(fresh.averages(), create_variables())
 
 
 def test_gradients_add_up_over_batches():
     options = {"weight_decay": 0.1, "use_ema": True}
     whole, parts = Muon(0.01, **options), Muon(0.01, gradient_accumulation_steps=2, **options)
-    variables = create_variables(SHAPES), create_variables(SHAPES)
+    of_whole, of_parts = create_variables(), create_variables()
     for step in range(3):
         first, second = ([draw(s, 10 * step + i) for s in SHAPES.values()] for i in (0, 1))
-        whole.apply([(a + b) / 2 for a, b in zip(first, second, strict=True)], variables[0])
-        before = [np.array(variable) for variable in variables[1]]
-        parts.apply([keras.ops.convert_to_tensor(gradient) for gradient in first], variables[1])
-        assert_same(variables[1], before)
-        parts.apply([keras.ops.convert_to_tensor(gradient) for gradient in second], variables[1])
-    assert_same(*variables, atol=2e-5)
+        whole.apply([(a + b) / 2 for a, b in zip(first, second, strict=True)], of_whole)
+        before = [np.array(variable) for variable in of_parts]
+        parts.apply(first, of_parts)
+        assert_same(of_parts, before)
+        parts.apply(second, of_parts)
+    assert_same(of_whole, of_parts, atol=2e-5)
     assert_same(whole.averages(), parts.averages(), atol=2e-5)
 
 
 def create_model(optimizer):
     """Convolutions whose steps are compiled as those of a training loop."""
-    constraint = keras.constraints.MaxNorm(0.5)
-    model = keras.Sequential(
-        [
-            keras.Input((6, 6, 3)),
-            keras.layers.Conv2D(4, 3, padding="same", name="encoder_a"),
-            keras.layers.Conv2D(2, 1, kernel_constraint=constraint, name="c_classes"),
-        ]
-    )
+    image, norm = keras.Input((6, 6, 3)), keras.constraints.MaxNorm(0.5)
+    x = keras.layers.Conv2D(4, 3, padding="same", name="encoder_a")(image)
+    x = keras.layers.Conv2D(2, 1, kernel_constraint=norm, name="c_classes")(x)
+    model = keras.Model(image, x)
     model.set_weights([draw(weight.shape, i) for i, weight in enumerate(model.weights)])
     model.compile(optimizer, "mse", jit_compile=False)
     return model
 
 
-class Table(keras.optimizers.schedules.LearningRateSchedule):
-    rates = np.array([1e-3, 4e-3, 1 / 300], np.float32)
-
-    def __call__(self, step):
-        return keras.ops.take(keras.ops.convert_to_tensor(self.rates), step)
-
-
 def test_a_rate_that_is_set_before_each_step_is_a_schedule(tmp_path):
     options = {"weight_decay": 0.1, "encoder_rate": 0.5, "use_ema": True}
-    scheduled, model = (create_model(Muon(rate, **options)) for rate in (Table(), 1.0))
+    rates = np.array([1e-3, 4e-3, 1 / 300], np.float32).tolist()
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], rates)
+    scheduled, model = (create_model(Muon(rate, **options)) for rate in (schedule, 1.0))
     model.optimizer.build(model.trainable_variables)
-    for rate in Table.rates:
+    for rate in rates:
         model.optimizer.learning_rate = rate
         for each in (model, scheduled):
             each.train_on_batch(draw((4, 6, 6, 3)), draw((4, 6, 6, 2), 1))
