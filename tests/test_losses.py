@@ -98,33 +98,28 @@ def test_dice_known_answers():
 
 
 @pytest.mark.parametrize(
-    "loss", [CrossEntropy, Focal, Dice, Tversky, LovaszSoftmax, CrossEntropyDice]
-)
-def test_ignored_pixels_cost_nothing_and_extremes_are_finite(loss):
-    labels, logits = make_labels(255)
-    shares, measure = make_shares(), loss(ignore_label=255)
-    changed = np.where((labels == 255)[..., None], 5 - logits, logits)
-    assert float(measure(labels, changed)) == pytest.approx(float(measure(labels, logits)), 1e-6)
-    assert float(measure(np.full_like(labels, 255), logits)) == 0
-    assert float(measure(0 * shares, logits)) == 0
-    assert np.isfinite(float(measure(shares, 1e4 * logits)))
-    low = float(measure(shares, keras.ops.cast(logits, "bfloat16")))
-    assert low == pytest.approx(float(measure(shares, logits)), rel=0.02)
-
-
-@pytest.mark.parametrize(
     "loss",
     [
         Focal(WEIGHTS, 255, gamma=1.5),
         Tversky(255, gamma=4 / 3),
         LovaszSoftmax(255),
+        CrossEntropyDice(WEIGHTS, 255),
         losses.OneHotLoss(keras.losses.Tversky(alpha=0.3, axis=(0, 1, 2)), 255),
         losses.OneHotLoss(keras.losses.CategoricalCrossentropy(from_logits=True), 255),
     ],
     ids=lambda loss: loss.name,
 )
-def test_losses_keep_the_contract(loss):
-    check_loss(loss, *make_labels(255))
+def test_losses_keep_the_contract_and_ignored_pixels_cost_nothing(loss):
+    labels, logits = make_labels(255)
+    check_loss(loss, labels, logits)
+    changed = np.where((labels == 255)[..., None], 5 - logits, logits)
+    assert float(loss(labels, changed)) == pytest.approx(float(loss(labels, logits)), 1e-6)
+    if not isinstance(loss, losses.OneHotLoss):  # whose sums over nothing are Keras' own
+        assert float(loss(np.full_like(labels, 255), logits)) == 0
+        assert float(loss(0 * make_shares(), logits)) == 0
+    assert np.isfinite(float(loss(make_shares(), 1e4 * logits)))
+    low = float(loss(make_shares(), keras.ops.cast(logits, "bfloat16")))
+    assert low == pytest.approx(float(loss(make_shares(), logits)), rel=0.02)
 
 
 def test_a_compiled_loss_is_the_same():
@@ -169,9 +164,6 @@ def test_an_uncertain_task_counts_less_and_pays_for_it():
     assert float(uncertain(labels, logits)) == pytest.approx(expected, rel=1e-6)
     again = losses.UncertainLoss.from_config(uncertain.get_config())
     assert again.log_variance == pytest.approx(0.7)
-
-
-# What a user may ask for
 
 
 def ask(loss, **options):
@@ -225,7 +217,7 @@ def test_functions_and_losses_of_ones_own_work():
         (lambda: ask(None, class_weights=[1, 2]), "for each of 4 classes"),
         (lambda: ask(Dice(), class_weights=WEIGHTS), "give them to the loss itself"),
         (lambda: ask("hinges"), "name of keras.losses, received 'hinges'"),
-        (lambda: ask(keras.losses.CategoricalCrossentropy()), r"Crossentropy\(from_logits=True\)"),
+        (lambda: ask(keras.losses.CategoricalCrossentropy()), "losses.Cat.*from_logits=True"),
     ],
 )
 def test_wrong_arguments_say_what_was_expected(call, words):
