@@ -40,15 +40,13 @@ def check_layer(layer, *inputs, tmp_path):
     """Config round trip, save and load, symbolic and eager shapes, a training step, precision."""
     copy = type(layer).from_config(layer.get_config())
     assert copy.get_config() == layer.get_config()
-
     expected = keras.ops.convert_to_numpy(layer(*inputs))
     assert tuple(layer.compute_output_shape(*[array.shape for array in inputs])) == expected.shape
 
     symbolic = [keras.Input(array.shape[1:]) for array in inputs]
     scaled = keras.layers.Conv2D(inputs[0].shape[-1], 1)(symbolic[0])
-    output = copy(scaled, *symbolic[1:])
-    assert output.shape[1:] == expected.shape[1:]
-    model = keras.Model(symbolic, output)
+    model = keras.Model(symbolic, copy(scaled, *symbolic[1:]))
+    assert model.output_shape[1:] == expected.shape[1:]
     model.compile("sgd", "mse", run_eagerly=True)
     before = model.get_weights()
     model.train_on_batch(list(inputs), np.ones_like(expected))
@@ -57,19 +55,17 @@ def check_layer(layer, *inputs, tmp_path):
     model.save(tmp_path / "layer.keras")
     loaded = keras.saving.load_model(tmp_path / "layer.keras", safe_mode=True)
     np.testing.assert_array_equal(*(compute(m, list(inputs)) for m in (model, loaded)))
-
     mixed = type(layer).from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
     answer = keras.ops.cast(mixed(*inputs), "float32")
     np.testing.assert_allclose(keras.ops.convert_to_numpy(answer), expected, rtol=0.02)
 
 
 def check_loss(loss, y_true, logits):
-    """Config round trip, the shapes of truth, low precision, extreme logits, a gradient step."""
+    """Config round trip, the shapes of truth, low precision, extreme logits, gradient steps."""
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert copy.get_config() == loss.get_config()
     value = float(loss(y_true, logits))
-    assert float(copy(y_true, logits)) == value
-    assert float(loss(y_true[..., None], logits)) == value
+    assert float(copy(y_true, logits)) == float(loss(y_true[..., None], logits)) == value
     for dtype in ("bfloat16", "float16"):
         low = float(loss(y_true, keras.ops.cast(logits, dtype)))
         np.testing.assert_allclose(low, value, rtol=0.02, atol=0.02)
@@ -80,5 +76,4 @@ def check_loss(loss, y_true, logits):
     model = keras.Model(inputs, dense(inputs))
     model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
     losses = [float(model.train_on_batch(logits, y_true)) for _ in range(3)]
-    assert np.isfinite(losses).all()
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] < np.inf
