@@ -26,8 +26,7 @@ from timing import describe_machine
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-import killed_pipelines  # noqa: E402 - the same processes as in the tests
-import killed_runs  # noqa: E402
+import killed_runs  # noqa: E402 - the same processes as in the tests
 import test_killed_pipelines  # noqa: E402
 
 from seglib.scenes import write_scenes  # noqa: E402
@@ -59,13 +58,38 @@ def describe_code():
     return commit + "+" * bool(changes)
 
 
+def draw_kills(seed, seconds):
+    """Return ten pairs of a spot and how often it is passed before.
+
+    Every second spot is a time, up to these seconds; which of the others is first is the seed's.
+    """
+    random, spots = np.random.default_rng(seed), list(killed_runs.PLACES)
+    kills = []
+    for i in range(KILLS):
+        spot = spots[(seed + i // 2) % len(spots)]
+        if i % 2:
+            spot = f"after {random.uniform(0, seconds):.2f} s"
+        kills.append((spot, int(random.integers(1, 4))))
+    return [kills[i] for i in random.permutation(KILLS)]
+
+
 def kill_group(backend, seed, undisturbed, folder):
-    """Yield a row for each of the runs that ten kills need."""
-    kills = killed_runs.draw_kills(KILLS, seed, seconds=SECONDS[backend])
-    runs = killed_runs.train_with_kills(folder, kills, backend=backend)
-    for number, (run_dir, hits) in enumerate(runs):
+    """Yield a row for each of the runs that ten kills need.
+
+    Where a run ends before it comes past a spot, the next run is killed there.
+    """
+    kills, number = draw_kills(seed, SECONDS[backend]), 0
+    while kills:
+        run_dir, hits = folder / f"run_{number}", []
+        while kills and killed_runs.kill_run(run_dir, *kills[0], backend=backend):
+            hits.append(kills.pop(0)[0])
+        if kills:
+            kills[0] = kills[0][0], 1
+        else:
+            killed_runs.kill_run(run_dir, backend=backend)
         changes = killed_runs.find_changes(undisturbed, run_dir)
         yield describe(backend, seed, number, len(hits), len(changes), "; ".join(hits))
+        number += 1
 
 
 def describe(backend, seed, number, kills, differences, spots):
@@ -87,13 +111,13 @@ def describe(backend, seed, number, kills, differences, spots):
 def kill_pipelines(what, seed, undisturbed, folder):
     """Yield a row for each of the pipelines that ten kills need."""
     random, number, left = np.random.default_rng(seed), 0, KILLS
-    expected = killed_pipelines.read_outputs(undisturbed)
+    expected = test_killed_pipelines.read_outputs(undisturbed)
     while left > 0:
         place = folder / f"pipeline_{number}"
         shutil.copytree(undisturbed / "data", place / "data")
         delays = random.uniform(0, PIPELINE_SECONDS, left)
-        kills = killed_pipelines.kill_pipeline(place, delays, power_cut=what == "power cuts")
-        changes = killed_pipelines.find_changes(expected, place)
+        kills = test_killed_pipelines.kill_pipeline(place, delays, power_cut=what == "power cuts")
+        changes = test_killed_pipelines.find_changes(expected, place)
         spots = "; ".join(f"after {delay:.2f} s" for delay in delays[:kills])
         yield describe(what, seed, number, kills, len(changes), spots)
         left, number = left - kills, number + 1
@@ -143,7 +167,7 @@ def main():
             killed_runs.kill_run(undisturbed, backend=what)
         else:
             write_scenes(undisturbed / "data", num_scenes=12, size=(48, 64))
-            killed_pipelines.kill_pipeline(undisturbed, [])
+            test_killed_pipelines.kill_pipeline(undisturbed, [])
         if what == "damage":
             append(list(damage_files(undisturbed, folder)))
             return

@@ -61,13 +61,9 @@ def write_pair(classes):
 def city(tmp_path, classes, write_pair):
     """Folder with 4 train, 2 val and 2 test pairs in CamVid's layout, and its class table."""
     folder = tmp_path / "city"
-    for split, indices in {"train": range(4), "val": range(4, 6), "test": range(6, 8)}.items():
-        for i in indices:
-            write_pair(
-                folder / split / f"scene_{i}.png",
-                folder / f"{split}_labels/scene_{i}_L.png",
-                seed=i,
-            )
+    for i, split in enumerate(["train"] * 4 + ["val"] * 2 + ["test"] * 2):
+        image, mask = folder / split / f"scene_{i}.png", folder / f"{split}_labels/scene_{i}_L.png"
+        write_pair(image, mask, seed=i)
     write_class_table(folder / "class_dict.csv", classes)
     return folder
 
@@ -79,6 +75,5 @@ def finished(tmp_path_factory):
 
     import seglib
 
-    run_dir = tmp_path_factory.mktemp("run")
-    options = {"run_dir": run_dir, "epochs": 3, "precision": "float32"}
+    options = {"run_dir": tmp_path_factory.mktemp("run"), "epochs": 3, "precision": "float32"}
     return seglib.train(make_model(), make_dataset(), **options)
