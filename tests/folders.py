@@ -8,52 +8,51 @@ from seglib.classes import ClassTable, voc_colors, write_class_table
 
 CLASSES = ClassTable(["back", "road", "car", "tree"], voc_colors(4))
 BINARY = ClassTable(["background", "foreground"], [(0, 0, 0), (255, 255, 255)])
-SPLITS = {"train": range(4), "val": range(4, 6), "test": range(6, 8)}
-SPLIT_OF = {i: split for split, indices in SPLITS.items() for i in indices}
+SPLIT_OF = ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+BLANK = np.zeros((8, 8), np.uint8)
 
 
-def create_pair(index, *, num_classes=4, size=(48, 64)):
-    """A photograph and its labels, a pattern of blocks."""
-    random = np.random.default_rng(index)
-    blocks = random.integers(0, num_classes, (size[0] // 16, size[1] // 16), np.uint8)
-    blocks.flat[:num_classes] = range(num_classes)
-    labels = np.kron(blocks, np.ones((16, 16), np.uint8))
-    image = (50 * labels[..., None] + random.integers(0, 50, (*labels.shape, 3))).astype(np.uint8)
-    return image, labels
+def save(path, values=BLANK, dtype=np.uint8, **options):
+    """Write a picture, or an array as one, and the folders that it lies in."""
+    is_picture = isinstance(values, Image.Image)
+    drawn = values if is_picture else Image.fromarray(np.asarray(values, dtype))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(path, **options)
+    return path
+
+
+def draw_palette(values, colors):
+    """A picture of numbers, and of their colours."""
+    picture = Image.fromarray(np.asarray(values, np.uint8))
+    picture.putpalette(np.asarray(colors, np.uint8).ravel().tolist())
+    return picture
+
+
+def write_texts(folder, texts):
+    """Write `{name: text}` below a folder."""
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 # Where photographs and masks lie: templates of {name}, {split} and the extensions.
-
 LAYOUTS = {
     "camvid": ("{split}/{name}.png", "{split}_labels/{name}_L"),
-    "split inside": ("images/{split}/{name}.png", "masks/{split}/{name}"),
-    "split outside": ("{split}/images/{name}.jpg", "{split}/masks/{name}"),
-    "split outside, in a folder of its own": ("town/{split}/images/{name}.jpg",
-                                              "town/{split}/masks/{name}"),
     "brackets": ("{split}/images [v1]/{name}.png", "{split}/masks [v1]/{name}"),
     "split at the end": ("images_{split}/{name}.png", "masks_{split}/{name}"),
     "split in the names of folders": ("{split}_images/{name}.png", "{split}_masks/{name}_mask"),
-    "annot": ("{split}/{name}.png", "{split}annot/{name}"),
     "no splits": ("images/{name}.png", "annotations/{name}"),
-    "capitals": ("Images/{name}.JPG", "LABELS/{name}"),
-    "photographs in the root": ("{name}.jpg", "labels/{name}"),
+    "capitals, photographs in the root": ("{name}.JPG", "LABELS/{name}"),
     "suffix in one folder": ("{name}.png", "{name}_mask"),
-    "ends in one folder": ("{name}_sat.jpg", "{name}_mask"),
     "prefix in one folder": ("{name}.jpg", "mask_{name}"),
-    "a prefix on each side": ("images/img_{name}.jpg", "masks/mask_{name}"),
     "another extension in one folder": ("data/{name}.jpg", "data/{name}"),
-    "cityscapes": (
-        "leftImg8bit/{split}/bonn/bonn_{name}_leftImg8bit.png",
-        "gtFine/{split}/bonn/bonn_{name}_gtFine_labelIds",
-    ),
     "voc": ("JPEGImages/{name}.jpg", "SegmentationClass/{name}"),
     "nested": ("photos/north/{name}.png", "masks/north/{name}_seg"),
     "spaces and accents": ("my images/été {name}.png", "my masks/été {name} label"),
-    "in a folder of its own": ("wrapped/segmentation set/{split}/{name}.png",
-                               "wrapped/segmentation set/{split}_labels/{name}"),
+    "wrapped": ("in/mask set/{split}/{name}.png", "in/mask set/{split}_labels/{name}"),
     "an ending that nobody knows": ("images/{name}.png", "masks/{name}_fine-v2"),
     "masks without splits": ("images/{split}/{name}.png", "masks/{name}"),
-}  # fmt: skip
+}
 
 
 def paint(labels, classes):
@@ -61,18 +60,13 @@ def paint(labels, classes):
 
 
 def paint_by_palette(labels, classes):
-    picture = Image.fromarray(labels.astype(np.uint8))
-    palette = np.concatenate([classes.colors, voc_colors(256)[classes.num_classes :]])
-    picture.putpalette(palette.ravel().tolist())
-    return picture
+    return draw_palette(labels, [*classes.colors, *voc_colors(256)[classes.num_classes :]])
 
 
 def paint_by_own_palette(labels, classes):
     """Colours in the order that an image editor gives them, another one in each file."""
     order = np.random.default_rng(labels.sum()).permutation(classes.num_classes)
-    picture = Image.fromarray(np.argsort(order).astype(np.uint8)[labels])
-    picture.putpalette(classes.colors[order].ravel().tolist())
-    return picture
+    return draw_palette(np.argsort(order)[labels], classes.colors[order])
 
 
 def as_ids(dtype, scale=1):
@@ -95,6 +89,7 @@ ENCODINGS = {
     "tiff of 32 bits": writer(as_ids(np.int32), ".tiff"),
     "jpeg": writer(paint, ".jpeg", quality=90),
     "bmp": writer(paint, ".bmp"),
+    "arrays": lambda path, labels, _: np.save(path.with_suffix(".npy"), labels),
 }
 BINARY_ENCODINGS = {
     "0 and 255": writer(as_ids(np.uint8, 255)),
@@ -105,20 +100,25 @@ BINARY_ENCODINGS = {
 }
 
 
-def write_folder(folder, layout="no splits", encoding="rgb", *, classes=CLASSES, table=True):
-    """Write eight pairs; returns {name: (split, labels)}."""
+def write_folder(
+    folder, layout="no splits", encoding="rgb", *, classes=CLASSES, table=True, change=None
+):
+    """Write eight pairs, with labels that `change` may change; returns {name: (split, labels)}."""
     image_path, mask_path = LAYOUTS[layout]
     write_mask = {**ENCODINGS, **BINARY_ENCODINGS}[encoding]
     expected = {}
-    for i, split in SPLIT_OF.items():
-        image, labels = create_pair(i, num_classes=classes.num_classes)
+    for i, split in enumerate(SPLIT_OF):
+        random = np.random.default_rng(i)
+        blocks = random.integers(0, classes.num_classes, (3, 4), np.uint8)
+        blocks.flat[: classes.num_classes] = range(classes.num_classes)
+        labels = np.kron(blocks, np.ones((16, 16), np.uint8))
+        labels = change(labels) if change else labels
         words = {"name": "abcdefgh"[i] * 2 + str(i), "split": split}
         photograph, mask = (folder / path.format(**words) for path in (image_path, mask_path))
-        for path in (photograph, mask):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(photograph)
+        save(photograph, 50 * labels[..., None] + random.integers(0, 50, (48, 64, 3)))
+        mask.parent.mkdir(parents=True, exist_ok=True)
         write_mask(mask, labels, classes)
-        expected[photograph.stem] = (split, labels)
+        expected[photograph.stem] = (split if "{split}" in image_path else None, labels)
     if table:
         write_class_table(folder / "class_dict.csv", classes)
     return expected
