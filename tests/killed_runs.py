@@ -68,7 +68,8 @@ def call_to_spot(function, arguments, spot, left):
             die()
         result = original(*arguments, **options)
         if when == "half" and left == 0:
-            path = getattr(arguments[-1], "name", arguments[-1])
+            file = arguments[-1]
+            path = file if isinstance(file, os.PathLike) else file.name
             os.truncate(path, os.path.getsize(path) // 2)
         if left == 0:
             die()
