@@ -48,15 +48,18 @@ def photo(seed=0, size=SIZE):
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
 
 
-def write_photos(folder):
+def write_six(folder, file, content, photos="photos"):
+    """Write a file a picture, with a content or with what a function makes of a number."""
     for i in range(6):
-        write(folder / f"photos/p{i}.png", photo(i))
-    return folder
+        write(folder / file.format(i), content(i) if callable(content) else content)
+    if photos != "photos":
+        (folder / "photos").rename(folder / photos)
 
 
 @pytest.fixture
 def photos(tmp_path):
-    return write_photos(tmp_path)
+    write_six(tmp_path, "photos/p{}.png", photo)
+    return tmp_path
 
 
 def read_all(dataset):
@@ -152,32 +155,6 @@ def labelme(i, *shapes, folder="", **others):
     return {"imagePath": f"{folder}p{i}.png", "shapes": shapes} | sides | others
 
 
-CAR = ("car", CORNERS["car"].tolist(), {"shape_type": "polygon"})
-
-
-def write_labelme(folder):
-    road = ("road", [[7, 4], [3, 2]], {"shape_type": "rectangle"})
-    for i in range(6):
-        content = labelme(i, road, CAR, folder="..\\photos\\", imageData=None)
-        write(folder / f"json/p{i}.json", content)
-
-
-def write_labelme_without_kinds(folder):
-    kinds = [{}, {"shape_type": None}, {"shape_type": ""}]
-    for i in range(6):
-        shapes = [(name, points.tolist(), kinds[i % 3]) for name, points in CORNERS.items()]
-        write(folder / f"photos/p{i}.json", labelme(i, *shapes))
-
-
-def write_labelme_masks(folder):
-    shapes = []
-    for name, points in CORNERS.items():
-        mask = pack(np.full(np.ptp(points, axis=0)[::-1] + 1, True))
-        shapes.append((name, points[[0, 2]].tolist(), {"shape_type": "mask", "mask": mask}))
-    for i in range(6):
-        write(folder / f"photos/p{i}.json", labelme(i, *shapes))
-
-
 def polygon(exterior, *interior):
     points = {"exterior": exterior, "interior": interior}
     return {"classTitle": "car", "geometryType": "polygon", "points": points}
@@ -187,27 +164,16 @@ def supervisely(*things):
     return {"tags": [], "size": {"height": 12, "width": 16}, "objects": things}
 
 
-def write_supervisely(folder):
-    """A bitmap of four channels whose last says where it is, and a polygon with a hole."""
-    (folder / "photos").rename(folder / "img")
-    road = np.zeros((3, 5, 4), np.uint8)
-    road[..., 3] = 255
-    bitmap = {"data": pack(road, zlib.compress), "origin": [3, 2]}
-    outer, inner = ([[x, y], [15, y], [15, 11], [x, 11]] for x, y in ((10, 6), (14, 5)))
-    below = [[9, 11], [15, 11], [15, 11], [9, 11]]
-    road = {"classTitle": "road", "geometryType": "bitmap", "bitmap": bitmap}
-    for i in range(6):
-        content = supervisely(road, polygon(outer, inner, below))
-        write(folder / f"ann/p{i}.png.json", content)
-
-
 def write_yolo(folder):
-    (folder / "photos").rename(folder / "images")
-    write(folder / "data.yaml", "train: images\nnames:\n  0: car  # first\n  1: 'road'\n")
     shares = [np.ravel(CORNERS[name] / SIZE[::-1]) for name in ("car", "road")]
     rows = [" ".join([str(k), *map("{:.6f}".format, row)]) for k, row in enumerate(shares)]
-    for i in range(6):
-        write(folder / f"labels/p{i}.txt", "\n\n".join(rows))
+    write_six(folder, "labels/p{}.txt", "\n\n".join(rows), "images")
+    write(folder / "data.yaml", "train: images\nnames:\n  0: car  # first\n  1: 'road'\n")
+
+
+def six(*arguments):
+    """Source of a file a picture."""
+    return lambda folder: write_six(folder, *arguments)
 
 
 def files(name):
@@ -219,6 +185,21 @@ def files(name):
 
     return write_files
 
+
+# labelme
+ROAD = ("road", [[7, 4], [3, 2]], {"shape_type": "rectangle"})
+CAR = ("car", CORNERS["car"].tolist(), {"shape_type": "polygon"})
+KINDS = [{}, {"shape_type": None}, {"shape_type": ""}]
+MASKS = [
+    (name, points[[0, 2]].tolist(), {"mask": pack(np.full(np.ptp(points, axis=0)[::-1] + 1, True))})
+    for name, points in CORNERS.items()
+]
+# Supervisely: a bitmap of four channels whose last says where it is, and a polygon with a hole
+RGBA = np.full((3, 5, 4), (0, 0, 0, 255), np.uint8)
+BITMAP = {"classTitle": "road", "geometryType": "bitmap"}
+BITMAP |= {"bitmap": {"data": pack(RGBA, zlib.compress), "origin": [3, 2]}}
+OUTER, INNER = ([[x, y], [15, y], [15, 11], [x, 11]] for x, y in ((10, 6), (14, 5)))
+HOLED = polygon(OUTER, INNER, [[9, 11], [15, 11], [15, 11], [9, 11]])
 
 SOURCES = {
     "runs": table("ImageId,ClassId,EncodedPixels", "{}.png,{},{}".format),
@@ -234,10 +215,13 @@ SOURCES = {
     "COCO, runs": coco(lambda name: {"counts": count(IDS[name] == SQUARES), "size": SIZE}),
     "COCO, text": coco(lambda name: {"counts": COMPRESSED[name], "size": SIZE}),
     "Roboflow": write_roboflow,
-    "labelme": write_labelme,
-    "labelme, without kinds": write_labelme_without_kinds,
-    "labelme, masks": write_labelme_masks,
-    "Supervisely": write_supervisely,
+    "labelme": six("json/p{}.json", lambda i: labelme(i, ROAD, CAR, folder="..\\photos\\")),
+    "labelme, without kinds": six(
+        "photos/p{}.json",
+        lambda i: labelme(i, *((n, p.tolist(), KINDS[i % 3]) for n, p in CORNERS.items())),
+    ),
+    "labelme, masks": six("photos/p{}.json", lambda i: labelme(i, *MASKS)),
+    "Supervisely": six("ann/p{}.png.json", supervisely(BITMAP, HOLED), "img"),
     "YOLO": write_yolo,
     "file a class": files("masks/p{i}_{name}.png"),
     "folder a class": files("truths/labels/{k}. {name}/p{i}_{k}X.tif"),
@@ -266,7 +250,7 @@ def test_sources_show_the_same_classes(photos, source):
 def test_a_class_table_beside_annotations_counts_if_it_has_their_names(
     photos, file, text, names, ignored
 ):
-    write_labelme(photos)
+    SOURCES["labelme"](photos)
     write(photos / file, text)
     dataset = open_dataset(photos)
     assert (list(dataset.classes.names), dataset.classes.ignore_label) == (names, ignored)
@@ -370,8 +354,7 @@ def test_annotations_are_prepared_checked_and_written(photos, tmp_path):
 
 
 def test_a_table_of_pairs_may_be_a_file_or_a_dataframe(photos, monkeypatch):
-    for i in range(6):
-        write(photos / f"other/m{i}.png", voc_colors(3)[SQUARES])
+    write_six(photos, "other/m{}.png", voc_colors(3)[SQUARES])
     frame = pd.DataFrame({"Img": [f"photos/p{i}.png" for i in range(6)]})
     frame["truth_file"] = [f"other/m{i}.png" for i in range(6)]
     frame["fold"] = [0, 0, 1, 1, 2, 2]
@@ -448,8 +431,7 @@ def test_run_lengths_of_another_kind_are_told(photos):
 
 @pytest.mark.filterwarnings("ignore:.*pairs are taken")
 def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
-    for i in range(6):
-        write(photos / f"other/m{i}.png", voc_colors(3)[SQUARES])
+    write_six(photos, "other/m{}.png", voc_colors(3)[SQUARES])
 
     def read(header, ends):
         row = "{0}/photos/p{1}.png;{0}/other/m{1}.png;{2}".format
@@ -502,10 +484,8 @@ def test_objects_in_files_of_their_own_are_one_class(tmp_path, image, masks, twi
 
 
 def test_the_class_table_decides_which_mask_file_is_on_top(photos):
-    for i in range(6):
-        write(photos / f"masks/p{i}_cup.png", SQUARES == 1)
-        write(photos / f"masks/p{i}_disc.png", SQUARES > 0)
-    (photos / "photos").rename(photos / "images")
+    write_six(photos, "masks/p{}_cup.png", SQUARES == 1)
+    write_six(photos, "masks/p{}_disc.png", SQUARES > 0, "images")
     with pytest.warns(UserWarning, match="most often cup over disc"):
         dataset = open_dataset(photos, classes=["background", "disc", "cup"])
     np.testing.assert_array_equal(dataset.train[0][1], np.array([0, 2, 1])[SQUARES])
@@ -521,10 +501,9 @@ def test_the_class_table_decides_which_mask_file_is_on_top(photos):
     ids=["CHASE_DB1", "STARE", "STARE, PPM"],
 )
 def test_what_two_people_drew_is_not_two_classes(tmp_path, image, first, second):
-    for i in range(6):
-        write(tmp_path / image.format(i), photo(i))
-        write(tmp_path / first.format(i), np.uint8(SQUARES == 1) * 255)
-        write(tmp_path / second.format(i), np.uint8(SQUARES > 0) * 255)
+    write_six(tmp_path, image, photo)
+    write_six(tmp_path, first, np.uint8(SQUARES == 1) * 255)
+    write_six(tmp_path, second, np.uint8(SQUARES > 0) * 255)
     with pytest.warns(UserWarning, match="masks are taken from .*; also possible are masks="):
         dataset = open_dataset(tmp_path)
     np.testing.assert_array_equal(dataset.train[0][1], SQUARES == 1)
@@ -571,11 +550,10 @@ def test_arrays_in_memory_are_written_once(tmp_path):
 
 
 def test_files_without_objects_show_background(photos):
-    write_supervisely(photos)
+    SOURCES["Supervisely"](photos)
     write(photos / "ann/p0.png.json", supervisely())
     assert not open_dataset(photos, fractions=(1, 0, 0)).train[0][1].any()
-    for i in range(6):
-        write(photos / f"ann/p{i}.png.json", supervisely())
+    write_six(photos, "ann/p{}.png.json", supervisely())
     with pytest.raises(DatasetError, match="no pairs of image and mask"):
         open_dataset(photos)
 
@@ -612,7 +590,8 @@ def test_yolo_classes_are_named_by_the_nearest_file_or_by_the_user(photos):
 
 def test_yolo_classes_are_named_in_all_folders_or_in_none(tmp_path):
     for name in "ab":
-        write_yolo(write_photos(tmp_path / name))
+        write_six(tmp_path / name, "photos/p{}.png", photo)
+        write_yolo(tmp_path / name)
     (tmp_path / "b/data.yaml").unlink()
     with pytest.raises(DatasetError, match=r"no data.yaml names the classes of .*b/labels/p0.txt"):
         open_dataset(tmp_path)
@@ -623,7 +602,7 @@ def test_yolo_classes_are_named_in_all_folders_or_in_none(tmp_path):
 ANN = "ann/p0.png.json"
 HEAD = "ImageId,ClassId,EncodedPixels\n"
 LINE = ("road", [[0, 0], [9, 9]], {"shape_type": "line"})
-BITMAP = ("road", [[14, 0], [16, 1]], {"shape_type": "mask", "mask": pack(np.ones((2, 3), bool))})
+OUTSIDE = ("road", [[14, 0], [16, 1]], {"shape_type": "mask", "mask": pack(np.ones((2, 3), bool))})
 THREE = {"counts": [3], "size": SIZE}
 TURNED = {"counts": [192], "size": [16, 12]}
 
@@ -667,7 +646,7 @@ TURNED = {"counts": [192], "size": [16, 12]}
         (None, "a.json", make_coco(segmentation=TURNED), "picture of 16×12"),
         (None, "a.json", make_coco(lambda _: [[0.1] * 6]), "polygons between 0 and 1: expected p"),
         (None, "a.json", make_coco(height=13), "picture of 13×16.*is 12×16"),
-        (None, "p0.json", labelme(0, BITMAP), r"p0.png.* from \(14, 0\) to \(17, 2\)"),
+        (None, "p0.json", labelme(0, OUTSIDE), r"p0.png.* from \(14, 0\) to \(17, 2\)"),
         ("Supervisely", ANN, supervisely({"classTitle": None}), "json has a shape without a class"),
         ("Supervisely", ANN, supervisely(polygon([[0, np.nan]] * 3)), "near the picture"),
         ("Supervisely", ANN, supervisely(polygon([[0, 0, 0]] * 3)), "expected points x, y, rec"),
@@ -703,7 +682,7 @@ def test_what_is_passed_over_is_told(photos):
     lines = make_coco(lambda name: [outline(name) if name == "road" else [0, 0, 9, 9]])
     tell("6 of 12 annotations in coco.json have no area", "coco.json", lines)
     tell("1 of 2 annotations in .* have no area", "p0.json", labelme(0, LINE, CAR))
-    write_supervisely(photos)
+    SOURCES["Supervisely"](photos)
     graph = supervisely({"classTitle": "road", "geometryType": "graph", "nodes": {}})
     tell("1 of 11 annotations in .* have no area", ANN, graph)
     tell("p0.png.json is passed over: it is damaged", ANN, "{")

@@ -17,7 +17,6 @@ from seglib.datasets import open_dataset
 from seglib.images import DatasetError
 
 TABLE = ClassTable(["back", "road", "car"], [(0, 0, 0), (128, 0, 0), (0, 128, 0)])
-GIVEN = np.array([[1, 1, 1], [2, 2, 2], [3, 3, 3]])
 
 
 @pytest.fixture
@@ -144,8 +143,9 @@ def test_annotation_tools_leave_the_background_out(read):
 
 
 def test_names_alone_get_the_colours_that_the_masks_have(read):
-    assert read("back\nroad\n", "a.txt", colors=GIVEN).colors.tolist() == [[1] * 3, [2] * 3]
-    assert read("back 0 0 0", "a.txt", colors=GIVEN).colors.tolist() == [[0] * 3]
+    colors = [[1] * 3, [2] * 3, [3] * 3]
+    assert read("back\nroad\n", "a.txt", colors=colors).colors.tolist() == colors[:2]
+    assert read("back 0 0 0", "a.txt", colors=colors).colors.tolist() == [[0] * 3]
     assert create_class_table(TABLE) is TABLE
     outside = read("__ignore__\nback\nroad\n", "a.txt")
     assert (outside.names, outside.ignore_label) == (("back", "road"), 255)
@@ -242,10 +242,15 @@ def test_every_public_name_is_listed_and_others_are_attribute_errors():
 LABELS = np.kron(np.arange(12).reshape(3, 4) % 4, np.ones((16, 16), int))  # of classes 0 to 3
 
 
+def turn(i):
+    """The labels of a pair."""
+    return np.roll(LABELS, 16 * int(i), axis=1)
+
+
 def write(folder, draw, suffix=None, **tables):
     """Six pairs and class tables; `draw` makes a mask's array of its labels."""
     for kind in ("images", "masks"):
-        (folder / kind).mkdir()
+        (folder / kind).mkdir(parents=True)
     for i in range(6):
         photograph = np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8)
         Image.fromarray(photograph).save(folder / f"images/{i}.png")
@@ -257,16 +262,11 @@ def write(folder, draw, suffix=None, **tables):
     return folder
 
 
-def turn(i):
-    """The labels of a pair."""
-    return np.roll(LABELS, 16 * int(i), axis=1)
-
-
 def as_type(dtype, scale=1, classes=4):
     return lambda labels: (scale * (labels % classes)).astype(dtype)
 
 
-IDS_OF_8_BITS = as_type(np.uint8)
+BYTES = as_type(np.uint8)
 WHITE = as_type(np.uint8, 255, classes=2)
 
 
@@ -307,25 +307,8 @@ def test_grey_colours_of_machines_beside_colours_for_people(tmp_path):
     assert set(dataset.train[0][1].flat) == {0, 1}
 
 
-@pytest.mark.parametrize(
-    ("tables", "words"),
-    [
-        (
-            {"classes": "abcd", "labels": "acbd"},
-            r"classes.txt and .*labels.txt both fit .* [12] is '[bc]' in the one .* as classes= to",
-        ),
-        ({"classes": "abc"}, r"classes.txt has no row for 3 \(25.0% of the pixels\)"),
-        ({"classes": "abc", "labels": "xy"}, "labels.txt has no row for .*: correct"),
-    ],
-)
-def test_tables_that_contradict_or_do_not_fit(tmp_path, tables, words):
-    write(tmp_path, IDS_OF_8_BITS, **tables)
-    with pytest.raises(DatasetError, match=words):
-        open_dataset(tmp_path)
-
-
 def test_of_several_tables_the_one_that_fits_counts(tmp_path):
-    write(tmp_path, IDS_OF_8_BITS, classes="abcd", labels="xy", class_names="ABCD")
+    write(tmp_path, BYTES, classes="abcd", labels="xy", class_names="ABCD")
     (tmp_path / "meta.json").write_text('{"width": 64, "height": 48}')
     assert open_dataset(tmp_path).classes.names == ("A", "B", "C", "D")
     (tmp_path / "_classes.csv").write_text("class\nroad\n")
@@ -341,10 +324,10 @@ SHADES = {(0, 0, 0): "a", (60, 60, 60): "b", (120, 120, 120): "b", (180, 180, 18
 @pytest.mark.parametrize(
     ("draw", "options", "expected"),
     [
-        (IDS_OF_8_BITS, {"values": {0: "a", 1: "b", 2: "b", 3: None}}, [0, 1, 1, 255]),
-        (IDS_OF_8_BITS, {"values": {0: "a", "rest": "b"}}, [0, 1, 1, 1]),
+        (BYTES, {"values": {0: "a", 1: "b", 2: "b", 3: None}}, [0, 1, 1, 255]),
+        (BYTES, {"values": {0: "a", "rest": "b"}}, [0, 1, 1, 1]),
         (as_type(np.int32, 70), {"values": {"0-69": "a", "70-140": "b", 210: "a"}}, [0, 1, 1, 0]),
-        (IDS_OF_8_BITS, {"classes": ["c", "b"], "values": {0: "b", "rest": "c"}}, [1, 0, 0, 0]),
+        (BYTES, {"classes": ["c", "b"], "values": {0: "b", "rest": "c"}}, [1, 0, 0, 0]),
         (as_type(np.uint8, 50), {"classes": {0: "a", 50: "b", 100: "c", 150: "d"}}, [0, 1, 2, 3]),
         (as_type(np.uint16, 65535, classes=2), {}, [0, 1, 0, 1]),
         (as_type(np.float32, 255, classes=2), {}, [0, 1, 0, 1]),
@@ -373,33 +356,34 @@ def test_no_data_is_ignored_with_a_warning(tmp_path, none, dtype, key):
     assert set(dataset.train[0][1].flat) == {0, 1, 2, 255}
 
 
+JPEG = {"suffix": ".jpg"}
 LOSSY = "JPEG or WebP and hold ids .*: export them as PNG"
+TWO = r"classes.txt and .*labels.txt both fit .* [12] is '[bc]' in the one .* as classes= to"
+EIGHTIES = {0: "a", 80: "b", 160: "c", 240: "d"}
 
 
 @pytest.mark.parametrize(
-    ("draw", "suffix", "options", "words"),
+    ("draw", "files", "options", "words"),
     [
-        (IDS_OF_8_BITS, ".jpg", {"classes": list("abcd")}, LOSSY),
-        (IDS_OF_8_BITS, ".jpg", {}, LOSSY),
-        (as_type(np.uint8, 80), ".jpg", {"classes": {0: "a", 80: "b", 160: "c", 240: "d"}}, LOSSY),
-        (IDS_OF_8_BITS, ".jpg", {"encoding": "binary"}, LOSSY),
-        (as_type(np.uint16, 900), None, {}, r"values 0, 900, 1800, 2700: pass values={0: "),
-        (as_type(np.float32, 0.3), None, {}, "masks/.*tif holds fractions"),
-        (WHITE, None, {"classes": list("abc")}, "classes= has no row for 255"),
-        (WHITE, None, {"classes": ["a", "Background"]}, "Background second, which white would"),
-        (IDS_OF_8_BITS, None, {"values": {0: "a"}, "classes": ["b"]}, r"values= .*\['a'\]"),
+        (BYTES, JPEG, {"classes": list("abcd")}, LOSSY),
+        (BYTES, JPEG, {}, LOSSY),
+        (as_type(np.uint8, 80), JPEG, {"classes": EIGHTIES}, LOSSY),
+        (BYTES, JPEG, {"encoding": "binary"}, LOSSY),
+        (as_type(np.uint16, 900), {}, {}, r"values 0, 900, 1800, 2700: pass values={0: "),
+        (as_type(np.float32, 0.3), {}, {}, "masks/.*tif holds fractions"),
+        (WHITE, {}, {"classes": list("abc")}, "classes= has no row for 255"),
+        (WHITE, {}, {"classes": ["a", "Background"]}, "Background second, which white would show"),
+        (BYTES, {}, {"values": {0: "a"}, "classes": ["b"]}, r"values= .*\['a'\]"),
+        (BYTES, {"classes": "abcd", "labels": "acbd"}, {}, TWO),
+        (BYTES, {"classes": "abc"}, {}, r"s.txt has no row for 3 \(25.0% of the pixels\)"),
+        (BYTES, {"classes": "abc", "labels": "xy"}, {}, "labels.txt has no row .*: correct"),
+        (BYTES, {}, {"values": {0: "a", 1: "b"}}, r'no class \(2, 3\).* values=, "rest" for all'),
     ],
 )
-def test_masks_that_are_refused(tmp_path, draw, suffix, options, words):
-    write(tmp_path, draw, suffix)
+def test_masks_and_tables_that_are_refused(tmp_path, draw, files, options, words):
+    write(tmp_path, draw, **files)
     with pytest.raises(ValueError, match=words):
-        open_dataset(tmp_path, **options)
-
-
-def test_values_without_a_class_are_told_when_a_mask_is_read(tmp_path):
-    dataset = open_dataset(write(tmp_path, IDS_OF_8_BITS), values={0: "a", 1: "b"})
-    with pytest.raises(DatasetError, match=r'show no class \(2, 3\).* values=, "rest" for all'):
-        dataset.train[0]
+        open_dataset(tmp_path, **options).train[0]
 
 
 def draw_blended(labels):
@@ -449,12 +433,9 @@ def test_numbers_of_objects_are_not_taken_for_classes_in_silence(tmp_path):
     dataset = open_dataset(tmp_path, values={0: "background", "rest": "nucleus"})
     assert set(dataset.train[0][1].flat) == {0, 1}
     assert dataset.classes == ClassTable(["background", "nucleus"], dataset.classes.colors)
-
-
-def test_numbers_of_many_objects_may_have_gaps(tmp_path):
-    write(tmp_path, lambda labels: number_objects(labels, gaps=True))
+    write(tmp_path / "gaps", lambda labels: number_objects(labels, gaps=True))
     with pytest.warns(UserWarning, match="they seem to number objects"):
-        open_dataset(tmp_path)
+        open_dataset(tmp_path / "gaps")
 
 
 def test_masks_of_another_size_are_resized_on_request(tmp_path):
