@@ -177,6 +177,8 @@ def test_networks_take_1_to_8_channels(name):
         shape = 32, 32, channels
         model = seglib.create_model(name, shape, num_classes=2, filters=(2,) * 5)
         assert model.input_shape == (None, *shape)
+    with pytest.raises(ValueError, match=r"or 1 to 8 channels, received"):
+        seglib.create_model(name, (32, 32, 9), num_classes=2)
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "VGG16"])  # in RGB and in BGR
