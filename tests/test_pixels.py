@@ -21,34 +21,24 @@ from seglib.splitting import find_groups
 RANDOM = np.random.default_rng(0)
 RAMP = np.linspace(0, 3000, 4096).reshape(64, 64)
 LABELS = np.kron(RANDOM.integers(0, 2, (8, 8)), np.full((8, 8), 255)).astype(np.uint8)
-MORE = {"photometric": "rgb", "extrasamples": ["unspecified"]}
-OPTIONS = {3: {"photometric": "rgb"}, 4: MORE}
-
-
-def write_png(path, values):
-    """Write a PNG of 16 bits RGB, which Pillow does not."""
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    head = struct.pack(">IIBBBBB", *values.shape[1::-1], 16, 2, 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n"
-    for name, data in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
-        size, check = (struct.pack(">I", number) for number in (len(data), zlib.crc32(name + data)))
-        content += size + name + data + check
-    path.write_bytes(content)
+RGB = {"photometric": "rgb"}
+OPTIONS = {3: RGB, 4: RGB | {"extrasamples": ["unspecified"]}}
 
 
 @pytest.fixture
 def write_data(tmp_path):
     """Function that writes pairs of these photographs and a mask of black and white."""
+    folder = tmp_path / "data"
 
     def write(photographs):
-        for folder in ("images", "masks"):
-            (tmp_path / "data" / folder).mkdir(parents=True)
         for i, values in enumerate(photographs):
             options = OPTIONS.get(values.shape[-1], {})
-            tifffile.imwrite(tmp_path / f"data/images/p_{i}.tif", values, **options)
-            Image.fromarray(LABELS).save(tmp_path / f"data/masks/p_{i}.png")
-        return tmp_path / "data"
+            tifffile.imwrite(folder / f"images/p_{i}.tif", values, **options)
+            Image.fromarray(LABELS).save(folder / f"masks/p_{i}.png")
+        return folder
 
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
     return write
 
 
@@ -64,9 +54,8 @@ def write_data(tmp_path):
     ],
 )
 def test_one_range_holds_for_all_photographs(write_data, scale, offset, dtype, bands):
-    photographs = [np.dstack([RAMP * share] * bands) for share in (1, 0.5, 0.25, 1)]
-    photographs = [(scale * each + offset).astype(dtype) for each in photographs]
-    path = write_data([each if bands > 1 else each[..., 0] for each in photographs])
+    shown = [np.dstack([RAMP * share] * bands).squeeze() for share in (1, 0.5, 0.25, 1)]
+    path = write_data([(scale * each + offset).astype(dtype) for each in shown])
     with pytest.warns(UserWarning, match=r"become 0 to 255: pass value_range=\(.*to confirm"):
         dataset = seglib.open_dataset(path, fractions=(1, 0, 0))
     images = [image for image, _ in dataset.train]
@@ -109,10 +98,9 @@ def test_values_become_levels_by_hand():
 
 
 def test_of_four_bands_three_are_taken_and_the_others_named(tmp_path, write_data):
-    planes = RANDOM.integers(0, 256, (4, 64, 64), np.uint8)
-    values = np.moveaxis(planes, 0, -1)
+    values = RANDOM.integers(0, 256, (64, 64, 4), np.uint8)
     options = {"photometric": "minisblack", "planarconfig": "separate"}
-    tifffile.imwrite(tmp_path / "planar.tif", planes, **options)
+    tifffile.imwrite(tmp_path / "planar.tif", np.moveaxis(values, -1, 0), **options)
     with pytest.warns(UserWarning, match=r"left out: 3: pass bands=\(0, 1, 2\) to"):
         np.testing.assert_array_equal(read_image(tmp_path / "planar.tif"), values[..., :3])
     every = read_image(tmp_path / "planar.tif", Pixels((3, 2, 1, 0)))
@@ -125,11 +113,9 @@ def test_of_four_bands_three_are_taken_and_the_others_named(tmp_path, write_data
     assert seglib.open_dataset(path, bands=(0, 1, 2, 3)).train[0][0].shape == (64, 64, 4)
 
 
-def test_pages_are_pairs_or_bands(tmp_path):
-    pages = (RANDOM.integers(0, 4000, (6, 64, 64))).astype(np.uint16)
-    for folder in ("images", "masks"):
-        (tmp_path / "d" / folder).mkdir(parents=True)
-    image, mask = tmp_path / "d/images/stack.tif", tmp_path / "d/masks/stack.tif"
+def test_pages_are_pairs_or_bands(tmp_path, write_data):
+    pages, path = RANDOM.integers(0, 4000, (6, 64, 64)).astype(np.uint16), write_data([])
+    image, mask = path / "images/stack.tif", path / "masks/stack.tif"
     with tifffile.TiffWriter(image) as tiff:
         for page in pages:  # each with a smaller copy, as GIS programs write them
             tiff.write(page)
@@ -137,14 +123,13 @@ def test_pages_are_pairs_or_bands(tmp_path):
     masks = np.stack([np.roll(LABELS, i) for i in range(6)])
     tifffile.imwrite(mask, masks, photometric="minisblack")
     assert (list_pages(image), list_pages(image / "4")) == ([0, 2, 4, 6, 8, 10], [0])
-    dataset = seglib.open_dataset(tmp_path / "d", value_range=(0, 4095))
-    dataset.write_splits(tmp_path / "splits.csv")
-    options = {"value_range": (0, 4095), "splits": tmp_path / "splits.csv"}
-    again = seglib.open_dataset(tmp_path / "d", **options)
+    splits = tmp_path / "splits.csv"
+    seglib.open_dataset(path, value_range=(0, 4095)).write_splits(splits)
+    again = seglib.open_dataset(path, value_range=(0, 4095), splits=splits)
     assert len(again) == 6
     for split in again.splits.values():
-        for (path, _), (picture, labels) in zip(split.pairs, split, strict=True):
-            number = int(path.name) // 2
+        for (page, _), (picture, labels) in zip(split.pairs, split, strict=True):
+            number = int(page.name) // 2
             np.testing.assert_array_equal(picture[..., 0], pages[number] >> 4)
             np.testing.assert_array_equal(labels, masks[number] > 0)
     with pytest.warns(UserWarning, match="bands 0 to 5 these are left out: 3, 4, 5: pass bands"):
@@ -152,8 +137,8 @@ def test_pages_are_pairs_or_bands(tmp_path):
     np.testing.assert_array_equal(found, np.dstack(list(pages[:3])) >> 4)
     tifffile.imwrite(mask, LABELS)
     with pytest.raises(DatasetError, match=r"6 pages but its mask .* has 1: .*bands=\(0, 1, 2\)"):
-        seglib.open_dataset(tmp_path / "d")
-    bands = seglib.open_dataset(tmp_path / "d", bands=(5, 0), value_range=(0, 4095))
+        seglib.open_dataset(path)
+    bands = seglib.open_dataset(path, bands=(5, 0), value_range=(0, 4095))
     np.testing.assert_array_equal(bands.train[0][0], np.dstack([pages[5], pages[0]]) >> 4)
 
 
@@ -203,10 +188,10 @@ def test_pretrained_encoders_see_other_channels_as_colours(name, tmp_path):
         weights = tmp_path / "notop.weights.h5"
         keras.applications.VGG16(weights=None, include_top=False).save_weights(weights)
     rgb = RANDOM.integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
-    grey = rgb[..., :1]
     encoders = {c: create_encoder(name, (32, 32, c), weights=weights, levels=2) for c in (1, 3, 6)}
-    for one, three in ((grey, np.repeat(grey, 3, -1)), (np.concatenate([rgb, rgb], -1), rgb)):
-        found, expected = encoders[one.shape[-1]](one)[1], encoders[3](three)[1]
+    for bands, shown in (([0], [0, 0, 0]), ([0, 1, 2, 0, 1, 2], [0, 1, 2])):
+        found = encoders[len(bands)](rgb[..., bands])[1]
+        expected = encoders[3](rgb[..., shown])[1]
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.max(expected))
 
 
@@ -233,18 +218,24 @@ def test_augmentation_changes_all_channels_alike(channels):
 
 
 def test_png_of_16_bits_rgb_keeps_all_of_them(tmp_path):
+    """Written by hand, as Pillow does not write it."""
     values = np.dstack([RAMP, RAMP[::-1], RAMP // 2]).astype(np.uint16)
-    write_png(tmp_path / "photo.png", values)
-    read = read_image(tmp_path / "photo.png", Pixels(value_range=(0, 255)))
-    np.testing.assert_array_equal(read, values.clip(0, 255))
-    whole = read_image(tmp_path / "photo.png", Pixels(value_range=(0, 65535)))
-    np.testing.assert_array_equal(whole, values >> 8)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    content = b"\x89PNG\r\n\x1a\n"
+    head = struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)
+    for data in (b"IHDR" + head, b"IDAT" + zlib.compress(rows), b"IEND"):
+        content += struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    (tmp_path / "photo.png").write_bytes(content)
+    for highest, expected in ((255, values.clip(0, 255)), (65535, values >> 8)):
+        found = read_image(tmp_path / "photo.png", Pixels(value_range=(0, highest)))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_all_bands_together_take_bounded_memory(tmp_path, monkeypatch):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64, 8), np.float32), photometric="rgb")
-    np.save(tmp_path / "a.npy", np.zeros((64, 64, 8), np.float32))
-    monkeypatch.setattr("seglib.images.MAX_BYTES", 64 * 64 * 8 * 4 - 1)
+    values = np.zeros((64, 64, 8), np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    np.save(tmp_path / "a.npy", values)
+    monkeypatch.setattr("seglib.images.MAX_BYTES", values.nbytes - 1)
     for name in ("a.tif", "a.npy"):
         with pytest.raises(DatasetError, match=f"{name} holds 131072 bytes: cut it into tiles"):
             read_image(tmp_path / name)
@@ -252,16 +243,17 @@ def test_all_bands_together_take_bounded_memory(tmp_path, monkeypatch):
 
 def test_what_cannot_be_read_says_why(tmp_path):
     Image.fromarray(RAMP.astype(np.uint16)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    np.save(tmp_path / "b.npy", RAMP.astype(np.float32))
+    tifffile.imwrite(tmp_path / "c.tif", RAMP.astype(np.complex64))
     with pytest.warns(UserWarning, match="values from 2 to 2997 become 0 to 255"):
         assert len(np.unique(read_image(tmp_path / "a.tif"))) == 256  # by Pillow
-    with pytest.raises(DatasetError, match=r"a.tif has bands 0 to 0, but bands=\(3,\) are wanted"):
-        read_image(tmp_path / "a.tif", Pixels((3,)))
-    np.save(tmp_path / "b.npy", RAMP.astype(np.float32))
-    with pytest.raises(DatasetError, match=r"values from 0 to 3000: .*value_range=\(0, 3000\)"):
-        read_image(tmp_path / "b.npy")
-    tifffile.imwrite(tmp_path / "c.tif", RAMP.astype(np.complex64))
-    with pytest.raises(DatasetError, match=r"c.tif holds complex64 .*: expected real numbers"):
-        read_image(tmp_path / "c.tif")
+    for name, pixels, words in (
+        ("a.tif", Pixels((3,)), r"a.tif has bands 0 to 0, but bands=\(3,\) are wanted"),
+        ("b.npy", Pixels(), r"values from 0 to 3000: .*value_range=\(0, 3000\)"),
+        ("c.tif", Pixels(), "c.tif holds complex64 .*: expected real numbers"),
+    ):
+        with pytest.raises(DatasetError, match=words):
+            read_image(tmp_path / name, pixels)
     for wrong in ({"bands": ()}, {"bands": range(9)}, {"bands": (-1,)}, {"value_range": (1, 1)}):
         with pytest.raises(ValueError, match=r"expected 1 to 8 bands, .*received Pixels"):
             Pixels(**wrong)
