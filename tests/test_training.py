@@ -427,12 +427,13 @@ def test_a_run_learns_and_tells_what_it_did(finished):
 
 
 def test_all_that_learns_at_once_is_resumed_exactly(tmp_path):
-    """Tasks, averages, dropout, accumulated gradients, mixed pairs, metrics."""
+    """Tasks, averages, dropout, accumulated gradients, mixed pairs, metrics that counted before."""
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 
     def make_options():
         return {
             "model": make_model(heads=("segmentation", "boundary")),
-            "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            "metrics": [accuracy],
             "augment": seglib.Augmentation(cutmix=0.3, scale=(0.7, 1.5)),
             "ema": 0.9,
             "gradient_accumulation": 2,
