@@ -88,19 +88,16 @@ def table(header, row, turn=np.asarray):
 
 
 def write_object_rows(picture, name, runs):
-    pairs = re.findall(r"\d+ \d+", runs)
-    return "\n".join(f"{picture},{name},{pair}" for pair in pairs)
+    return "\n".join(f"{picture},{name},{pair}" for pair in re.findall(r"\d+ \d+", runs))
 
 
 def write_id_and_name(picture, name, runs):
     return f"{picture}.png,{IDS[name]},{name},{runs}"
 
 
-def write_columns(folder):
+def write_columns(picture, name, runs):
     """A column of run lengths a class, each with cells that are empty."""
-    runs = {name: encode_rle(k == SQUARES) for name, k in IDS.items()}
-    rows = [f"p{i},{runs['road']},\np{i},,{runs['car']}" for i in range(6)]
-    write(folder / "masks.csv", "\n".join(["image,road,car", *rows]))
+    return f"{picture},{runs}," if name == "road" else f"{picture},,{runs}"
 
 
 def outline(name):
@@ -207,7 +204,7 @@ SOURCES = {
     "runs, id and name": table("ImageId,class_id,class_name,EncodedPixels", write_id_and_name),
     "runs of objects": table("id,class,segmentation", write_object_rows),
     "runs along rows": table("id,annotation,cell_type", "{0},{2},{1}".format, np.transpose),
-    "runs, column a class": write_columns,
+    "runs, column a class": table("image,road,car", write_columns),
     "COCO": coco(lambda name: [outline(name)], "annotations/instances.json"),
     "COCO, one outline": coco(outline),
     "COCO, points": coco(lambda name: CORNERS[name].tolist()),
@@ -279,9 +276,8 @@ def test_panoptic_pictures_are_read_by_their_segments(tmp_path):
         for name in (f"{split}{i}" for i in range(3)):
             write(tmp_path / f"{split}2017/{name}.jpg", photo())
             write(folder / f"{name}.png", png)
-            picture = {"id": name, "file_name": f"{name}.jpg", "height": 12, "width": 16}
             drawn = {"image_id": name, "file_name": f"{name}.png", "segments_info": segments}
-            content["images"].append(picture)
+            content["images"].append({"id": name, "file_name": f"{name}.jpg"})
             content["annotations"].append(drawn)
         write(folder.with_suffix(".json"), content)
     dataset = open_dataset(tmp_path)
@@ -303,9 +299,8 @@ def test_polygons_are_drawn_as_elsewhere(photos):
 
 def test_circles_are_filled_around_their_first_point(photos):
     disc = ("disc", [[6, 5], [6, 8]], {"shape_type": "circle"})
-    write(photos / "photos/p0.json", labelme(0, disc))
-    with pytest.warns(UserWarning, match="5 pictures beside others are not in"):
-        labels = open_dataset(photos, fractions=(1, 0, 0)).train[0][1]
+    write_six(photos, "photos/p{}.json", lambda i: labelme(i, disc))
+    labels = open_dataset(photos).train[0][1]
     rows, columns = np.indices(SIZE)
     distance = np.hypot(rows - 5, columns - 6)
     assert labels[distance <= 3].all()
@@ -442,7 +437,6 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
 
     assert read("x_path;y_path;is_valid", [True, *[False] * 5]) == [5, 1, 0, 0]
     assert read("x;y;subset", ["train", "val", "test"] * 2) == [2, 2, 2, 0]
-    assert read("x;y;is_test", [1, 0] * 3) == [3, 0, 3, 0]
     assert read("x;y;label", ["cat", "dog", "cow"] * 2) == [4, 1, 1, 0]
     masks = [f"photos/p{i}.png,other/m{i}.png,other/m{i}.png" for i in range(6)]
     write(photos / "pairs.csv", "\n".join(["image,mask_disc,mask_cup", *masks]))
@@ -460,27 +454,25 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
 
 
 @pytest.mark.parametrize(
-    ("image", "masks", "twice"),
+    ("image", "masks"),
     [
-        ("stage1_train/x{0}/images/x{0}.png", "stage1_train/x{0}/masks/{1}ab{0}.png", range(4)),
-        ("train/images/x{0}.png", "train/masks/x{0}/{1}.png", range(4)),
-        ("benign/benign ({0}).png", "benign/benign ({0})_mask{2}.png", [2]),
+        ("stage1_train/x{0}/images/x{0}.png", "stage1_train/x{0}/masks/{1}ab{0}.png"),
+        ("train/images/x{0}.png", "train/masks/x{0}/{1}.png"),
+        ("benign/benign ({0}).png", "benign/benign ({0})_mask{2}.png"),
     ],
     ids=["Data Science Bowl 2018", "numbers in folders of pictures' names", "BUSI"],
 )
-def test_objects_in_files_of_their_own_are_one_class(tmp_path, image, masks, twice):
+def test_objects_in_files_of_their_own_are_one_class(tmp_path, image, masks):
     for i in range(4):
         write(tmp_path / image.format(i), photo(i))
         write(tmp_path / masks.format(i, 1, ""), SQUARES == 1)
-    for i in twice:
-        write(tmp_path / masks.format(i, 2, "_1"), SQUARES == 2)
-    words = f"{4 + len(twice)} mask files of 4 pictures.*objects of one class"
-    with pytest.warns(UserWarning, match=words):
+        if i > 0:
+            write(tmp_path / masks.format(i, 2, "_1"), SQUARES == 2)
+    with pytest.warns(UserWarning, match="7 mask files of 4 pictures.*objects of one class"):
         dataset = open_dataset(tmp_path)
     assert dataset.classes.names == ("background", "foreground")
-    found = {int(re.search(r"\d", name)[0]): labels for name, labels in read_all(dataset).items()}
-    expected = {i: SQUARES > 0 if i in twice else SQUARES == 1 for i in range(4)}
-    np.testing.assert_equal(found, expected)
+    for name, labels in read_all(dataset).items():
+        np.testing.assert_array_equal(labels, SQUARES == 1 if "0" in name else SQUARES > 0)
 
 
 def test_the_class_table_decides_which_mask_file_is_on_top(photos):
@@ -495,10 +487,9 @@ def test_the_class_table_decides_which_mask_file_is_on_top(photos):
     ("image", "first", "second"),
     [
         ("p{}.jpg", "p{}_1stHO.png", "p{}_2ndHO.png"),
-        ("images/p{}.png", "labels-ah/p{}.ah.png", "labels-vk/p{}.vk.png"),
         ("images/p{}.ppm", "labels-ah/p{}.ah.ppm", "labels-vk/p{}.vk.ppm"),
     ],
-    ids=["CHASE_DB1", "STARE", "STARE, PPM"],
+    ids=["CHASE_DB1", "STARE"],
 )
 def test_what_two_people_drew_is_not_two_classes(tmp_path, image, first, second):
     write_six(tmp_path, image, photo)
@@ -522,11 +513,7 @@ def test_stacks_of_arrays_are_pairs(tmp_path, names):
     image, labels = dataset.train[1]
     assert any(np.array_equal(image, one) for one in images)
     np.testing.assert_array_equal(labels, SQUARES)
-
-
-def test_stacks_of_one_hot_labels_are_refused(tmp_path):
-    np.save(tmp_path / "images.npy", np.zeros((6, *SIZE, 3), np.uint8))
-    np.save(tmp_path / "masks.npy", np.eye(5)[np.stack([SQUARES] * 6)])
+    np.save(tmp_path / f"{names[1]}.npy", np.eye(5)[np.stack([SQUARES] * 6)])
     with pytest.raises(DatasetError, match=r"holds 5 bands: take np.argmax"):
         open_dataset(tmp_path)
 
@@ -563,11 +550,7 @@ def test_yolo_classes_are_named_by_the_nearest_file_or_by_the_user(photos):
     write_yolo(photos)
     write(photos / "labels/p0.txt", "")
     write(photos / "notes.txt", "1 2 3\n")
-    own = {
-        "data.yaml": "[sea]",
-        "labels/a.yml": "{1: road, 0: car, 5: car}",
-        "labels/b.yaml": "a b",
-    }
+    own = {"data.yaml": "[sea]", "labels/a.yml": "{1: road, 0: car, 5: car}", "labels/b.yml": "a"}
     for name, text in own.items():
         write(photos / name, f"names: {text}")
     labels = open_dataset(photos, fractions=(1, 0, 0)).train
@@ -623,8 +606,6 @@ TURNED = {"counts": [192], "size": [16, 12]}
         # tables
         (None, "a.csv", HEAD + "p0.png,1,1 5\ngone,1,1 5", "1 pictures or masks that a.csv .*gone"),
         (None, "a.csv", HEAD + "p0.png,1,190 5", "p0.png.* within 192 pixels from 1 on"),
-        (None, "a.csv", HEAD + "p0.png,1,5 5 7 2", "no overlap"),
-        (None, "a.csv", HEAD + "p0.png,1,0 5", "within 192 pixels"),
         (None, "a.csv", HEAD + "p0.png,1,3 4 9\np1.png,1,1 5", "p0.png"),
         (None, "a.csv", HEAD + "10,1,3 4 9 2", "run lengths that fit no picture.*by its file"),
         (None, "a.csv", "p0.png,1 5\np1.png,1 5", "names of the columns in the first line"),
@@ -640,7 +621,6 @@ TURNED = {"counts": [192], "size": [16, 12]}
         ("YOLO", "a.yaml", "names: [road, car]", "a.yaml and .*data.yaml .* classes differently"),
         # JSON
         (None, "a.json", make_coco(category_id=4), "does not list: KeyError 4"),
-        (None, "a.json", make_coco(image_id=99), "does not list: KeyError 99"),
         (None, "a.json", make_coco(segmentation=[[[1, 2], [3]]]), "a.json is damaged"),
         (None, "a.json", make_coco(segmentation=THREE), "add up to 3, not to 192"),
         (None, "a.json", make_coco(segmentation=TURNED), "picture of 16×12"),
@@ -665,8 +645,7 @@ def test_classes_that_annotations_do_not_have_are_refused(photos):
     for names, words in (
         ("road car", "no background"),
         ("sky sea", "has the classes background, ro"),
-        ("background auto road", "has background, auto, road: pass these names"),
-        ("Background Car Road", "has Background, Car, Road: pass these names"),
+        ("Background auto Road", "has Background, auto, Road: pass these names"),
     ):
         with pytest.raises(DatasetError, match=words):
             open_dataset(photos, classes=names.split())

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from folders import CLASSES, write_folder
+from folders import CLASSES, save, write_folder, write_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -36,15 +36,13 @@ def read(tmp_path):
         ("ignore", "Un-labelled,0,0,0", True),
         ("ignore", "Background_To_Ignore,0,0,0", True),
         ("ignore", "avoid,0,0,0", False),
-        ("ignore", "other,4,5,6,True", True),
+        ("ignore", "other,4,5,6,1", True),
         ("ignore", "other,4,5,6,", False),
         ("ignore", "void,4,5,6,0", False),
-        ("ignore", "other,4,5,6,yes", True),
-        ("ignore", "other,4,5,6,1.0", True),
         ("ignore", "other,4,5,6,no", False),
-        ("Ignored", "other,4,5,6,1", True),
-        ("ignore_in_eval", "other,4,5,6,1", True),
-        ("ignoreInEval", "other,4,5,6,1", True),
+        ("Ignored", "other,4,5,6,True", True),
+        ("ignore_in_eval", "other,4,5,6,1.0", True),
+        ("ignoreInEval", "other,4,5,6,yes", True),
     ],
 )
 def test_what_is_ignored(read, column, row, ignored):
@@ -60,15 +58,10 @@ def test_ignored_rows_keep_their_ids_and_two_share_the_first_ones(read):
     assert list(classes.mapping.items()) == [((1, 2, 3), 0), ((0,) * 3, 1), ((255,) * 3, 1)]
 
 
-def test_spreadsheets_write_tables_in_many_ways(read):
-    classes = read('\ufeffB , Name,R,G,share\n\n3, road ,1,2,40 %\n,,,,\n6,"car, parked",4,5,6 %\n')
-    assert classes == ClassTable(["road", "car, parked"], [[1, 2, 3], [4, 5, 6]])
-
-
 IDS = {"0": "back", "1": "road", "2": "car"}
 CODES = {"back": "000000", "road": "800000", "car": "008000"}
 HASTY = [{"png_index": i, "class_name": n, "color": f"#{CODES[n]}ff"} for i, n in enumerate(CODES)]
-MIXED = [{"name": "back", "color": "#000000"}, {"title": "road", "color": [128, 0, 0]}]
+MIXED = [{"name": "back", "color": "0x000000"}, {"title": "road", "color": [128, 0, 0]}]
 MIXED += [{"name": "car", "r": 0, "g": 128, "b": 0}]
 META = {"label_map": IDS, "background_label": "0", "segmentation_colors": TABLE.colors.tolist()}
 
@@ -77,19 +70,17 @@ META = {"label_map": IDS, "background_label": "0", "segmentation_colors": TABLE.
     ("name", "content"),
     [
         ("a.csv", "id,class\n0,back\n2,car\n1,road\n"),
-        ("a.csv", "pixel value,name\n1,road\n0,back\n2,car\n"),
+        ("a.csv", '\ufeffB , Name,R,G,%\n\n0, back ,0,0,4 %\n,,,,\n0,"road",128,0,9\n0,car,0,128,'),
         ("a.csv", "id,name,r,g,b\n2,car,0,128,0\n0,back,0,0,0\n1,road,128,0,0\n"),
         ("a.csv", 'label;color\nback;"0,0,0"\nroad;#800000\ncar;(0, 128, 0)\n'),
         ("a.json", {"back": [0, 0, 0], "road": [128, 0, 0], "car": [0, 128, 0]}),
         ("a.json", ["back", "road", "car"]),
         ("a.json", IDS),
-        ("a.json", {"back": 0, "car": 2, "road": 1}),
         ("a.json", {"classes": MIXED}),
         ("a.json", TABLE.to_dict()),
         ("a.json", META),
         ("a.json", [{"category_name": name, "category_id": i} for i, name in IDS.items()]),
         ("a.json", HASTY[::-1]),
-        ("a.json", [{"name": name, "color": f"0x{code}"} for name, code in CODES.items()]),
         ("a.json", [{"name": name, "color": code} for name, code in CODES.items()]),
         ("a.json", {f"#{code}": name for name, code in CODES.items()}),
         ("a.json", {"[0, 0, 0]": "back", "[128, 0, 0]": "road", "[0, 128, 0]": "car"}),
@@ -119,8 +110,7 @@ VOC = [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
         ("a.txt", "0 10 20 30 a\n5 0 0 0 b\n", BLACK_SECOND, {"0": 0, "5": 1}),
         ("a.txt", "0,a,10,20,30\n1,b,0,0,0\n", BLACK_SECOND, {}),
         ("a.txt", "10 20 30 a\n0 0 0 b\n", BLACK_SECOND, {}),
-        ("a.txt", "1. a\n2. b\n", VOC[:2], {"1": 0, "2": 1}),
-        ("a.txt", "0=a\n1=b\n", VOC[:2], {}),
+        ("a.txt", "1. a\n2=b\n", VOC[:2], {"1": 0, "2": 1}),
     ],
 )
 def test_ids_with_gaps_and_rows_of_one_name(read, name, text, colors, values):
@@ -163,7 +153,7 @@ def class_tables(draw):
     return ClassTable(names, colors, draw(st.none() | st.integers(0, len(names) - 1)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(classes=class_tables())
 def test_tables_survive_files_json_pickle_and_copy(tmp_path_factory, classes):
     path = tmp_path_factory.getbasetemp() / "written.csv"
@@ -194,12 +184,10 @@ def test_tables_differ_by_name_colour_and_ignore_label():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("name,r,g\nroad,1,2\n", r"t.csv: .* colour r, g, b for 'road', .* \['1', '2', None\]"),
-        ("name,r,g,b\ncar,1,red,3\n", r"a colour r, g, b for 'car', received \['1', 'red', '3'\]"),
+        ("name,r,g\ncar,red,2\n", r"t.csv: .* colour r, g, b for 'car', .* \['red', '2', None\]"),
         ("name,r,g,b\nroad,0.5,0.0,0.0\n", r"a colour r, g, b for 'road', received \['0.5', "),
         ("name,r,g,b\nroad,1,2,256\n", r"an RGB colour in \[0, 255\] for each name"),
         ("name,r,g,b\nroad,1,2,3\ncar,1,2,3\n", r"\(1, 2, 3\) occurs twice"),
-        ("r,g,b,name\n1,2,3\n", "expected a name, or an object with name"),
         ("back,0,0,0\nroad,128,0,0\n", "expected a name, or an object with name and color"),
         ("image,label\na.png,3\n", "expected the columns name, r, g, b or id, name, received 'im"),
         ("id,name\n0,road\n0,car\n", "an id for each class, received 0 for 'car'"),
@@ -249,16 +237,12 @@ def turn(i):
 
 def write(folder, draw, suffix=None, **tables):
     """Six pairs and class tables; `draw` makes a mask's array of its labels."""
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True)
     for i in range(6):
-        photograph = np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8)
-        Image.fromarray(photograph).save(folder / f"images/{i}.png")
+        save(folder / f"images/{i}.png", np.random.default_rng(i).integers(0, 256, (48, 64, 3)))
         mask = draw(turn(i))
         kind = suffix or (".png" if mask.dtype in (np.uint8, np.uint16) else ".tif")
-        Image.fromarray(mask).save(folder / f"masks/{i}{kind}")
-    for name, text in tables.items():
-        (folder / f"{name}.txt").write_text("\n".join(text))
+        save(folder / f"masks/{i}{kind}", mask, mask.dtype)
+    write_texts(folder, {f"{name}.txt": "\n".join(text) for name, text in tables.items()})
     return folder
 
 
@@ -271,23 +255,18 @@ WHITE = as_type(np.uint8, 255, classes=2)
 
 
 ROWS = list(zip(CLASSES.names, CLASSES.colors.tolist(), strict=True))
-LINES = "\n".join(f"{name}, {r}, {g}, {b}" for name, (r, g, b) in ROWS)
 NUMBERED = [{"png_index": i, "class_name": n, "color": c} for i, (n, c) in enumerate(ROWS)]
 TITLED = [{"title": name, "color": color} for name, color in ROWS]
 
 
 @pytest.mark.parametrize("encoding", ["rgb", "grey"])
 @pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("labelmap.csv", "label,R,G,B\n" + LINES),
-        ("label_classes.json", json.dumps(NUMBERED[1:])),  # without background
-        ("meta.json", json.dumps({"classes": TITLED[1:], "tags": []})),
-    ],
+    ("name", "rows"),
+    [("label_classes.json", NUMBERED[1:]), ("meta.json", {"classes": TITLED[1:], "tags": []})],
 )
 @pytest.mark.filterwarnings("ignore:.*taken for a class named background")
-def test_tables_of_annotation_tools_are_found(tmp_path, name, text, encoding):
-    (tmp_path / name).write_text(text)
+def test_tables_of_annotation_tools_are_found(tmp_path, name, rows, encoding):
+    (tmp_path / name).write_text(json.dumps(rows))
     expected = write_folder(tmp_path, "no splits", encoding, table=False)
     dataset = open_dataset(tmp_path)
     assert np.array_equal(dataset.classes.colors, CLASSES.colors)
@@ -332,7 +311,6 @@ SHADES = {(0, 0, 0): "a", (60, 60, 60): "b", (120, 120, 120): "b", (180, 180, 18
         (as_type(np.uint16, 65535, classes=2), {}, [0, 1, 0, 1]),
         (as_type(np.float32, 255, classes=2), {}, [0, 1, 0, 1]),
         (WHITE, {"classes": ["void", "a"]}, [0, 1, 0, 1]),
-        (as_type(np.uint8, classes=2), {"encoding": "binary"}, [0, 1, 0, 1]),
         (as_type(np.uint16, 90), {"encoding": "binary"}, [0, 1, 1, 1]),
         (as_type(np.uint8, 60), {"classes": SHADES}, [0, 1, 1, 0]),
     ],
@@ -344,15 +322,12 @@ def test_values_of_masks_become_ids(tmp_path, draw, options, expected):
             np.testing.assert_array_equal(labels, np.array(expected)[turn(name)])
 
 
-@pytest.mark.parametrize(
-    ("none", "dtype", "key"),
-    [(-9999, np.int32, "-9999"), (-1, np.float32, "-1"), (np.nan, np.float32, "nan")],
-)
-def test_no_data_is_ignored_with_a_warning(tmp_path, none, dtype, key):
+@pytest.mark.parametrize(("none", "dtype"), [(-9999, "i4"), (-1, "f4"), (np.nan, "f4")])
+def test_no_data_is_ignored_with_a_warning(tmp_path, none, dtype):
     write(tmp_path, lambda labels: np.where(labels == 3, none, labels).astype(dtype))
-    with pytest.warns(UserWarning, match=rf"\(25.0% .* ignored; pass values={{…, '{key}': name}}"):
+    with pytest.warns(UserWarning, match=rf"\(25.0% .* ignored; pass values={{…, '{none}': name}}"):
         dataset = open_dataset(tmp_path, classes=["a", "b", "c"])
-    assert (dataset.classes.ignore_label, dataset.classes.values[key]) == (255, 255)
+    assert (dataset.classes.ignore_label, dataset.classes.values[str(none)]) == (255, 255)
     assert set(dataset.train[0][1].flat) == {0, 1, 2, 255}
 
 
@@ -365,7 +340,6 @@ EIGHTIES = {0: "a", 80: "b", 160: "c", 240: "d"}
 @pytest.mark.parametrize(
     ("draw", "files", "options", "words"),
     [
-        (BYTES, JPEG, {"classes": list("abcd")}, LOSSY),
         (BYTES, JPEG, {}, LOSSY),
         (as_type(np.uint8, 80), JPEG, {"classes": EIGHTIES}, LOSSY),
         (BYTES, JPEG, {"encoding": "binary"}, LOSSY),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
-from test_predicting import COLORS, TABLE, blocks, paint, see_colors
+from test_predicting import COLORS, TABLE, blocks, see_colors
 
 import seglib
 from seglib import decode_rle, encode_rle, predict_folder, read_submission, write_submission
@@ -23,7 +23,7 @@ def photos(tmp_path):
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
     for number, name in enumerate(("a.png", "b.v2.bmp", "sub/a.png")):
-        Image.fromarray(paint(blocks(40, 48, number))).save(folder / name)
+        Image.fromarray(COLORS[blocks(40, 48, number)]).save(folder / name)
     for name in ("notes.txt", ".hidden.png"):
         (folder / name).write_text("no picture")
     return folder
@@ -35,7 +35,7 @@ def test_a_folder_or_split_is_labelled_and_names_are_kept(photos, tmp_path):
             paths = predict_folder(see_colors(), photos, str(out), masks=masks)
             assert paths == [out / name for name in ("a.png", "b.v2.png", "sub/a.png")]
         for number, path in enumerate(paths):
-            truth = seglib.predict(see_colors(), paint(blocks(40, 48, number)))
+            truth = seglib.predict(see_colors(), COLORS[blocks(40, 48, number)])
             expected = truth if masks == "ids" else TABLE.colors[truth]
             assert_array_equal(np.asarray(Image.open(path)), expected)
     split = Split([(photos / "a.png", None), (photos / "sub/a.png", None)], TABLE)
@@ -51,8 +51,12 @@ def test_what_cannot_be_written_is_refused_and_no_picture_touched(photos, tmp_pa
         Image.new("RGB", (40, 48)).save(tmp_path / "twins" / name)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     for pictures, out, options, words in (
-        (photos, photos, {}, "would lie among the pictures: choose another out_dir"),
-        (photos / "sub", photos / "../photos/sub", {}, "would lie among"),
+        (
+            photos / "sub",
+            photos / "../photos/sub",
+            {},
+            "would lie among .*: choose another out_dir",
+        ),
         (split, photos, {}, "would lie among"),
         (photos / "none", tmp_path, {}, "no picture in"),
         (photos, tmp_path, {"masks": "id"}, "received 'id'"),
@@ -67,7 +71,7 @@ def test_what_cannot_be_written_is_refused_and_no_picture_touched(photos, tmp_pa
 def test_each_picture_is_predicted_by_the_model_of_its_fold(tmp_path):
     for number in range(4):
         labels = blocks(40, 48, number)
-        Image.fromarray(paint(labels)).save(tmp_path / f"p{number}.png")
+        Image.fromarray(COLORS[labels]).save(tmp_path / f"p{number}.png")
         Image.fromarray(labels).save(tmp_path / f"p{number}_mask.png")
     folds = seglib.open_dataset(tmp_path, classes=TABLE, fractions=(1, 0, 0)).folds(2, by="random")
     turned = Pixels(bands=(2, 1, 0))
@@ -77,7 +81,7 @@ def test_each_picture_is_predicted_by_the_model_of_its_fold(tmp_path):
     assert names == [*folds[0].val.names, *folds[1].val.names]
     for number, (name, planes, truth) in enumerate(zip(names, probabilities, labels, strict=True)):
         assert_array_equal(truth, blocks(40, 48, int(name[1])))
-        read = paint(truth)[..., :: -1 if number // 2 else 1]  # as its model learned
+        read = COLORS[truth][..., :: -1 if number // 2 else 1]  # as its model learned
         expected = seglib.predict_probabilities(models[number // 2], read)
         assert_allclose(planes, expected, atol=1e-3)
         assert planes.dtype == np.float16
@@ -131,6 +135,14 @@ LABELS = np.array([[1, 0, 0, 0, 0], [0] * 5, [0, 0, 1, 0, 0], [0, 0, 0, 2, 2]], 
 ONE, TWO = "1 1 11 1", "16 1 20 1"  # the run lengths of its classes, counted down the columns
 FISH = create_class_table(["background", "Fish", "sea_weed"])
 SHIP = create_class_table(["background", "ship"])
+
+
+def write_like(folder, sample, predictions=(("a", LABELS),), classes=FISH, **options):
+    (folder / "sample.csv").write_text(sample)
+    write_submission(folder / "s.csv", predictions, classes, like=folder / "sample.csv", **options)
+    return (folder / "s.csv").read_text().splitlines()
+
+
 # A contest, its sample, and what is to be handed in; {A} and {B} are the runs of both classes.
 SAMPLES = """
 Severstal
@@ -163,11 +175,9 @@ ID,ImageWidth,ImageHeight,PredictionString,Usage|t1,10,8,1 2 9 2 37 2 45 2,X|t0,
 @pytest.mark.parametrize(("contest", "sample", "expected"), np.reshape(SAMPLES, (-1, 3)).tolist())
 def test_a_submission_is_like_its_sample(tmp_path, contest, sample, expected):
     classes = SHIP if "of one class" in contest else FISH
-    (tmp_path / "sample.csv").write_text(sample.replace("|", "\n"))
     labels = LABELS * (classes.num_classes > LABELS)
     predictions = {"t0.png": labels, "x/t1": labels}.items()
-    write_submission(tmp_path / "s.csv", predictions, classes, like=tmp_path / "sample.csv")
-    written = (tmp_path / "s.csv").read_text().splitlines()
+    written = write_like(tmp_path, sample.replace("|", "\n"), predictions, classes)
     assert written == expected.format(A=ONE, B=TWO).split("|")
     if "ship" not in contest and "sizes" not in contest:
         read = read_submission(tmp_path / "s.csv", classes, labels.shape)
@@ -175,24 +185,17 @@ def test_a_submission_is_like_its_sample(tmp_path, contest, sample, expected):
 
 
 def test_objects_and_empty_masks_are_written_as_asked(tmp_path):
-    (tmp_path / "sample.csv").write_text("ImageId,EncodedPixels\na.jpg,1 1\nb.jpg,1 1\n")
-    predictions = [("b", 0 * LABELS), ("a", LABELS % 2)]
-    options = {"like": tmp_path / "sample.csv", "objects": True, "empty_mask": "-1"}
-    write_submission(tmp_path / "s.csv", predictions, SHIP, **options)
-    written = (tmp_path / "s.csv").read_text().splitlines()
+    sample, labels = "ImageId,EncodedPixels\na.jpg,1 1\nb.jpg,1 1\n", [0 * LABELS, LABELS % 2]
+    predictions = zip("ba", labels, strict=True)
+    written = write_like(tmp_path, sample, predictions, SHIP, objects=True, empty_mask="-1")
     assert written[1:] == ["a.jpg,1 1", "a.jpg,11 1", "b.jpg,-1"]
     read = read_submission(tmp_path / "s.csv", SHIP, (4, 5), empty_mask="-1")
-    assert_array_equal(list(read.values()), [LABELS % 2, 0 * LABELS])
+    assert_array_equal(list(read.values()), labels[::-1])
 
 
 def read_rows(folder, rows):
     (folder / "read.csv").write_text(f"image_id,class,rle\n{rows}\n")
     return read_submission(folder / "read.csv", STREET, {"a": (2, 2)})
-
-
-def write_like(folder, sample):
-    (folder / "sample.csv").write_text(sample)
-    write_submission(folder / "s.csv", [("a", LABELS)], FISH, like=folder / "sample.csv")
 
 
 @pytest.mark.parametrize(
@@ -211,10 +214,8 @@ def write_like(folder, sample):
         (lambda p: write_submission(p / "s.csv", [("a", [[1]])] * 2, STREET), "'a': it occurs twi"),
         (lambda p: write_submission(p / "s.csv", [("a", [[7]])], STREET), r"ids \[7\] are no clas"),
         (lambda p: write_like(p, "id,rle\na,\n"), "no column that names the class"),
-        (lambda p: write_like(p, "id,class,rle\na,Bird,\n"), "'Bird' is none of background, Fish"),
-        (lambda p: write_like(p, "id_class,rle\na_Bird,\n"), "class 'Bird' is none of"),
-        (lambda p: write_like(p, "id,class,rle\na,Fish,\nb,Fish,\n"), r"\['b'\] .*predictions al"),
-        (lambda p: write_like(p, "id,class,rle\nb,Fish,\nb,sea_weed,\n"), r"\['a', 'b'\] are in"),
+        (lambda p: write_like(p, "id_class,rle\na_Bird,\n"), "'Bird' is none of background, Fish"),
+        (lambda p: write_like(p, "id,class,rle\nb,Fish,\n"), r"\['a', 'b'\] .*predictions alone"),
         (lambda p: write_like(p, "a,b\n1,2\n"), "no column is named like rle, found a, b"),
         (lambda p: write_like(p, ""), "is no CSV file in UTF-8 with columns"),
         (lambda p: write_like(p, "id,class,rle\na,0,\na,1,\n"), "0, 1, the .* none for sea_weed"),
