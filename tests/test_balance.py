@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
-from sklearn.utils.class_weight import compute_class_weight
 from small_runs import make_dataset
 
 import seglib
@@ -134,13 +133,6 @@ def test_weights_by_hand(method, counts, expected):
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     soft = seglib.class_weights(counts, method=method, ignore_label=3, power=0.5)
     np.testing.assert_allclose(soft, np.sqrt(expected), rtol=1e-6)
-
-
-def test_inverse_frequency_is_what_scikit_learn_calls_balanced():
-    labels = np.random.default_rng(0).choice(5, 2000, p=[0.6, 0.2, 0.1, 0.08, 0.02])
-    expected = compute_class_weight("balanced", classes=np.arange(5), y=labels)
-    weights = seglib.class_weights(np.bincount(labels)[None], method="inverse_frequency")
-    np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
 @pytest.mark.camvid

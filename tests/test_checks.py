@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from folders import save
 from PIL import Image
 
 from seglib.checks import check_dataset, find_strange_pixels
@@ -27,10 +28,6 @@ def mask(folder, i, split="train"):
 
 def read(path):
     return np.array(Image.open(path).convert("RGB"))
-
-
-def save(path, pixels):
-    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
 
 
 def enlarge(path, factor):

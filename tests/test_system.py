@@ -136,12 +136,7 @@ def test_a_bar_can_be_switched_off_and_quick_work_shows_none(monkeypatch, capsys
 
 @pytest.mark.parametrize(
     ("text", "bfloat16", "only_avx2"),
-    [
-        (AVX2, False, True),
-        (AMX, True, False),
-        ("Features bf16", False, False),
-        (None, False, False),
-    ],
+    [(AVX2, False, True), (AMX, True, False), ("Flags bf16", False, False), (None, False, False)],
 )
 def test_units_are_those_of_the_first_processor(text, bfloat16, only_avx2, monkeypatch):
     read = Mock(return_value=text, side_effect=None if text else FileNotFoundError)
