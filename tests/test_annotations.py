@@ -608,6 +608,7 @@ TURNED = {"counts": [192], "size": [16, 12]}
         (None, "a.csv", HEAD + "p0.png,1,190 5", "p0.png.* within 192 pixels from 1 on"),
         (None, "a.csv", HEAD + "p0.png,1,3 4 9\np1.png,1,1 5", "p0.png"),
         (None, "a.csv", HEAD + "10,1,3 4 9 2", "run lengths that fit no picture.*by its file"),
+        (None, "a.csv", HEAD + "p0.png,1,1 5\np1.png,,1 5", "a.csv, row 3: expected a class, as in"),
         (None, "a.csv", "p0.png,1 5\np1.png,1 5", "names of the columns in the first line"),
         # YOLO; a pattern took seconds for 10 points and minutes for 20
         (None, "a.txt", "0 " + "0.123 0.456 " * 40 + "0.9", "labels like those of YOLO.*in shares"),
@@ -626,6 +627,7 @@ TURNED = {"counts": [192], "size": [16, 12]}
         (None, "a.json", make_coco(segmentation=TURNED), "picture of 16×12"),
         (None, "a.json", make_coco(lambda _: [[0.1] * 6]), "polygons between 0 and 1: expected p"),
         (None, "a.json", make_coco(height=13), "picture of 13×16.*is 12×16"),
+        ("labelme", "x/p0.json", labelme(0, CAR), "two entries for .*p0.png: expected one a pict"),
         (None, "p0.json", labelme(0, OUTSIDE), r"p0.png.* from \(14, 0\) to \(17, 2\)"),
         ("Supervisely", ANN, supervisely({"classTitle": None}), "json has a shape without a class"),
         ("Supervisely", ANN, supervisely(polygon([[0, np.nan]] * 3)), "near the picture"),

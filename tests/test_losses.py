@@ -209,7 +209,6 @@ def test_functions_and_losses_of_ones_own_work():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Focal([0, 0]), "not all 0, received"),
         (lambda: Focal([1, np.inf]), "weight ≥ 0"),
         (lambda: Focal([1, -1]), "weight ≥ 0 for each of the classes"),
         (lambda: CrossEntropyDice([[1, 2]]), "weight ≥ 0"),
