@@ -360,8 +360,9 @@ def change_colors(random, image, augmentation) -> np.ndarray:
 
         def change(picture):
             if strengths.any():  # a single channel is a grey picture: no saturation, no hue
-                changed = picture.convert("RGB").convert("RGB", tuple(matrix.ravel()))
-                picture = changed.convert(picture.mode)
+                colored = picture if picture.mode == "RGB" else picture.convert("RGB")
+                changed = colored.convert("RGB", tuple(matrix.ravel()))
+                picture = changed if colored is picture else changed.convert(picture.mode)
             return picture.filter(blurring) if blur else picture
 
         image = change_image(image, change)
