@@ -37,6 +37,7 @@ TABLES = re.compile(
 )
 VAGUE = re.compile("meta|config.*")
 LISTS_CLASSES = re.compile(r'"(classes|labels|label_map|id2label)"')
+# Of `images.SUFFIXES`: a file that lists pictures is no class table.
 LISTED_PICTURE = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp|gif|p[gp]m)\b")
 
 
@@ -288,7 +289,11 @@ def number_classes(values: dict, classes: ClassTable | None = None) -> ClassTabl
 
 
 def find_tables(given, others, colors):
-    """`{file or "classes=": [ClassTable, the same with a background]}`, the likeliest first."""
+    """`{file or "classes=": [ClassTable, the same with a background]}`, the likeliest first.
+
+    `given` is `classes=` of `open_dataset`, `others` the files of a data set that are no pictures,
+    `colors` the colours of its masks, for tables without any.
+    """
     if given is not None and not isinstance(given, str | os.PathLike):
         return {"classes=": [create_class_table(given, colors=colors)]}
     files = [] if given is None else [pathlib.Path(given)]

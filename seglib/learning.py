@@ -116,7 +116,7 @@ class Learner:
         jit = losses.choose_jit()
         model.compile(optimizer, every, loss_weights=weights, metrics=watched, jit_compile=jit)
         for metric in self.metrics:
-            metric.reset_state()  # Keras forgets no counts of an earlier run before a step
+            metric.reset_state()  # of an earlier run; Keras does so only after the first step
         for number, state in enumerate(self._dropout_states()):
             state.assign(np.array([seed, number], dtype="uint32"))
         model.optimizer.build(model.trainable_variables)

@@ -353,7 +353,23 @@ def _choose_reading(path, pictures, masks):
             f"{path}: masks are taken from {taken}; {words}: pass masks={taken!r} to open_dataset "
             "to confirm the choice"
         )
+    _tell_masks_left_out(path, pictures, pairs)
     return annotations.Found(path, "names", taken, [], pairs=pairs), lonely
+
+
+def _tell_masks_left_out(path, pictures, pairs):
+    """Warn of masks in splits without any pair, as after a download of some of the files."""
+    images, masks = (
+        {half.source or half.folders for half in side} for side in zip(*pairs, strict=True)
+    )
+    splits, left = {image.split for image, _ in pairs}, {}
+    for picture in pictures if None not in splits else ():
+        is_mask = (picture.source or picture.folders) in masks - images
+        if is_mask and picture.split not in {None, *splits}:
+            left.setdefault(picture.split, picture.name)
+    for split, first in left.items():
+        words = f"the masks of {split} have no pictures and are left out, first {first}"
+        warn(f"{path}: {words}: add their pictures if there are any")
 
 
 def _place(picture):
@@ -496,10 +512,9 @@ def _match(photographs, names, masks, mask_names, agreement):
     lonely = [p.path for p in photographs if p not in paired and p.split in splits]
     paired_names = {key[-1] for key in both}
     for mask, name in zip(masks, mask_names, strict=True):
-        is_expected = mask.split is not None or None in splits or not agreement
+        is_missed = mask not in paired and (mask.split in splits or not agreement)
         ends = [i for i, letter in enumerate(name) if letter in SEPARATORS]
-        is_other = any(name[:end] in paired_names for end in ends)  # such as …_color
-        if mask not in paired and is_expected and not is_other:
+        if is_missed and not any(name[:end] in paired_names for end in ends):  # such as …_color
             lonely.append(mask.path)
     return pairs, doubles, lonely
 

@@ -308,7 +308,9 @@ def _pair_files(table, file, index):
     named = [c for c in table if any(map(MASK_COLUMN.fullmatch, WORD.findall(c)))]
     named = [c for c in named if not all(map(str.isdigit, table[c]))]
     named = [c for c in named if _count_found(table[c], find)]
-    cells = table.pop(named[0]) if named else []
+    if not named:
+        return None
+    cells = table.pop(named[0])
     names = max(table.values(), key=lambda values: _count_found(values, find), default=[])
     if not (_count_found(names, find) and any(map(find_mask, names[:FEW], cells))):
         return None

@@ -98,8 +98,7 @@ def test_every_name_of_seglib_exists(path):
     text = read(path)
     if path in NOTEBOOKS:
         text = "\n".join(cell["source"] for cell in read_cells(path))
-    missing = [name for name in find_names(f"{text}\nseglib.nothing") if is_missing(name)]
-    assert missing == ["seglib.nothing"]
+    assert [n for n in find_names(f"{text}\nseglib.nothing") if is_missing(n)] == ["seglib.nothing"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
