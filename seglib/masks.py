@@ -74,7 +74,9 @@ def closest_labels(pixels: ArrayLike, mapping: dict) -> np.ndarray:
             found = entries.take(keys, mode="clip")
         return labels.take(found - 1, mode="clip")
 
-    return look_up(pixels) if pixels.ndim < 2 else in_bands(look_up, pixels, pixels[:1].size)
+    if pixels.ndim < 2:
+        return look_up(pixels)
+    return in_bands(look_up, pixels, 32 * pixels[:1].size)  # bands that a cache holds
 
 
 find_closest_labels_vectorized = closest_labels
@@ -582,6 +584,8 @@ def read_labels(
     labels, pixels, lossy = read_mask(path, classes, encoding=encoding)
     if pixels is None:
         check_labels(labels, classes, source=path)
+        return labels
+    if np.array_equal(classes.colors.take(labels, axis=0, mode="clip"), pixels):  # as in most
         return labels
     inexact = np.count_nonzero(measure_colors(pixels, classes)[1]) / labels.size
     if inexact > MAX_UNKNOWN_SHARE:
