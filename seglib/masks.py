@@ -76,7 +76,7 @@ def closest_labels(pixels: ArrayLike, mapping: dict) -> np.ndarray:
 
     if pixels.ndim < 2:
         return look_up(pixels)
-    return in_bands(look_up, pixels, 32 * pixels[:1].size)  # bands that a cache holds
+    return in_bands(look_up, pixels, 32 * pixels[:1].size)  # small: they stay in the CPU's cache
 
 
 find_closest_labels_vectorized = closest_labels
@@ -585,7 +585,7 @@ def read_labels(
     if pixels is None:
         check_labels(labels, classes, source=path)
         return labels
-    if np.array_equal(classes.colors.take(labels, axis=0, mode="clip"), pixels):  # as in most
+    if np.array_equal(classes.colors.take(labels, axis=0, mode="clip"), pixels):  # exact
         return labels
     inexact = np.count_nonzero(measure_colors(pixels, classes)[1]) / labels.size
     if inexact > MAX_UNKNOWN_SHARE:
