@@ -25,6 +25,7 @@ MASK_COLUMN = re.compile(
     r"masks?|label(s|led)?|annot(ation)?s?|gt|(ground)?truth|seg\w*|targets?|y", re.IGNORECASE
 )
 CLASS_COLUMN = r"(class|label|category|cell_?type)(_?(id|name))?"
+NO_HEADER = "expected names of the columns in the first line"
 NO_TABLE = re.compile("submission|sample")  # of run lengths that nobody annotated
 RUNS = re.compile(r"\d+( \d+)+")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -117,8 +118,7 @@ def _parse_coco(content, file, index):
         else:
             if outlines and np.size(outlines[0]) < 3:  # one outline, of numbers or of points
                 outlines = [outlines]
-            outlines = [np.ravel(outline).tolist() for outline in outlines]
-            outlines = [outline for outline in outlines if len(outline) > 4]  # two points
+            outlines = [np.ravel(points).tolist() for points in outlines if np.size(points) > 4]
             figures = [("figure", "polygon", outline) for outline in outlines] or [("no area",)]
             drawn = [(annotation["category_id"], figure) for figure in figures]
         shapes[annotation["image_id"]] += [(names[category], shape) for category, shape in drawn]
@@ -314,6 +314,8 @@ def _pair_files(table, file, index):
     names = max(table.values(), key=lambda values: _count_found(values, find), default=[])
     if not (_count_found(names, find) and any(map(find_mask, names[:FEW], cells))):
         return None
+    if re.search("[./]", named[0]) and find(named[0], "mask"):
+        raise DatasetError(f"{file}: {NO_HEADER}")
     if len(named) > 1:
         warn(f"{file}: of the columns {named} the first has the masks")
     found = Found(index.path, "table", os.path.relpath(file, index.path), [])
@@ -347,7 +349,7 @@ def _pair_runs(table, file, index):
     if not (runs and _count_found(names, find)):
         return None
     if any(map(RUNS.fullmatch, [*table, *runs])):
-        raise DatasetError(f"{file}: expected names of the columns in the first line")
+        raise DatasetError(f"{file}: {NO_HEADER}")
     for column, values in () if labels else table.items():
         count = len(set(zip(names, values, strict=True)))
         if count > len(set(names)) and 1 < len(set(values)) <= count / 2:

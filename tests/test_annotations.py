@@ -436,7 +436,6 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
         return [len(split) for split in [*dataset.splits.values(), dataset.unlabelled]]
 
     assert read("x_path;y_path;is_valid", [True, *[False] * 5]) == [5, 1, 0, 0]
-    assert read("x;y;subset", ["train", "val", "test"] * 2) == [2, 2, 2, 0]
     assert read("x;y;label", ["cat", "dog", "cow"] * 2) == [4, 1, 1, 0]
     masks = [f"photos/p{i}.png,other/m{i}.png,other/m{i}.png" for i in range(6)]
     write(photos / "pairs.csv", "\n".join(["image,mask_disc,mask_cup", *masks]))
@@ -609,6 +608,7 @@ TURNED = {"counts": [192], "size": [16, 12]}
         (None, "a.csv", HEAD + "10,1,3 4 9 2", "run lengths that fit no picture.*by its file"),
         (None, "a.csv", HEAD + "p0.png,1,1 5\np1.png,,1 5", "a.csv, row 3: expected a class, as"),
         (None, "a.csv", "p0.png,1 5\np1.png,1 5", "names of the columns in the first line"),
+        (None, "a.csv", "p0.png,gt/p1.png\np2.png,gt/p3.png", "names of the columns in the fir"),
         # YOLO; a pattern took seconds for 10 points and minutes for 20
         (None, "a.txt", "0 " + "0.123 0.456 " * 40 + "0.9", "labels like those of YOLO.*in shares"),
         (None, "photos/p0.txt", "0 .4 .2 .6 .3", r"in \*.txt have no area, .*expected polygons"),
