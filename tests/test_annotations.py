@@ -429,13 +429,13 @@ def test_columns_of_pairs_say_where_files_are_and_their_split(photos):
     write_six(photos, "other/m{}.png", voc_colors(3)[SQUARES])
 
     def read(header, ends):
-        row = "{0}/photos/p{1}.png;{0}/other/m{1}.png;{2}".format
-        rows = [row(photos, i, end) for i, end in enumerate(ends)]
-        write(photos / "pairs.csv", "\n".join([header, *rows]))
+        row = f"{photos}/photos/p{{0}}.png;{photos}/other/m{{0}}.png;{{1}}".format
+        write(photos / "pairs.csv", "\n".join([header, *map(row, range(6), ends)]))
         dataset = open_dataset(photos, classes=CLASSES)
         return [len(split) for split in [*dataset.splits.values(), dataset.unlabelled]]
 
     assert read("x_path;y_path;is_valid", [True, *[False] * 5]) == [5, 1, 0, 0]
+    assert read("x;y;subset", ["train", "val", "test"] * 2) == [2, 2, 2, 0]
     assert read("x;y;label", ["cat", "dog", "cow"] * 2) == [4, 1, 1, 0]
     masks = [f"photos/p{i}.png,other/m{i}.png,other/m{i}.png" for i in range(6)]
     write(photos / "pairs.csv", "\n".join(["image,mask_disc,mask_cup", *masks]))

@@ -617,7 +617,7 @@ def untrained():
         (lambda: make_own(channels=1), r"scores of \[\(32, 32, 1\)\].*a channel for each class"),
         (lambda: make_own(stride=2), r"\(16, 16, 3\).*keras.layers.Resizing"),
         (lambda: make_own(end=lambda x: [keras.ops.mean(x, (1, 2)), x]), r"scores of \[\(3,\), "),
-        (lambda: make_own(end=type("Hidden", (Subclassed,), {})()), "@keras.saving.register_keras"),
+        (lambda: make_own(end=type("Hidden", (Subclassed,), {})()), "register_keras_serializable"),
         (lambda: make_own(end=layers.Lambda(lambda x: 2 * x)), "no file can keep: use no Lambda"),
         (lambda: make_own(end=BROKEN), r"takes no pictures of \(32, 32, 3\): "),
         (lambda: make_own(size=(64, 64)), r"takes images of \(64, 64, 3\)"),
